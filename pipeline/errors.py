@@ -1,0 +1,33 @@
+"""Errors that a user can act on.
+
+Hydra prints a ``CompactHydraException`` as its message alone, without a stack trace, and exits with
+status 1; `PipelineError` builds on that, so that every refusal of the pipeline is a few plain lines.
+Set ``HYDRA_FULL_ERROR=1`` to see the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from hydra.errors import CompactHydraException
+
+
+class PipelineError(CompactHydraException, ValueError):
+    """A refusal with its reason and remedy in the message. Also a `ValueError`."""
+
+
+class ConfigError(PipelineError):
+    """The configuration is wrong; the message names the config path and the valid choices."""
+
+
+class ParityError(PipelineError):
+    """The integers do not give what the simulation promised, beyond the configured tolerance."""
+
+
+def alternatives(name: str, valid: Iterable[str]) -> str:
+    """Say which names are valid, the closest first: ``did you mean 'bits'? valid: bits, signed``."""
+    names = sorted(valid)
+    close = get_close_matches(name, names, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}valid: {', '.join(names) or '(none)'}"

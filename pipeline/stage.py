@@ -1,0 +1,47 @@
+"""The protocol of a stage: typed artifacts in, one typed artifact out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pipeline.artifact import Artifact
+from pipeline.context import RunContext
+
+Inputs = Mapping[type[Artifact], Any]
+"""Artifacts by type: ``inputs[FloatModel]``. Loaded from the store when first asked for."""
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One step of the pipeline: a frozen dataclass built from configuration.
+
+    Its fields, the source of the packages in `code`, the content of its inputs and the run's seed
+    together determine its result; that is what the store's key is made of. A field whose value lies
+    outside the configuration (a data set, a weights file) offers ``fingerprint() -> str``.
+    """
+
+    name: ClassVar[str]
+    """``train``, ``calibrate``, …: metrics are ``stage/<name>/seconds`` and ``stage/<name>/cached``."""
+
+    consumes: ClassVar[tuple[type[Artifact], ...]]
+    """Artifact types that an earlier stage must have produced."""
+
+    produces: ClassVar[type[Artifact] | None]
+    """The type it returns; None for a stage that only writes to the run directory. Two stages may
+    produce the same type: the later one replaces the earlier one's for the stages after it."""
+
+    code: ClassVar[tuple[str, ...]]
+    """Modules and packages, by dotted name, whose source the result depends on, beside its own."""
+
+    cacheable: ClassVar[bool]
+    """False for a stage that runs every time (a report)."""
+
+    def check(self) -> None:
+        """Raise `PipelineError` for anything that can be known to fail before compute starts.
+
+        The runner calls it on all stages that will run, before the first of them does.
+        """
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Artifact | None:
+        """Do the work. What it returns is stored, and handed to later stages."""

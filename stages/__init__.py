@@ -1,0 +1,1 @@
+"""Quantization: the stages that the pipeline runs, and the mathematics beneath them."""

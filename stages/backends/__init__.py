@@ -1,0 +1,1 @@
+"""Executors of an integer program; all agree on the integers."""

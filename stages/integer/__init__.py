@@ -1,0 +1,1 @@
+"""Integer-only programs in numpy: format, fixed-point arithmetic, reference interpreter."""

@@ -1,0 +1,91 @@
+"""The integer program: the network as integer operators over int8/uint8 values.
+
+Every value stands for ``real = scale * (q - zero_point)``. The operators, with ``zx``, ``zw``, ``zy`` the
+zero points of input, weight and output, ``rescale`` the requantization that `Program.requantize` names,
+and ``clamp`` to ``[act_min, act_max]`` (levels of the output):
+
+======================  ==================================================================================
+conv2d, linear          ``acc = Σ (qx−zx)(qw−zw) + bias`` in int32; ``y = clamp(zy + rescale(acc))``
+… with a residual r     ``y = clamp(zy + rdp(rescale(acc) + rescale(qr−zr), headroom))``: both terms are
+                        rescaled to steps of ``scale_y / 2^headroom``, added, and rounded once
+add                     ``y = clamp(zy + rdp(Σ_i rescale_i(q_i−z_i), headroom))``
+concat                  each input ``clamp(zy + rescale_i(q_i−z_i))``, then joined along `axis`
+avg_pool2d              ``y = clamp(zy + rescale(Σ (q−z)))``; the multiplier holds the division by the count
+requantize              ``y = clamp(zy + rescale(q−z))``
+max_pool2d, reshape,    no arithmetic on levels; output has the input's scale and zero point; padding is
+slice, pad              `zero_point` (max_pool2d: quant_min)
+======================  ==================================================================================
+
+``rdp`` is `rounding_divide_by_pot`. The ratio of scales that ``rescale`` multiplies by is stored as a
+fixed-point ``multiplier · 2^(shift-31)`` (tensors ``multiplier`` int32, ``shift`` int32; a residual's are
+``residual_multiplier``, ``residual_shift``), and, for `requantize: float`, as float32 ``ratio``
+(``residual_ratio``) without the headroom: there the sum is formed in float32 and rounded half to even,
+``y = clamp(zy + rint(float32(acc)·ratio [+ float32(qr−zr)·residual_ratio]))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Requantize = Literal["fixed_point", "float"]
+Integers = NDArray[np.integer[Any]]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A tensor of the program: shape of one sample (no batch dimension) and quantization parameters."""
+
+    name: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    quant_min: int
+    quant_max: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """int8 where levels are signed, else uint8."""
+        return np.dtype(np.int8 if self.quant_min < 0 else np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One integer operator.
+
+    Args:
+        op: kernel name, a row of the table above.
+        inputs: names of values; conv2d and linear take an optional second, the residual.
+        output: name of the value it computes, which is also the operator's name in messages.
+        attrs: JSON values. conv2d: ``stride, padding, dilation`` (pairs), ``groups``; pools: ``kernel,
+            stride, padding`` (pairs), max_pool2d also ``dilation, ceil_mode``; concat ``axis``; reshape
+            ``shape``; pad ``pads``; slice ``starts, ends, steps`` (per-sample dimensions, no batch);
+            requantizing operators ``act_min, act_max``; add and residuals ``headroom``.
+        tensors: conv2d ``weight`` int8 (O, I/groups, kH, kW), linear ``weight`` int8 (O, I);
+            ``weight_scale`` float32 and ``weight_zero_point`` int32, (1,) or (O,); ``bias`` int32 (O,);
+            ``multiplier``, ``shift`` int32 and ``ratio`` float32: (1,) or (O,) for conv2d and linear,
+            (number of inputs,) for add and concat, (1,) for avg_pool2d and requantize.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Operators in execution order over named values; see the module's table for what each computes."""
+
+    values: Mapping[str, Value]
+    ops: tuple[Op, ...]
+    input: str
+    output: str
+    requantize: Requantize = "fixed_point"

@@ -1,0 +1,1 @@
+"""Quantizers, calibrators and granularities: the mathematics of scale and zero point."""

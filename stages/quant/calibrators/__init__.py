@@ -1,0 +1,1 @@
+"""Reductions of observed statistics to a range (min, max)."""

@@ -1,0 +1,1 @@
+"""Which values share one scale."""

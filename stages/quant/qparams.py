@@ -1,0 +1,65 @@
+"""Quantization parameters, and the two maps they define.
+
+``q = clamp(round_half_even(x / scale) + zero_point, quant_min, quant_max)`` and
+``real = scale * (q - zero_point)``. Real zero is always exactly representable: it is `zero_point`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class QParams:
+    """Scale and zero point of one tensor, and its integer levels.
+
+    Args:
+        scale: float32, > 0, shape ``()`` for per tensor, ``(C,)`` for per channel. The step between
+            two neighbouring levels, in real units.
+        zero_point: int32, the shape of `scale`, within the levels: the integer that stands for 0.0.
+        quant_min: smallest level.
+        quant_max: largest level. Levels lie in int8 where ``quant_min < 0``, else in uint8.
+        ch_axis: the dimension that `scale` runs along; None for per tensor.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    quant_min: int
+    quant_max: int
+    ch_axis: int | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The narrowest torch dtype that holds the levels."""
+        return torch.int8 if self.quant_min < 0 else torch.uint8
+
+    def broadcast(self, ndim: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point in a shape that broadcasts against a tensor of `ndim` dimensions."""
+        if self.ch_axis is None:
+            return self.scale, self.zero_point
+        shape = [1] * ndim
+        shape[self.ch_axis] = -1
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
+
+def quantize(x: Tensor, qparams: QParams) -> Tensor:
+    """Real values to levels: float `x` of any shape to the levels' dtype, same shape."""
+    scale, zero_point = qparams.broadcast(x.ndim)
+    q = torch.round(x / scale).add_(zero_point)
+    return q.clamp_(qparams.quant_min, qparams.quant_max).to(qparams.dtype)
+
+
+def dequantize(q: Tensor, qparams: QParams) -> Tensor:
+    """Levels to the real values they stand for, float32, same shape."""
+    scale, zero_point = qparams.broadcast(q.ndim)
+    return (q.to(torch.float32) - zero_point) * scale
+
+
+def fake_quantize(x: Tensor, qparams: QParams) -> Tensor:
+    """The real values that `x` becomes: ``dequantize(quantize(x))`` without leaving float32."""
+    scale, zero_point = qparams.broadcast(x.ndim)
+    q = torch.round(x / scale).add_(zero_point).clamp_(qparams.quant_min, qparams.quant_max)
+    return q.sub_(zero_point).mul_(scale)

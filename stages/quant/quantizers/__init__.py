@@ -1,0 +1,1 @@
+"""Schemes: from a range (min, max) to scale, zero point and integers."""
