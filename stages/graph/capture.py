@@ -1,0 +1,208 @@
+"""From a `torch.nn.Module` to a `Graph`, through ``torch.export``.
+
+The module is exported in evaluation mode with a dynamic batch dimension; each ATen call becomes at most
+one node (`stages.graph.aten` says how). Calls that have no place in the vocabulary are collected and refused
+together, each with its operator, module path and remedy. The result is then run beside the module on
+random input, so that a graph that computes something else never leaves this function.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import PipelineError
+from stages.graph import aten
+from stages.graph.execute import execute
+from stages.graph.ir import Graph, Node
+
+TOLERANCE = 1e-3
+"""Largest difference between module and graph, relative to the largest output."""
+
+
+def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
+    """Capture `module`, which maps (N, *shape) float32 to one tensor (N, …), as a graph.
+
+    Parameters are copied; the module is left in the mode it was in.
+
+    Raises:
+        PipelineError: an operator outside the vocabulary, control flow that depends on data, several
+            inputs or outputs, or a graph that does not reproduce the module.
+    """
+    training = module.training
+    module.eval()
+    try:
+        exported = _export(module, shape)
+        graph = _Translation(exported).graph()
+        _verify(module, graph, shape)
+    finally:
+        module.train(training)
+    return graph
+
+
+def _export(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, *shape)
+    batch = torch.export.Dim("batch", min=1)
+    exporter = logging.getLogger("torch.export")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
+    except Exception as error:  # torch.export raises many types; all mean "not traceable"
+        reason = str(error).strip().splitlines()
+        raise PipelineError(
+            f"{type(module).__name__} cannot be traced by torch.export on input (N, {', '.join(map(str, shape))}): "
+            f"{type(error).__name__}: {reason[0] if reason else ''}\n"
+            "Remedy: keep forward() free of Python control flow that depends on tensor values and of fixed batch sizes."
+        ) from error
+    finally:
+        exporter.setLevel(level)
+
+
+def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...]) -> None:
+    """Raise unless graph and module agree on random input."""
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = module(x)
+        actual = execute(graph, x)
+    if not torch.isfinite(expected).all():
+        raise PipelineError(
+            f"{type(module).__name__} gives NaN or infinity on standard normal input; check its weights."
+        )
+    error = (actual - expected).abs().max().item()
+    if error > TOLERANCE * max(1.0, expected.abs().max().item()):
+        raise PipelineError(
+            f"The captured graph of {type(module).__name__} differs from the module by {error:.3g}. "
+            "Remedy: avoid in-place changes of tensors that are read again through a view."
+        )
+
+
+@dataclass
+class _Translation:
+    """The walk over an exported program's calls."""
+
+    exported: torch.export.ExportedProgram
+    nodes: list[Node] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # fx node -> value in the graph
+    params: dict[str, Tensor] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def graph(self) -> Graph:
+        self._parameters()
+        for fx_node in self.exported.graph.nodes:
+            if fx_node.op == "call_function":
+                self._call(fx_node)
+        if self.problems:
+            lines = "\n".join(f"  {problem}" for problem in dict.fromkeys(self.problems))
+            raise PipelineError(
+                f"The model has operators that cannot become integers:\n{lines}\n"
+                f"Supported: {', '.join(sorted(aten.TRANSLATIONS))}."
+            )
+        outputs = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
+        if len(outputs) != 1:
+            raise PipelineError(f"The model returns {len(outputs)} tensors; the pipeline needs exactly one.")
+        return Graph(nodes=tuple(self.nodes), params=self.params, output=self.names[outputs[0].name])
+
+    def _parameters(self) -> None:
+        signature = self.exported.graph_signature
+        stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        tensors: Mapping[str, Any] = {**self.exported.constants, **self.exported.state_dict}
+        lifted = signature.inputs_to_lifted_tensor_constants
+        self._keys: dict[str, str] = {**stored, **lifted}
+        self.params = {key: tensors[key].detach().clone() for key in self._keys.values() if key in tensors}
+        for fx_node in self.exported.graph.nodes:
+            if fx_node.op == "placeholder" and fx_node.name not in self._keys:
+                shape = tuple(fx_node.meta["val"].shape[1:])
+                self.nodes.append(Node(name="input", op="input", shape=shape))
+                self.names[fx_node.name] = "input"
+
+    def _call(self, fx_node: torch.fx.Node) -> None:
+        operator = str(fx_node.target).removeprefix("aten.")
+        value = fx_node.meta.get("val")
+        if not isinstance(value, Tensor):
+            return  # symbolic sizes; shapes are read off the traced values instead
+        base = operator.split(".")[0]
+        path = _module_path(fx_node)
+        where = f"{base} in {path or 'the root module'}"
+        translate = aten.TRANSLATIONS.get(base.removesuffix("_"))
+        if translate is None:
+            self.problems.append(f"{where}: no integer form; replace it by supported operators")
+            self.names[fx_node.name] = "unsupported"
+            return
+        call = aten.Call(
+            overload=operator,
+            args=tuple(self._argument(a) for a in fx_node.args),
+            kwargs={k: self._argument(v) for k, v in fx_node.kwargs.items()},
+            shape=tuple(int(d) for d in value.shape[1:]) if _static(value.shape[1:]) else (),
+            nodes={node.name: node for node in self.nodes},
+        )
+        try:
+            if not _static(value.shape[1:]) or _static(value.shape[:1]):
+                raise ValueError("the first dimension must stay the batch, and only it may vary")
+            result = translate(call)
+        except ValueError as problem:
+            self.problems.append(f"{where}: {problem}")
+            self.names[fx_node.name] = "unsupported"
+            return
+        if isinstance(result, str):
+            name = result  # an alias: dropout in evaluation mode, a reshape that changes nothing
+        else:
+            name = self._append(result, call.shape, path, fx_node)
+        self.names[fx_node.name] = name
+        if base.endswith("_") and isinstance(fx_node.args[0], torch.fx.Node):
+            self.names[fx_node.args[0].name] = name  # in place: later readers see the new value
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            if argument.name in self._keys:
+                return aten.Param(self._keys[argument.name], self.params[self._keys[argument.name]])
+            if argument.name in self.names:
+                return aten.Ref(self.names[argument.name])
+            return None  # a symbolic size
+        if isinstance(argument, list | tuple):
+            return tuple(self._argument(a) for a in argument)
+        return argument
+
+    def _append(
+        self, result: Node | tuple[Node, ...], shape: tuple[int, ...], path: str, fx_node: torch.fx.Node
+    ) -> str:
+        """Name the node, or each of a chain, and add it; returns the name of the last."""
+        chain = (result,) if isinstance(result, Node) else result
+        name = ""
+        for position, node in enumerate(chain):
+            last = position == len(chain) - 1
+            inputs = node.inputs or (name,)
+            name = self._unique(path, fx_node, suffix="" if last else f".{node.op}")
+            shape_here = shape if last else node.shape
+            self.nodes.append(replace(node, name=name, inputs=inputs, shape=shape_here, module=path))
+        return name
+
+    def _unique(self, path: str, fx_node: torch.fx.Node, suffix: str) -> str:
+        """The module's path where the call is a leaf module's own, else the path and the call's name."""
+        stack = list(fx_node.meta.get("nn_module_stack", {}).values())
+        leaf = bool(path) and "torch.nn.modules" in str(stack[-1][1])
+        base = (path if leaf else f"{path}.{fx_node.name}".lstrip(".")) + suffix
+        taken = {node.name for node in self.nodes}
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}:{count}"
+        return name
+
+
+def _module_path(fx_node: torch.fx.Node) -> str:
+    stack = list(fx_node.meta.get("nn_module_stack", {}).values())
+    path = str(stack[-1][0]) if stack else ""
+    return "" if path.startswith("_empty_nn_module_stack") else path.removeprefix("L['self'].")
+
+
+def _static(dims: Any) -> bool:
+    return all(isinstance(d, int) for d in dims)

@@ -1,0 +1,112 @@
+"""Running a graph in torch: the float network, and the place where observation and simulation hook in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.graph.ir import Graph, Node
+
+Hook = Callable[[Node, Tensor], Tensor]
+"""Called with each node and its value; what it returns is what the consumers read."""
+
+
+def execute(graph: Graph, x: Tensor, hook: Hook | None = None) -> Tensor:
+    """Run the network on `x`, float32 (N, *graph.input.shape); returns the output value.
+
+    Values are dropped after their last reader, so that the peak is the largest set of live ones.
+    """
+    last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
+    values: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        operands = [values[name] for name in node.inputs]
+        value = x if node.op == "input" else _COMPUTE[node.op](graph, node, *operands)
+        if node.op != "input":
+            value = _clamp_to(value, node.attrs.get("clamp_min"), node.attrs.get("clamp_max"))
+        values[node.name] = value if hook is None else hook(node, value)
+        del operands, value
+        for name in set(node.inputs):
+            if last_reader[name] == node.name and name != graph.output:
+                del values[name]
+    return values[graph.output]
+
+
+def _clamp_to(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    if low is None and high is None:
+        return x
+    if low == 0.0 and high is None:
+        return F.relu(x)
+    return torch.clamp(x, low, high)
+
+
+def _conv2d(graph: Graph, node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+    a = node.attrs
+    weight, bias = graph.params[node.params["weight"]], graph.param(node, "bias")
+    y = F.conv2d(x, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"])
+    return y + residual[0] if residual else y
+
+
+def _linear(graph: Graph, node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+    y = F.linear(x, graph.params[node.params["weight"]], graph.param(node, "bias"))
+    return y + residual[0] if residual else y
+
+
+def _batch_norm(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    mean, variance = graph.param(node, "running_mean"), graph.param(node, "running_var")
+    gamma, beta = graph.param(node, "weight"), graph.param(node, "bias")
+    return F.batch_norm(x, mean, variance, gamma, beta, training=False, eps=node.attrs["eps"])
+
+
+def _add(graph: Graph, node: Node, a: Tensor, b: Tensor) -> Tensor:
+    return a + b
+
+
+def _concat(graph: Graph, node: Node, *parts: Tensor) -> Tensor:
+    return torch.cat(parts, dim=node.attrs["axis"] + 1)
+
+
+def _max_pool2d(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    a = node.attrs
+    return F.max_pool2d(x, a["kernel"], a["stride"], a["padding"], a["dilation"], a["ceil_mode"])
+
+
+def _avg_pool2d(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    a = node.attrs
+    return F.avg_pool2d(x, a["kernel"], a["stride"], a["padding"])
+
+
+def _clamp(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    return x  # the bounds are applied to every node alike
+
+
+def _reshape(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], *node.attrs["shape"])
+
+
+def _pad(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    flat = [amount for pair in reversed(node.attrs["pads"]) for amount in pair]
+    return F.pad(x, flat)
+
+
+def _slice(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    a = node.attrs
+    index = [slice(*bounds) for bounds in zip(a["starts"], a["ends"], a["steps"], strict=True)]
+    return x[(slice(None), *index)]
+
+
+_COMPUTE: Mapping[str, Callable[..., Tensor]] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "add": _add,
+    "concat": _concat,
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "clamp": _clamp,
+    "reshape": _reshape,
+    "pad": _pad,
+    "slice": _slice,
+}

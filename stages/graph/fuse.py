@@ -1,0 +1,118 @@
+"""Fusion: operators that the integer engine computes in one step become one node.
+
+Three rewrites, each leaving the float function unchanged:
+
+1. ``clamp(f(x))`` → ``f`` with bounds, where f requantizes anyway and nothing else reads it. The clamp also
+   moves up through operators that only select or move values: ``clamp(max_pool(f(x)))``.
+2. ``conv(x) + r`` → ``conv`` with a residual input: the sum is formed before requantization, so that the
+   convolution's result is never rounded to 8 bits on its own.
+3. ``slice(slice(x))`` → one slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from stages.graph.ir import Graph, Node
+
+Rewrite = Callable[[Graph, Node], Graph | None]
+"""Looks at one node: the rewritten graph, or None where the node is none of its business."""
+
+REQUANTIZING = frozenset({"conv2d", "linear", "add", "concat", "avg_pool2d", "clamp"})
+"""Operators that compute new levels, and so can clamp them for nothing."""
+
+MOVING = frozenset({"max_pool2d", "reshape", "slice", "pad"})
+"""Operators that select or move values: the output has the input's scale and zero point."""
+
+
+def fuse(graph: Graph) -> Graph:
+    """The same float function in fewer nodes; a fused node keeps the name of the layer that computes."""
+    graph = _rewrite_all(graph, _merge_slices)
+    graph = _rewrite_all(graph, _fuse_clamp)
+    graph = _rewrite_all(graph, _fuse_residual)
+    return _rewrite_all(graph, _fuse_clamp)
+
+
+def _rewrite_all(graph: Graph, rewrite: Rewrite) -> Graph:
+    """Apply a rewrite of one node to all nodes, until it changes nothing."""
+    changed = True
+    while changed:
+        changed = False
+        for node in graph.nodes:
+            result = rewrite(graph, node)
+            if result is not None:
+                graph, changed = result, True
+                break
+    return graph
+
+
+def _replace(graph: Graph, old: dict[str, Node | None], renamed: dict[str, str]) -> Graph:
+    """Exchange nodes (None removes one), and let readers of a renamed value read the other."""
+    nodes = []
+    for node in graph.nodes:
+        new = old.get(node.name, node)
+        if new is not None:
+            nodes.append(replace(new, inputs=tuple(renamed.get(name, name) for name in new.inputs)))
+    return replace(graph, nodes=tuple(nodes), output=renamed.get(graph.output, graph.output))
+
+
+def _only_reader(graph: Graph, name: str) -> bool:
+    return len(graph.users(name)) == 1 and graph.output != name
+
+
+def _fuse_clamp(graph: Graph, node: Node) -> Graph | None:
+    if node.op != "clamp":
+        return None
+    source = graph[node.inputs[0]]
+    while source.op in MOVING and _only_reader(graph, source.name):
+        source = graph[source.inputs[0]]
+    if source.op not in REQUANTIZING or not _only_reader(graph, source.name):
+        return None
+    low = _tighter(max, source.attrs.get("clamp_min"), node.attrs["clamp_min"])
+    high = _tighter(min, source.attrs.get("clamp_max"), node.attrs["clamp_max"])
+    fused = replace(source, attrs={**source.attrs, "clamp_min": low, "clamp_max": high})
+    return _replace(graph, {source.name: fused, node.name: None}, {node.name: node.inputs[0]})
+
+
+def _tighter(
+    choose: Callable[[float, float], float], a: float | None, b: float | None
+) -> float | None:
+    if a is None or b is None:
+        return a if b is None else b
+    return choose(a, b)
+
+
+def _fuse_residual(graph: Graph, node: Node) -> Graph | None:
+    if node.op != "add" or node.inputs[0] == node.inputs[1]:
+        return None
+    order = {n.name: i for i, n in enumerate(graph.nodes)}
+    for name in sorted(node.inputs, key=order.__getitem__, reverse=True):
+        layer = graph[name]
+        clamped = any(layer.attrs.get(bound) is not None for bound in ("clamp_min", "clamp_max"))
+        fits = layer.op in ("conv2d", "linear") and len(layer.inputs) == 1 and not clamped
+        if fits and _only_reader(graph, name):
+            residual = next(other for other in node.inputs if other != name)
+            bounds = {k: v for k, v in node.attrs.items() if k.startswith("clamp")}
+            fused = replace(layer, inputs=(layer.inputs[0], residual), attrs={**layer.attrs, **bounds})
+            # The fused node stands where the sum stood: there both of its inputs are known.
+            return _replace(graph, {name: None, node.name: fused}, {node.name: name})
+    return None
+
+
+def _merge_slices(graph: Graph, node: Node) -> Graph | None:
+    if node.op != "slice" or graph[node.inputs[0]].op != "slice" or not _only_reader(graph, node.inputs[0]):
+        return None
+    inner = graph[node.inputs[0]]
+    attrs: dict[str, tuple[int, ...]] = {"starts": (), "ends": (), "steps": ()}
+    for axis, size in enumerate(graph[inner.inputs[0]].shape):
+        rows = range(size)[_axis_slice(inner, axis)][_axis_slice(node, axis)]
+        attrs["starts"] += (rows.start,)
+        attrs["ends"] += (rows.stop,)
+        attrs["steps"] += (rows.step,)
+    merged = replace(node, inputs=inner.inputs, attrs=attrs)
+    return _replace(graph, {inner.name: None, node.name: merged}, {})
+
+
+def _axis_slice(node: Node, axis: int) -> slice:
+    return slice(node.attrs["starts"][axis], node.attrs["ends"][axis], node.attrs["steps"][axis])

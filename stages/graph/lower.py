@@ -1,0 +1,179 @@
+"""Lowering: a quantized graph to an `stages.integer.program.Program`, node by node.
+
+All that is computed here is ratios of scales, as the program's table defines them: ``s_x s_w / s_y`` for a
+layer, ``s_i / s_y`` for each input of a sum or join, ``s_x / (s_y · count)`` for an average.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from stages.graph.ir import Node
+from stages.graph.quantized import QuantizedGraph
+from stages.integer.fixed_point import quantize_multiplier
+from stages.integer.program import Op, Program, Requantize, Value
+
+Array = NDArray[Any]
+
+MAX_HEADROOM = 16
+"""Extra bits carried through a sum before its one rounding; more would add nothing to 8-bit levels."""
+
+
+def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
+    """The integer program of a quantized network.
+
+    Raises:
+        PipelineError: a sum whose terms do not fit 32 bits, naming the layer and the bound.
+    """
+    values = {node.name: _value(quantized, node) for node in quantized.graph.nodes}
+    ops = tuple(
+        _LOWERINGS[node.op](quantized, node, values)
+        for node in quantized.graph.nodes
+        if node.op != "input"
+    )
+    return Program(
+        values=values,
+        ops=ops,
+        input=quantized.graph.input.name,
+        output=quantized.graph.output,
+        requantize=requantize,
+    )
+
+
+def _value(quantized: QuantizedGraph, node: Node) -> Value:
+    qparams = quantized.qparams(node.name)
+    return Value(
+        name=node.name,
+        shape=node.shape,
+        scale=float(qparams.scale),
+        zero_point=int(qparams.zero_point),
+        quant_min=qparams.quant_min,
+        quant_max=qparams.quant_max,
+    )
+
+
+def _bounds(node: Node, y: Value) -> dict[str, int]:
+    """The fused clamp in levels of the output, rounded as `quantize` rounds."""
+
+    def level(bound: float) -> int:
+        return round(float(np.rint(np.float32(bound) / np.float32(y.scale)))) + y.zero_point
+
+    low, high = node.attrs.get("clamp_min"), node.attrs.get("clamp_max")
+    return {
+        "act_min": y.quant_min if low is None else min(max(level(low), y.quant_min), y.quant_max),
+        "act_max": y.quant_max if high is None else max(min(level(high), y.quant_max), y.quant_min),
+    }
+
+
+def _rescaling(ratio: Array, headroom: int = 0, prefix: str = "") -> dict[str, Array]:
+    """A ratio of scales as fixed-point multiplier and shift, and as float32; each (n,)."""
+    ratio = np.atleast_1d(np.asarray(ratio, dtype=np.float64))
+    multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
+    tensors = {"multiplier": multiplier, "shift": shift, "ratio": ratio.astype(np.float32)}
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _headroom(name: str, bound: float) -> int:
+    """The most extra bits with which terms of `bound` output levels at the most still fit int32."""
+    bits = 30 - math.ceil(math.log2(max(bound, 1.0)))
+    if bits < 0:
+        raise PipelineError(
+            f"'{name}': a sum can reach {bound:.3g} levels of its output, which overflows int32. "
+            "Remedy: calibrate with a wider range (calibration=minmax), or check the layer's weights for outliers."
+        )
+    return min(bits, MAX_HEADROOM)
+
+
+def _span(x: Value) -> int:
+    """The largest |q − zero_point|."""
+    return max(x.quant_max - x.zero_point, x.zero_point - x.quant_min)
+
+
+def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    x, y = values[node.inputs[0]], values[node.name]
+    qparams = quantized.weights[node.name]
+    weight = quantized.integer_weight(node).numpy()
+    bias = quantized.integer_bias(node)
+    integer_bias = np.zeros(weight.shape[0], np.int32) if bias is None else bias.numpy()
+    weight_scale = np.atleast_1d(qparams.scale.numpy()).astype(np.float32)
+    weight_zero_point = np.atleast_1d(qparams.zero_point.numpy()).astype(np.int32)
+    ratio = x.scale * weight_scale.astype(np.float64) / y.scale
+    tensors: dict[str, Array] = {
+        "weight": weight,
+        "weight_scale": weight_scale,
+        "weight_zero_point": weight_zero_point,
+        "bias": integer_bias,
+    }
+    attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if not k.startswith("clamp")}
+    attrs |= _bounds(node, y)
+    headroom = 0
+    if len(node.inputs) == 2:
+        residual = values[node.inputs[1]]
+        centred = weight.astype(np.int64).reshape(weight.shape[0], -1) - weight_zero_point[:, None]
+        accumulator = np.abs(centred).sum(axis=1) * _span(x) + np.abs(integer_bias.astype(np.int64))
+        residual_ratio = residual.scale / y.scale
+        headroom = _headroom(node.name, float((accumulator * ratio).max() + _span(residual) * residual_ratio))
+        attrs["headroom"] = headroom
+        tensors |= _rescaling(np.asarray(residual_ratio), headroom, prefix="residual_")
+    tensors |= _rescaling(ratio, headroom)
+    return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=attrs, tensors=tensors)
+
+
+def _ratios(node: Node, values: Mapping[str, Value], divisor: int = 1) -> Array:
+    return np.array([values[name].scale / (values[node.name].scale * divisor) for name in node.inputs])
+
+
+def _add(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    ratios = _ratios(node, values)
+    spans = np.array([_span(values[name]) for name in node.inputs])
+    headroom = _headroom(node.name, float((ratios * spans).sum()))
+    attrs = {**_bounds(node, values[node.name]), "headroom": headroom}
+    return Op(
+        op="add", inputs=node.inputs, output=node.name, attrs=attrs, tensors=_rescaling(ratios, headroom)
+    )
+
+
+def _rescaled(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    """concat, avg_pool2d and a clamp of its own: each input rescaled once."""
+    kernel = node.attrs.get("kernel", (1, 1))
+    attrs = {k: v for k, v in node.attrs.items() if not k.startswith("clamp")}
+    return Op(
+        op="requantize" if node.op == "clamp" else node.op,
+        inputs=node.inputs,
+        output=node.name,
+        attrs={**attrs, **_bounds(node, values[node.name])},
+        tensors=_rescaling(_ratios(node, values, divisor=math.prod(kernel))),
+    )
+
+
+def _moved(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=dict(node.attrs))
+
+
+_LOWERINGS: Mapping[str, Callable[[QuantizedGraph, Node, Mapping[str, Value]], Op]] = {
+    "conv2d": _layer,
+    "linear": _layer,
+    "add": _add,
+    "concat": _rescaled,
+    "avg_pool2d": _rescaled,
+    "clamp": _rescaled,
+    "max_pool2d": _moved,
+    "reshape": _moved,
+    "pad": _moved,
+    "slice": _moved,
+}
+
+
+def to_levels(value: torch.Tensor, quantized: QuantizedGraph, name: str) -> Array:
+    """A simulated value as the integers it stands for, to be compared with the program's (same dtype)."""
+    qparams = quantized.qparams(name)
+    q = torch.round(value / qparams.scale).add_(qparams.zero_point)
+    array: Array = q.to(qparams.dtype).numpy()
+    return array

@@ -1,0 +1,79 @@
+"""A quantized network, and its simulation: what the integers will give, computed in float.
+
+The simulation rounds exactly what the program rounds: weights and activations to their levels, biases to
+int32 steps of ``s_x · s_w``, and nothing in between (a residual is added before its sum is rounded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from stages.graph.execute import execute
+from stages.graph.ir import Graph, Node
+from stages.graph.points import sources
+from stages.quant.qparams import QParams, fake_quantize, quantize
+from stages.quant.weights import dequantize_bias, quantize_bias
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedGraph:
+    """A folded, fused graph with float parameters, and the quantization parameters chosen for it.
+
+    Args:
+        graph: the network, BatchNorm folded, fused.
+        activations: parameters by quantization point (`stages.graph.points.quantization_points`).
+        weights: parameters by layer name.
+    """
+
+    graph: Graph
+    activations: Mapping[str, QParams]
+    weights: Mapping[str, QParams]
+
+    def qparams(self, name: str) -> QParams:
+        """The parameters of any value, its own or those of the value it was moved from."""
+        return self.activations[sources(self.graph)[name]]
+
+    def integer_weight(self, node: Node) -> Tensor:
+        """A layer's weight as levels, int8 or uint8, the weight's shape."""
+        return quantize(self.graph.params[node.params["weight"]], self.weights[node.name])
+
+    def integer_bias(self, node: Node) -> Tensor | None:
+        """A layer's bias in int32 steps of input scale × weight scale, (O,); None where it has none."""
+        bias = self.graph.param(node, "bias")
+        if bias is None:
+            return None
+        return quantize_bias(bias, self.qparams(node.inputs[0]).scale, self.weights[node.name].scale)
+
+
+class Simulation:
+    """The quantized network in float32: ``simulation(x) -> logits``, shapes as `execute`."""
+
+    def __init__(self, quantized: QuantizedGraph) -> None:
+        self.quantized = quantized
+        rounded: dict[str, Tensor] = {}
+        for node in quantized.graph.nodes:
+            if "weight" not in node.params:
+                continue
+            qparams = quantized.weights[node.name]
+            rounded[node.params["weight"]] = fake_quantize(quantized.graph.params[node.params["weight"]], qparams)
+            bias = quantized.integer_bias(node)
+            if bias is not None:
+                input_scale = quantized.qparams(node.inputs[0]).scale
+                rounded[node.params["bias"]] = dequantize_bias(bias, input_scale, qparams.scale)
+        self.graph = quantized.graph.with_params(rounded)
+
+    def __call__(self, x: Tensor, hook: Callable[[Node, Tensor], None] | None = None) -> Tensor:
+        """Run on float `x` (N, C, H, W); `hook` sees each node and its (rounded) value."""
+        activations = self.quantized.activations
+
+        def round_points(node: Node, value: Tensor) -> Tensor:
+            if node.name in activations:
+                value = fake_quantize(value, activations[node.name])
+            if hook is not None:
+                hook(node, value)
+            return value
+
+        return execute(self.graph, x, round_points)
