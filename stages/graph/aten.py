@@ -124,9 +124,7 @@ def _batch_norm(call: Call) -> Node:
 def _clamp_node(call: Call, low: float | None, high: float | None) -> Node:
     if (low is not None and low > 0) or (high is not None and high < 0):
         raise ValueError(f"bounds [{low}, {high}] leave out 0, which must stay representable")
-    return Node(
-        name="", op="clamp", inputs=(call.value(),), attrs={"clamp_min": low, "clamp_max": high}
-    )
+    return Node(name="", op="clamp", inputs=(call.value(),), attrs={"clamp_min": low, "clamp_max": high})
 
 
 def _relu(call: Call) -> Node:
@@ -224,7 +222,9 @@ def _avg_pool2d(call: Call) -> Node:
 def _adaptive_avg_pool2d(call: Call) -> Node:
     size, target = call.input_shape()[-2:], call.shape[-2:]
     if any(s % t for s, t in zip(size, target, strict=True)):
-        raise ValueError(f"from {size} to {target} has windows of several sizes; use divisors of the input size")
+        raise ValueError(
+            f"from {size} to {target} has windows of several sizes; use divisors of the input size"
+        )
     kernel = (size[0] // target[0], size[1] // target[1])
     return _avg_node(call, kernel, kernel, (0, 0))
 
@@ -233,7 +233,9 @@ def _mean(call: Call) -> Node | tuple[Node, ...]:
     shape = call.input_shape()
     axes = {int(a) % (len(shape) + 1) for a in call.arg(1, "dim") or ()}
     if len(shape) != 3 or axes != {2, 3}:
-        raise ValueError(f"averages dimensions {sorted(axes)} of {('N', *shape)}; only (2, 3) has an integer kernel")
+        raise ValueError(
+            f"averages dimensions {sorted(axes)} of {('N', *shape)}; only (2, 3) has an integer kernel"
+        )
     kernel = (shape[1], shape[2])
     pool = _avg_node(call, kernel, kernel, (0, 0))
     if call.arg(2, "keepdim", False):
@@ -254,7 +256,9 @@ def _pad(call: Call) -> Node | str:
         raise ValueError("only padding with zeros has an integer kernel")
     value = call.arg(3, "value", 0) if call.overload.startswith("pad.") else call.arg(2, "value", 0)
     if value not in (None, 0, 0.0) or min(flat, default=0) < 0:
-        raise ValueError(f"pads {flat} with {value}; only non-negative padding with zeros has an integer kernel")
+        raise ValueError(
+            f"pads {flat} with {value}; only non-negative padding with zeros has an integer kernel"
+        )
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)][::-1]
     rank = len(call.shape)
     if len(pairs) > rank:

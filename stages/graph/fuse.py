@@ -75,9 +75,7 @@ def _fuse_clamp(graph: Graph, node: Node) -> Graph | None:
     return _replace(graph, {source.name: fused, node.name: None}, {node.name: node.inputs[0]})
 
 
-def _tighter(
-    choose: Callable[[float, float], float], a: float | None, b: float | None
-) -> float | None:
+def _tighter(choose: Callable[[float, float], float], a: float | None, b: float | None) -> float | None:
     if a is None or b is None:
         return a if b is None else b
     return choose(a, b)

@@ -34,9 +34,7 @@ def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
     """
     values = {node.name: _value(quantized, node) for node in quantized.graph.nodes}
     ops = tuple(
-        _LOWERINGS[node.op](quantized, node, values)
-        for node in quantized.graph.nodes
-        if node.op != "input"
+        _LOWERINGS[node.op](quantized, node, values) for node in quantized.graph.nodes if node.op != "input"
     )
     return Program(
         values=values,

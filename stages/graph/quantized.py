@@ -58,7 +58,9 @@ class Simulation:
             if "weight" not in node.params:
                 continue
             qparams = quantized.weights[node.name]
-            rounded[node.params["weight"]] = fake_quantize(quantized.graph.params[node.params["weight"]], qparams)
+            rounded[node.params["weight"]] = fake_quantize(
+                quantized.graph.params[node.params["weight"]], qparams
+            )
             bias = quantized.integer_bias(node)
             if bias is not None:
                 input_scale = quantized.qparams(node.inputs[0]).scale

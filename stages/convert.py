@@ -1,0 +1,45 @@
+"""Stage *convert*: the quantized network as integers only, with the proof that 32 bits hold its sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.context import RunContext
+from pipeline.errors import PipelineError
+from pipeline.stage import Inputs
+from stages.artifacts import IntegerProgram, QuantizedModel
+from stages.graph.lower import lower
+from stages.integer.bounds import check_accumulators
+from stages.integer.program import Requantize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Lower to an integer program.
+
+    Args:
+        requantize: how accumulators become levels: ``fixed_point`` (int32 multiplier and shift, double
+            rounding, as gemmlowp and TFLite's reference) or ``float`` (float32 multiplication, half to
+            even, as oneDNN and onnxruntime).
+    """
+
+    name: ClassVar[str] = "convert"
+    consumes: ClassVar[tuple[type, ...]] = (QuantizedModel,)
+    produces: ClassVar[type] = IntegerProgram
+    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.graph", "stages.integer", "stages.quant.weights")
+    cacheable: ClassVar[bool] = True
+
+    requantize: Requantize = "fixed_point"
+
+    def check(self) -> None:
+        """What cannot be lowered was refused when the network was captured."""
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> IntegerProgram:
+        """Lower, and refuse a program whose worst case leaves int32."""
+        program = lower(inputs[QuantizedModel].quantized, self.requantize)
+        try:
+            check_accumulators(program)
+        except ValueError as error:
+            raise PipelineError(str(error)) from error
+        return IntegerProgram(program=program)

@@ -1,0 +1,144 @@
+"""Stage *evaluate*: accuracy of float, simulation and integers on the same samples, speed, and parity."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.artifacts import FloatModel, IntegerProgram, LayerParity, Metrics, QuantizedModel
+from stages.backends.base import Backend
+from stages.backends.reference import Reference
+from stages.data.base import Data, Split
+from stages.data.batches import batches
+from stages.graph.execute import execute
+from stages.graph.quantized import Simulation
+from stages.integer.interpreter import dequantize_output, quantize_input
+from stages.parity import Parity, sqnr_db
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Run the test split through all three forms of the network.
+
+    Args:
+        data: the data set whose test split is used, whole.
+        backend: executor of the integer program.
+        batch_size: samples at a time.
+        parity_samples: the first so many test samples are also compared layer by layer, and on the
+            reference backend.
+    """
+
+    name: ClassVar[str] = "evaluate"
+    consumes: ClassVar[tuple[type, ...]] = (FloatModel, QuantizedModel, IntegerProgram)
+    produces: ClassVar[type] = Metrics
+    code: ClassVar[tuple[str, ...]] = (
+        "stages.artifacts", "stages.parity", "stages.graph", "stages.integer", "stages.backends", "stages.data",
+        "stages.quant.qparams", "stages.quant.weights",
+    )
+    cacheable: ClassVar[bool] = True
+
+    data: Data
+    backend: Backend
+    batch_size: int = 256
+    parity_samples: int = 1000
+
+    def check(self) -> None:
+        """Raise where the data is missing."""
+        self.data.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Metrics:
+        """Measure; see DESIGN's list of metric names."""
+        model: QuantizedModel = inputs[QuantizedModel]
+        integers: IntegerProgram = inputs[IntegerProgram]
+        program = integers.program
+        executable = self.backend.compile(program)
+        simulation = Simulation(model.quantized)
+        forms: dict[str, Callable[[Tensor], Logits]] = {
+            "float": lambda x: execute(model.quantized.graph, x).numpy(),
+            "simulated": lambda x: simulation(x).numpy(),
+            "integer": lambda x: dequantize_output(program, executable.run(quantize_input(program, x.numpy()))),
+        }
+        split = self.data.test()
+        logits, seconds = self._logits(ctx, split, forms)
+        predictions = {name: values.argmax(axis=1).astype(np.int64) for name, values in logits.items()}
+        labels = np.asarray(split.labels, dtype=np.int64)
+
+        values = {f"{name}/top1": float((predicted == labels).mean()) for name, predicted in predictions.items()}
+        values |= {f"{name}/images_per_second": len(labels) / spent for name, spent in seconds.items()}
+        values["integer/agreement"] = float((predictions["integer"] == predictions["simulated"]).mean())
+        values["integer/sqnr_db"] = _sqnr(logits["float"], logits["integer"])
+        float_bytes = inputs[FloatModel].metrics()["model/float_bytes"]
+        values["model/compression"] = float_bytes / integers.metrics()["model/integer_bytes"]
+
+        exact = executable.name == "reference"
+        reference = None if exact else Reference().compile(program)
+        parity = Parity(model.quantized, program, executable, reference)
+        self._compare(ctx, split, parity)
+        layers = parity.layers()
+        values |= _parity_values(parity, layers)
+        notes = tuple(executable.notes)
+        if program.requantize not in self.backend.exact and not exact:
+            notes += (
+                f"backend {executable.name} rounds by {'/'.join(sorted(self.backend.exact))}; "
+                f"the program's {program.requantize} may differ by one level",
+            )
+        return Metrics(values=values, layers=layers, predictions={"labels": labels, **predictions}, notes=notes)
+
+    def _logits(
+        self, ctx: RunContext, split: Split, forms: dict[str, Callable[[Tensor], Logits]]
+    ) -> tuple[dict[str, Logits], dict[str, float]]:
+        """Logits (N, classes) and seconds of each form; the forms take turns batch by batch."""
+        parts: dict[str, list[Logits]] = {name: [] for name in forms}
+        seconds = dict.fromkeys(forms, 0.0)
+        with torch.inference_mode(), ctx.console.progress("evaluating", len(split.labels)) as advance:
+            for x, _ in batches(split, self.batch_size, self.data):
+                for name, form in forms.items():
+                    if not parts[name]:
+                        form(x)  # the first call prepares kernels for this batch size
+                    start = time.perf_counter()
+                    parts[name].append(form(x))
+                    seconds[name] += time.perf_counter() - start
+                advance(len(x))
+        return {name: np.concatenate(part) for name, part in parts.items()}, seconds
+
+    def _compare(self, ctx: RunContext, split: Split, parity: Parity) -> None:
+        ids = np.arange(min(self.parity_samples, len(split.labels)))
+        with ctx.console.progress("comparing layers", len(ids)) as advance:
+            for x, _ in batches(split, min(self.batch_size, 64), self.data, order=ids):
+                parity.update(x)
+                advance(len(x))
+
+
+def _sqnr(reference: Logits, actual: Logits) -> float:
+    signal = float(np.square(reference, dtype=np.float64).sum())
+    return sqnr_db(signal, float(np.square(actual - reference, dtype=np.float64).sum()))
+
+
+def _parity_values(parity: Parity, layers: tuple[LayerParity, ...]) -> dict[str, float]:
+    """The layers' table in a few numbers; the shares are those of the worst layer and of all elements."""
+    simulated = [layer.simulated_minus_integer for layer in layers]
+    backend = [layer.reference_minus_backend for layer in layers]
+    everything: dict[int, int] = {}
+    for histogram in backend:
+        for difference, count in histogram.items():
+            everything[difference] = everything.get(difference, 0) + count
+    return {
+        "parity/samples": float(parity.samples),
+        "parity/max_off_by": float(max(map(LayerParity.max_off_by, simulated), default=0)),
+        "parity/worst_equal_share": min(map(LayerParity.equal_share, simulated), default=1.0),
+        "parity/backend_max_off_by": float(max(map(LayerParity.max_off_by, backend), default=0)),
+        "parity/backend_equal_share": LayerParity.equal_share(everything),
+        "parity/backend_within_1": LayerParity.equal_share(everything, within=1),
+        "parity/backend_same_top1": parity.same_top1 / parity.samples if parity.samples else 1.0,
+    }

@@ -1,0 +1,68 @@
+"""Stage *observe*: one forward pass over the calibration samples, statistics for every calibrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.artifacts import FloatModel, Observations
+from stages.data.base import Data
+from stages.data.batches import batches, calibration_subset
+from stages.graph.execute import execute
+from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fuse import fuse
+from stages.graph.ir import Node
+from stages.graph.points import quantization_points
+from stages.quant.granularity.per_tensor import PerTensor
+from stages.quant.statistics import Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observe:
+    """Fold and fuse the network, then watch every quantization point.
+
+    Independent of quantizer, calibrator and granularity: a sweep over those observes once.
+
+    Args:
+        data: the data set; samples come from its training split.
+        samples: how many, chosen by the run's seed; at most the split's size.
+        batch_size: samples a forward pass. A moving average counts its steps in batches.
+    """
+
+    name: ClassVar[str] = "observe"
+    consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
+    produces: ClassVar[type] = Observations
+    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.graph", "stages.quant.statistics", "stages.data")
+    cacheable: ClassVar[bool] = True
+
+    data: Data
+    samples: int = 512
+    batch_size: int = 64
+
+    def check(self) -> None:
+        """Raise where the data is missing."""
+        self.data.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Observations:
+        """One pass; the peak memory is that of one batch."""
+        graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
+        statistics = {name: Statistics() for name in quantization_points(graph)}
+        granularity = PerTensor()
+
+        def record(node: Node, value: Tensor) -> Tensor:
+            if node.name in statistics:
+                statistics[node.name].update(granularity.to_observations(value))
+            return value
+
+        split = self.data.train()
+        ids = calibration_subset(split, self.samples, ctx.seed)
+        with torch.inference_mode(), ctx.console.progress("observing", len(ids)) as advance:
+            for x, _ in batches(split, self.batch_size, self.data, order=ids):
+                execute(graph, x, record)
+                advance(len(x))
+        return Observations(graph=graph, statistics=statistics, sample_ids=tuple(int(i) for i in ids))

@@ -1,0 +1,148 @@
+"""A captured graph computes what the module computes, bears its names, and refuses what it cannot say."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import PipelineError
+from stages.graph.capture import capture
+from stages.graph.execute import execute
+
+
+class Small(nn.Module):
+    """A convolution before whatever `body` does with its result."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.conv(x))
+
+
+def ops(graph):
+    return [node.op for node in graph.nodes]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (F.relu, ["clamp"]),
+        (F.relu6, ["clamp"]),
+        (F.hardtanh, ["clamp"]),
+        (lambda x: torch.clamp(x, max=1.0), ["clamp"]),
+        (lambda x: x + F.relu(x), ["clamp", "add"]),
+        (lambda x: torch.cat([x, F.relu(x)], dim=1), ["clamp", "concat"]),
+        (lambda x: torch.cat([x, x], dim=-1), ["concat"]),
+        (lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), ["max_pool2d"]),
+        (lambda x: F.avg_pool2d(x, 3, 2, 1), ["avg_pool2d"]),
+        (lambda x: F.adaptive_avg_pool2d(x, 2), ["avg_pool2d"]),
+        (lambda x: x.mean((2, 3)), ["avg_pool2d", "reshape"]),
+        (lambda x: x.mean((-1, -2), keepdim=True), ["avg_pool2d"]),
+        (lambda x: torch.flatten(x, 1), ["reshape"]),
+        (lambda x: x.view(x.size(0), 8, -1), ["reshape"]),
+        (lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2)), ["slice", "slice", "pad"]),
+        (lambda x: x[:, 1:3, -2:], ["slice", "slice"]),
+        (lambda x: F.dropout(x, training=False).contiguous(), []),
+        (nn.Conv2d(4, 4, 3, stride=2, padding="valid", dilation=2, groups=2, bias=False), ["conv2d"]),
+        (nn.Conv2d(4, 4, 5, padding="same", groups=4), ["conv2d"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(256, 5)), ["reshape", "linear"]),
+        (nn.BatchNorm2d(4), ["batch_norm"]),
+    ],
+)
+def test_each_operator_is_captured(body, expected):
+    """capture() itself compares the graph with the module; here the operators are what is checked."""
+    graph = capture(Small(body), (3, 8, 8))
+    assert ops(graph) == ["input", "conv2d", *expected]
+
+
+def test_shapes_are_those_of_one_sample():
+    graph = capture(Small(nn.Sequential(nn.MaxPool2d(2), nn.Flatten())), (3, 8, 8))
+    assert [node.shape for node in graph.nodes] == [(3, 8, 8), (4, 8, 8), (4, 4, 4), (64,)]
+
+
+def test_a_value_bears_the_path_of_its_module():
+    graph = capture(Small(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1))), (3, 8, 8))
+    assert [node.name for node in graph.nodes] == ["input", "conv", "body.0", "body.1"]
+
+
+def test_a_module_used_twice_gives_two_values():
+    relu = nn.ReLU()
+    graph = capture(Small(nn.Sequential(relu, nn.Conv2d(4, 4, 1), relu)), (3, 8, 8))
+    assert len({node.name for node in graph.nodes}) == len(graph.nodes) == 5
+
+
+def test_in_place_change_is_seen_by_later_readers():
+    """``relu_`` changes x itself: the sum reads the changed value on both sides."""
+
+    def body(x):
+        y = F.relu(x, inplace=True)
+        return x + y
+
+    graph = capture(Small(body), (3, 8, 8))
+    assert graph[graph.output].inputs == ("relu_", "relu_")
+
+
+def test_the_batch_may_have_any_size():
+    module = Small(nn.Sequential(nn.Flatten(), nn.Linear(256, 5))).eval()
+    graph = capture(module, (3, 8, 8))
+    x = torch.randn(7, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(execute(graph, x), module(x))
+
+
+def test_capture_leaves_the_module_as_it_was():
+    module = Small(nn.BatchNorm2d(4)).train()
+    graph = capture(module, (3, 8, 8))
+    graph.params["conv.weight"].zero_()
+    assert module.training
+    assert module.conv.weight.abs().sum() > 0
+    assert module.body.running_mean.eq(0).all()
+
+
+def test_all_unsupported_operators_are_refused_together_with_op_and_module_path():
+    body = nn.Sequential(nn.Softplus(), nn.ReLU(), nn.LogSigmoid())
+    with pytest.raises(PipelineError) as error:
+        capture(Small(body), (3, 8, 8))
+    text = str(error.value)
+    assert "softplus in body.0: no integer form" in text
+    assert "in body.2" in text
+    assert "Supported: " in text
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (lambda x: x + 1.0, "constant"),
+        (lambda x: x + x.mean((2, 3), keepdim=True), "broadcasts"),
+        (lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), "count_include_pad"),
+        (lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True), "ceil_mode"),
+        (lambda x: F.adaptive_avg_pool2d(x, 3), "divisors of the input size"),
+        (lambda x: F.pad(x, (1, 1), value=2.0), "padding with zeros"),
+        (lambda x: torch.clamp(x, min=0.5), "leave out 0"),
+        (lambda x: x.mean(1), "averages dimensions"),
+        (lambda x: x[1:], "batch"),
+        (nn.Linear(8, 4), "flatten"),
+        (nn.BatchNorm2d(4, track_running_stats=False), "track_running_stats"),
+    ],
+)
+def test_a_variant_without_integer_form_says_why(body, reason):
+    with pytest.raises(PipelineError, match=reason):
+        capture(Small(body), (3, 8, 8))
+
+
+def test_control_flow_on_values_is_refused_with_the_remedy():
+    def body(x):
+        return x if x.sum() > 0 else -x
+
+    with pytest.raises(PipelineError, match=r"cannot be traced by torch\.export.*\n.*Remedy"):
+        capture(Small(body), (3, 8, 8))
+
+
+def test_nan_weights_are_refused():
+    module = Small(nn.ReLU())
+    module.conv.weight.data[0] = float("nan")
+    with pytest.raises(PipelineError, match="NaN or infinity"):
+        capture(module, (3, 8, 8))
