@@ -1,17 +1,21 @@
-"""The protocol of a tracker: where a run's parameters, metrics and files are recorded."""
+"""The protocols of tracking: where a run's parameters, metrics and files are recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pipeline.console import Console
 
 
 class Tracker(Protocol):
     """An open run. Opened before the first stage, and always finished."""
 
-    run_id: str
-    """The tracker's identifier of the run; empty where there is none."""
+    @property
+    def run_id(self) -> str:
+        """The tracker's identifier of the run; empty where there is none."""
 
     def params(self, values: Mapping[str, object]) -> None:
         """Record what was chosen: resolved configuration, versions, seeds."""
@@ -26,7 +30,19 @@ class Tracker(Protocol):
         """Copy a file, or a folder with all it holds, into the record."""
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Close the run: FINISHED, or FAILED with the error's text."""
+        """Close the run: FINISHED, FAILED with the error's text, or KILLED where the user stopped it."""
 
     def where(self) -> str:
         """Say in one line how to look at the record."""
+
+
+@runtime_checkable
+class Tracking(Protocol):
+    """What the configuration group ``tracking`` chooses: opens a `Tracker` for each run."""
+
+    def open(self, run_dir: Path, console: Console) -> Tracker:
+        """Start recording the run that writes to `run_dir`.
+
+        Raises:
+            PipelineError: the record cannot be reached, and the configuration requires it.
+        """

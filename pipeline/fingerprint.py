@@ -1,0 +1,125 @@
+"""What an artifact is made from, as one hash: the key under which it is stored.
+
+``key = sha256(canonical JSON of {stage, config, code, inputs, seed})``, with the sha256 of each input's
+content under its kind, and of each module's source under its name. Canonical: keys sorted, no
+spaces, floats in their shortest exact form. Two runs whose stage would compute the same thing have the
+same key; change a setting, a line of the code involved, an input's content or the seed, and it differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.stage import Stage
+
+
+def identity(stage: Stage) -> dict[str, Any]:
+    """The ingredients of a stage's key that do not depend on the run: stage, config and code."""
+    modules = {*stage.code, *_modules(stage)}
+    return {
+        "stage": stage.name,
+        "config": describe(stage, stage.name),
+        "code": {module: source_hash(module) for module in sorted(modules)},
+    }
+
+
+def key_of(ingredients: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of `ingredients`, 64 hexadecimal digits."""
+    text = json.dumps(ingredients, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe(value: Any, name: str = "value") -> Any:
+    """A component as JSON: its class, its fields, and its `fingerprint()` where it has that method.
+
+    A field declared with ``field(metadata={"key": False})`` does not take part: threads, progress, and
+    whatever else cannot change the result.
+
+    Raises:
+        PipelineError: a value of a type that says nothing of its content.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, type):
+        return _qualified(value)
+    if isinstance(value, Mapping):
+        return {str(key): describe(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item, f"{name}[{index}]") for index, item in enumerate(value)]
+    has_fingerprint = callable(getattr(value, "fingerprint", None))
+    if not is_dataclass(value) and not has_fingerprint:
+        raise PipelineError(
+            f"{name}: a {_qualified(type(value))} cannot be part of a cache key; "
+            "make it a dataclass, or give it a method fingerprint() -> str"
+        )
+    description = {"_target_": _qualified(type(value))}
+    description |= {field: describe(item, f"{name}.{field}") for field, item in _fields(value)}
+    if has_fingerprint:
+        description["fingerprint"] = str(value.fingerprint())
+    return description
+
+
+@cache
+def source_hash(name: str) -> str:
+    """sha256 over the Python files of a module, or of a package and all it holds.
+
+    Finds them without importing the module itself (its parent packages are imported).
+    """
+    digest = hashlib.sha256()
+    for root, file in _sources(name):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _sources(name: str) -> list[tuple[Path, Path]]:
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):  # ValueError: a script's __main__ has no spec
+        spec = None
+    if spec is not None and spec.submodule_search_locations:
+        folders = [Path(folder) for folder in spec.submodule_search_locations]
+        return [(folder, file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+    origin = spec.origin if spec else getattr(sys.modules.get(name), "__file__", None)
+    if origin is None or not Path(origin).is_file():
+        raise PipelineError(f"code: '{name}' is not a module with a source file; name a module or package")
+    return [(Path(origin).parent, Path(origin))]
+
+
+def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    if is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            if field.metadata.get("key", True):
+                yield field.name, getattr(value, field.name)
+
+
+def _modules(value: Any) -> Iterator[str]:
+    """The modules of all components within a component, the user's own among them."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        items: Iterable[Any] = value
+    else:
+        if is_dataclass(value) or callable(getattr(value, "fingerprint", None)):
+            yield type(value).__module__
+        items = (item for _, item in _fields(value))
+    for item in items:
+        yield from _modules(item)
+
+
+def _qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

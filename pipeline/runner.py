@@ -1,0 +1,195 @@
+"""Runs stages in order, over the store: checks everything first, computes only what is not stored.
+
+A stage's artifact is found by its key (see `pipeline.fingerprint`), which needs the content hashes of its
+inputs but not the inputs themselves: a run whose every stage is stored loads nothing but what has metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pipeline.artifact import Artifact, ArtifactRef
+from pipeline.context import RunContext
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.fingerprint import identity, key_of
+from pipeline.seed import derive_seed, seed_everything
+from pipeline.stage import Stage
+from pipeline.tracking.record import RecordingTracker
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class HasMetrics(Protocol):
+    """An artifact that holds numbers worth recording. The runner logs them, computed or cached alike."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Flat name to number: ``{"integer/top1": 0.98}``."""
+
+
+def check_wiring(stages: Sequence[object]) -> None:
+    """Raise `ConfigError` with every reason why `stages` cannot run in this order."""
+    problems: list[str] = []
+    produced: set[type[Artifact]] = set()
+    names: set[str] = set()
+    for index, stage in enumerate(stages):
+        if not isinstance(stage, Stage):
+            lacking = [name for name in _STAGE_MEMBERS if not hasattr(stage, name)]
+            problems.append(f"stage {index}: {type(stage).__name__} is not a stage; it lacks {lacking}")
+            continue
+        if stage.name in names:
+            problems.append(f"stage '{stage.name}' is there twice; remove one, or give it another name")
+        names.add(stage.name)
+        for kind in stage.consumes:
+            if kind not in produced:
+                later = [s.name for s in stages[index:] if isinstance(s, Stage) and s.produces is kind]
+                remedy = f"move '{later[0]}' before it" if later else "add a stage that produces it"
+                have = ", ".join(sorted(t.__name__ for t in produced)) or "nothing"
+                problems.append(
+                    f"stage '{stage.name}' consumes {kind.__name__}, which no stage before it produces "
+                    f"(they produce {have}); {remedy}"
+                )
+        if stage.produces is not None:
+            produced.add(stage.produces)
+    if problems:
+        raise ConfigError("\n  ".join(["the stages do not fit together:", *problems]))
+
+
+def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
+    """Run `stages`; returns the metrics, as ``<run_dir>/metrics.json`` holds them.
+
+    Raises:
+        PipelineError: the stages do not fit together, or one of them refuses.
+    """
+    check_wiring(stages)
+    recorder = RecordingTracker(ctx.tracker)
+    ctx = replace(ctx, tracker=recorder)
+    artifacts = _Artifacts(ctx, stages)
+    checked = False
+    for index, stage in enumerate(stages):
+        start = time.perf_counter()
+        if artifacts.find(stage):
+            cached = True
+        else:
+            if not checked:
+                for remaining in stages[index:]:
+                    remaining.check()
+                checked = True
+            cached = artifacts.compute(stage)
+        seconds = time.perf_counter() - start
+        recorder.metrics(
+            {f"stage/{stage.name}/seconds": seconds, f"stage/{stage.name}/cached": float(cached)}
+        )
+        if stage.produces is not None and issubclass(stage.produces, HasMetrics):
+            recorder.metrics(artifacts[stage.produces].metrics())
+        _write_json(ctx.run_dir / "metrics.json", recorder.latest)
+        ctx.console.stage(stage.name, cached=cached, seconds=seconds)
+        artifacts.keep({kind for later in stages[index + 1 :] for kind in later.consumes})
+    return dict(recorder.latest)
+
+
+class _Artifacts(Mapping[type[Artifact], Any]):
+    """The artifacts so far, by type; loaded from the store when first asked for."""
+
+    def __init__(self, ctx: RunContext, stages: Sequence[Stage]) -> None:
+        self._ctx = ctx
+        # of all stages, before any of them runs: one that cannot be described is refused here
+        self._identities = {stage.name: identity(stage) for stage in stages if stage.produces is not None}
+        self._refs: dict[type[Artifact], ArtifactRef] = {}
+        self._loaded: dict[type[Artifact], Any] = {}
+
+    def __getitem__(self, kind: type[Artifact]) -> Any:
+        if kind not in self._loaded:
+            self._loaded[kind] = kind.load(self._refs[kind].path)
+        return self._loaded[kind]
+
+    def __iter__(self) -> Iterator[type[Artifact]]:
+        return iter(self._refs)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def find(self, stage: Stage) -> bool:
+        """Take a stage's artifact from the store; False where it has to be computed."""
+        if stage.produces is None or not stage.cacheable:
+            return False
+        ref = self._ctx.store.find(stage.produces.kind, key_of(self._made_from(stage)))
+        if ref is None:
+            return False
+        self._refs[stage.produces] = ref
+        self._loaded.pop(stage.produces, None)
+        return True
+
+    def compute(self, stage: Stage) -> bool:
+        """Run a stage and store its artifact. True where another process did so in the meantime."""
+        if stage.produces is None:
+            self._run(stage)
+            return False
+        ingredients = self._made_from(stage)
+        kind, key = stage.produces.kind, key_of(ingredients)
+        with self._ctx.store.lock(kind, key):
+            if self.find(stage):
+                return True
+            start = time.perf_counter()
+            artifact = self._run(stage)
+            if not isinstance(artifact, stage.produces):
+                raise PipelineError(
+                    f"stage '{stage.name}' returned {type(artifact).__name__}; "
+                    f"it declares that it produces {stage.produces.__name__}"
+                )
+            seconds = time.perf_counter() - start
+            self._refs[stage.produces] = self._ctx.store.save(
+                kind, key, artifact, made_from=ingredients, seconds=seconds
+            )
+            self._loaded[stage.produces] = artifact
+        return False
+
+    def keep(self, kinds: set[type[Artifact]]) -> None:
+        """Let go of the artifacts in memory that no later stage consumes."""
+        self._loaded = {kind: artifact for kind, artifact in self._loaded.items() if kind in kinds}
+
+    def _run(self, stage: Stage) -> Artifact | None:
+        # its own seed: what ran or did not run before it makes no difference
+        seed_everything(derive_seed(self._ctx.seed, stage.name))
+        log.info("stage %s: running", stage.name)
+        return stage.run(self._ctx, _Declared(self, stage))
+
+    def _made_from(self, stage: Stage) -> dict[str, Any]:
+        inputs = {kind.kind: self._refs[kind].sha256 for kind in stage.consumes}
+        return {**self._identities[stage.name], "inputs": inputs, "seed": self._ctx.seed}
+
+
+class _Declared(Mapping[type[Artifact], Any]):
+    """A stage's inputs: what it declares to consume and nothing else, since its key covers nothing else."""
+
+    def __init__(self, artifacts: _Artifacts, stage: Stage) -> None:
+        self._artifacts = artifacts
+        self._stage = stage
+
+    def __getitem__(self, kind: type[Artifact]) -> Any:
+        if kind not in self._stage.consumes:
+            raise PipelineError(
+                f"stage '{self._stage.name}' asks for {kind.__name__}; add it to the stage's `consumes`"
+            )
+        return self._artifacts[kind]
+
+    def __iter__(self) -> Iterator[type[Artifact]]:
+        return iter(self._stage.consumes)
+
+    def __len__(self) -> int:
+        return len(self._stage.consumes)
+
+
+_STAGE_MEMBERS = ("name", "consumes", "produces", "code", "cacheable", "check", "run")
+
+
+def _write_json(path: Path, values: Mapping[str, float]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,62 @@
+"""The run-level settings, as types. Hydra checks the command line against them at composition.
+
+Components are not listed here: a configuration group is a folder under ``conf/``, and its options carry
+their own schema, the dataclass that ``_target_`` names (see `pipeline.build`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(kw_only=True)
+class StoreConfig:
+    """Where artifacts are kept.
+
+    Args:
+        path: root folder, shared by all runs; relative to the folder the command starts in.
+        reuse: take what is there. False computes everything anew, and still stores it.
+    """
+
+    path: Path = Path("outputs/store")
+    reuse: bool = True
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """One run.
+
+    Args:
+        seed: 0 .. 2^32-1; part of every artifact's key.
+        device: ``cpu``, ``cuda``, ``cuda:1``, … as torch names it.
+        threads: OpenMP threads of the numeric libraries; None leaves it to them.
+        store: the artifact store.
+        tracking: where the run is recorded, an option of the group ``tracking``.
+        stages: the stages by any name, in the order they run; null skips one.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    store: StoreConfig = field(default_factory=StoreConfig)
+    tracking: Any = None
+    stages: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed={self.seed}: must be 0..{MAX_SEED}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads={self.threads}: must be at least 1, or null for the default")
+
+
+def register() -> None:
+    """Make the schema known to Hydra as ``run_schema``, open to the groups' own keys."""
+    node = OmegaConf.structured(RunConfig, flags={"struct": False})
+    ConfigStore.instance().store(name="run_schema", node=node, provider="pipeline")

@@ -1,0 +1,56 @@
+"""Dotted names to what they name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from typing import Any
+
+from pipeline.errors import alternatives
+
+
+class TargetError(ValueError):
+    """A dotted name leads nowhere, or to something that cannot be called."""
+
+
+def locate(target: object) -> Callable[..., Any]:
+    """The class or function that ``package.module.Name`` names; imports its module.
+
+    Raises:
+        TargetError: there is no such module or name; says which names there are.
+    """
+    if not isinstance(target, str) or "." not in target.strip("."):
+        raise TargetError(f"{target!r} is not a dotted name like package.module.Class")
+    module_name, _, name = target.rpartition(".")
+    if not _exists(module_name):
+        raise TargetError(f"'{target}': no module '{module_name}'{_siblings(module_name)}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise TargetError(f"'{target}': importing '{module_name}' failed: {error}") from error
+    if not callable(component := getattr(module, name, None)):
+        own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module_name]
+        public = [n for n in own if not n.startswith("_")]
+        raise TargetError(f"'{target}': '{module_name}' has no class '{name}'; {alternatives(name, public)}")
+    return component  # type: ignore[no-any-return]
+
+
+def _exists(module_name: str) -> bool:
+    if module_name in sys.modules:
+        return True
+    try:
+        return find_spec(module_name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _siblings(module_name: str) -> str:
+    """The modules beside a missing one, where there is such a package."""
+    package, _, name = module_name.rpartition(".")
+    if not package or not _exists(package):
+        return ""
+    found: Iterable[Any] = pkgutil.iter_modules(getattr(importlib.import_module(package), "__path__", []))
+    return f" in '{package}'; {alternatives(name, (module.name for module in found))}"

@@ -1,0 +1,122 @@
+"""An open MLflow run: MLflow's client behind the `Tracker` protocol."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from pipeline.errors import PipelineError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SQLITE = "sqlite:///"
+MAX_PARAM, MAX_TAG, MAX_KEY, BATCH = 6000, 5000, 250, 100  # MLflow's limits
+LOCKED_FOR = 60.0
+"""Seconds to keep trying while another process holds the database."""
+
+_UNSAFE = re.compile(r"[^\w\-. /:]")
+
+
+class MLflowTracker:
+    """One MLflow run."""
+
+    def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str) -> None:
+        self._client = client
+        self._uri = uri
+        self._experiment_id = experiment_id
+        self.run_id = run_id
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Record parameters; a value longer than MLflow allows is cut."""
+        from mlflow.entities import Param
+
+        entities = [Param(_key(name), _cut(str(value), MAX_PARAM)) for name, value in values.items()]
+        for batch in _batches(entities):
+            self._call(self._client.log_batch, self.run_id, params=batch)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record tags; a value longer than MLflow allows is cut."""
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(_key(name), _cut(str(value), MAX_TAG)) for name, value in values.items()]
+        for batch in _batches(entities):
+            self._call(self._client.log_batch, self.run_id, tags=batch)
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers, now."""
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        entities = [Metric(_key(name), float(value), now, step or 0) for name, value in values.items()]
+        for batch in _batches(entities):
+            self._call(self._client.log_batch, self.run_id, metrics=batch)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Copy a file into `folder` of the run's files, or a folder under its own name."""
+        if path.is_dir():
+            inside = f"{folder}/{path.name}" if folder else path.name
+            self._call(self._client.log_artifacts, self.run_id, str(path), inside)
+        else:
+            self._call(self._client.log_artifact, self.run_id, str(path), folder or None)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Close the run; its tag ``error`` holds the text of an error."""
+        status = "FINISHED"
+        if error is not None:
+            self.tags({"error": f"{type(error).__name__}: {error}"})
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        self._call(self._client.set_terminated, self.run_id, status)
+
+    def where(self) -> str:
+        """The command, or the address, that shows the run."""
+        if self._uri.startswith(SQLITE):
+            return f"mlflow ui --backend-store-uri {self._uri}  (run {self.run_id})"
+        return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
+
+    def _call(self, method: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        guarded(self._uri, method, *args, **kwargs)
+
+
+def guarded(uri: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call MLflow: wait while the database is locked, and make what else goes wrong a `PipelineError`."""
+    give_up = time.monotonic() + LOCKED_FOR
+    pause = 0.05
+    while True:
+        try:
+            return function(*args, **kwargs)
+        except PipelineError:
+            raise
+        except Exception as error:
+            if "database is locked" not in str(error) or time.monotonic() > give_up:
+                raise unreachable(uri, error) from error
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+
+
+def unreachable(uri: str, error: Exception) -> PipelineError:
+    """What to tell the user when MLflow fails: the reason, and the ways around."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    start = "" if uri.startswith(SQLITE) else "start it (`mlflow server`), correct tracking.uri, or "
+    return PipelineError(
+        f"tracking.uri={uri}: MLflow failed: {_cut(reason, 300)}\n{start}use tracking=mlflow (a local file), "
+        "tracking=none, or tracking.required=false"
+    )
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _key(name: str) -> str:
+    return _UNSAFE.sub("_", name)[:MAX_KEY]
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
