@@ -1,0 +1,57 @@
+"""From uint8 images to normalized batches: ``x = (image / 255 − mean) / std``, float32 (B, C, H, W)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.seed import derive_seed
+from stages.data.base import Data, Split
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (B, C, H, W) to ``(images / 255 − mean) / std``, float32 of the same shape and device."""
+    x = images.to(torch.float32).div_(255.0)
+    return x.sub_(_per_channel(mean, x)).div_(_per_channel(std, x))
+
+
+def batches(
+    split: Split, batch_size: int, data: Data, order: NDArray[np.int64] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (x, y), x float32 (B, C, H, W) normalized with `data`'s constants, y int64 (B,).
+
+    Args:
+        split: where images come from; a memory-mapped one is read batch by batch.
+        batch_size: B; the last batch holds what is left.
+        data: the data set that `split` belongs to.
+        order: indices into `split`, in the order to yield them; None for all, as they lie.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    total = len(split) if order is None else len(order)
+    for start in range(0, total, batch_size):
+        here = slice(start, start + batch_size)
+        rows = here if order is None else order[here]
+        # np.array copies: torch must not share memory with a read-only memory map
+        images = torch.from_numpy(np.array(split.images[rows]))
+        yield normalize(images, data.mean, data.std), torch.from_numpy(np.array(split.labels[rows]))
+
+
+def calibration_subset(split: Split, samples: int, seed: int) -> NDArray[np.int64]:
+    """Draw `samples` indices into `split` without replacement, ascending; all where it has fewer.
+
+    The draw depends on `seed` and the split's size alone.
+    """
+    if samples < 1:
+        raise ValueError(f"samples={samples}: must be at least 1")
+    generator = np.random.default_rng(derive_seed(seed, "calibration"))
+    chosen = generator.choice(len(split), size=min(samples, len(split)), replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
+def _per_channel(values: Sequence[float], x: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=x.device).reshape(-1, 1, 1)

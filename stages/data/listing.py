@@ -1,0 +1,135 @@
+"""Class folders of images, on disk or inside a .zip: ``class/…/image.jpg``, found without decoding any."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The images of one split.
+
+    Args:
+        option: the field that names it, for messages: ``data.train``.
+        path: the folder or .zip.
+        names: the images' paths inside it, sorted by class, then by path.
+        labels: index into `classes`, one an image.
+        classes: the class folders' names, sorted.
+        fingerprint: sha256 over every image's path, size and, in a .zip, its CRC-32, in a folder its
+            time of change; no image is read for it.
+    """
+
+    option: str
+    path: Path
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[str], bytes]]:
+        """A function from an image's path to its bytes, which threads may share."""
+        if self.path.is_dir():
+            yield lambda name: (self.path / name).read_bytes()
+            return
+        lock = threading.Lock()  # a ZipFile counts its readers without one
+        with zipfile.ZipFile(self.path) as archive:
+
+            def read(name: str) -> bytes:
+                with lock:
+                    return archive.read(name)
+
+            yield read
+
+
+def list_images(path: Path, option: str) -> Listing:
+    """Find the images under `path`, a folder or a .zip of class folders.
+
+    A single folder around the class folders is passed over, as archives often have one. Hidden files and
+    files that are not images by their extension are ignored.
+
+    Raises:
+        PipelineError: nothing there, no images, images outside class folders, an empty class folder.
+    """
+    if path.is_dir():
+        found = dict(_walk(path))
+    elif path.is_file():
+        found = _members(path, option)
+    else:
+        raise PipelineError(
+            f"{option}={path}: no such folder or .zip (looked in {Path.cwd()}).\n"
+            f"Remedy: give {option}=<folder>, with one sub-folder of images a class, or a .zip of that."
+        )
+    parts = {name: name.rstrip("/").split("/") for name in found if not _hidden(name)}
+    images = sorted(name for name in parts if name[name.rfind(".") :].lower() in EXTENSIONS)
+    if not images:
+        raise PipelineError(
+            f"{option}={path}: holds no images ({', '.join(sorted(EXTENSIONS))}).\n"
+            "Remedy: put one sub-folder a class into it, with that class's images."
+        )
+    wrapped = len({parts[n][0] for n in images}) == 1 and all(len(parts[n]) > 2 for n in images)
+    depth = 1 if wrapped else 0
+    if stray := next((name for name in images if len(parts[name]) < depth + 2), None):
+        raise PipelineError(
+            f"{option}={path}: '{stray}' lies in no class folder.\n"
+            "Remedy: move each image into a sub-folder that is named after its class."
+        )
+    classes = tuple(sorted({parts[name][depth] for name in images}))
+    folders = {parts[n][depth] for n in parts if found[n] is None and len(parts[n]) == depth + 1}
+    if empty := folders.difference(classes):
+        raise PipelineError(
+            f"{option}={path}: class folder '{min(empty)}' holds no images.\nRemedy: fill it or delete it."
+        )
+    images.sort(key=parts.__getitem__)
+    index = {name: position for position, name in enumerate(classes)}
+    digest = hashlib.sha256("\n".join(f"{name}\0{found[name]}" for name in images).encode())
+    return Listing(
+        option=option,
+        path=path,
+        names=tuple(images),
+        labels=tuple(index[parts[name][depth]] for name in images),
+        classes=classes,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _walk(root: Path, prefix: str = "") -> Iterator[tuple[str, str | None]]:
+    """Every file below `root` with its size and time of change, every folder with None."""
+    with os.scandir(root / prefix) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield prefix + entry.name, None
+                yield from _walk(root, f"{prefix}{entry.name}/")
+            else:
+                status = entry.stat()
+                yield prefix + entry.name, f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _members(path: Path, option: str) -> dict[str, str | None]:
+    """Every file of the archive with its size and CRC-32, every folder with None."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename: None if info.is_dir() else f"{info.file_size} {info.CRC:08x}"
+                for info in archive.infolist()
+            }
+    except (OSError, zipfile.BadZipFile) as error:
+        raise PipelineError(
+            f"{option}={path}: not a readable .zip ({error}).\n"
+            f"Remedy: give {option}=<folder or .zip>; other archives must be extracted first."
+        ) from error
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
