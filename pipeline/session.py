@@ -56,13 +56,14 @@ def execute(cfg: DictConfig) -> dict[str, float]:
             console=console,
         )
         metrics = run_stages(stages, ctx)
-        for path in sorted(run_dir.iterdir()):
-            tracker.artifact(path)
+        _keep(tracker, run_dir)
     except BaseException as error:
-        _finish(tracker, error, console)
+        _close(tracker, run_dir, error, console)
         raise
-    tracker.finish()
-    console.say(f"run directory: {_relative(run_dir)}\nrecord: {tracker.where()}")
+    else:
+        tracker.finish()
+    finally:
+        console.say(f"run directory: {_relative(run_dir)}\nrecord: {tracker.where()}")
     return metrics
 
 
@@ -100,9 +101,17 @@ def _tags(cfg: DictConfig) -> dict[str, str]:
     return choices | environment() | {"overrides": overrides, "seed": str(cfg.seed)}
 
 
-def _finish(tracker: Tracker, error: BaseException, console: Console) -> None:
-    """Record a failure; a tracker that fails as well does not hide it."""
+def _keep(tracker: Tracker, run_dir: Path) -> None:
+    for path in sorted(run_dir.iterdir()):
+        tracker.artifact(path)
+
+
+def _close(tracker: Tracker, run_dir: Path, error: BaseException, console: Console) -> None:
+    """Record a failed run with what it wrote; a tracker that fails as well does not hide the error."""
+    log.error("%s: %s", type(error).__name__, error)
     try:
+        if isinstance(error, Exception):  # else the user wants it to stop, now
+            _keep(tracker, run_dir)
         tracker.finish(error)
     except PipelineError as refusal:
         console.warn(str(refusal))
