@@ -29,4 +29,8 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted; finished stages are in the store, and the same command goes on from there")
+        print(
+            "interrupted; finished stages are stored, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        sys.exit(128 + signal.SIGINT)

@@ -137,7 +137,7 @@ class _Artifacts(Mapping[type[Artifact], Any]):
             if self.find(stage):
                 return True
             start = time.perf_counter()
-            artifact = self._run(stage)
+            artifact = self._run(stage, self._ctx.store.scratch(kind, key))
             if not isinstance(artifact, stage.produces):
                 raise PipelineError(
                     f"stage '{stage.name}' returned {type(artifact).__name__}; "
@@ -154,11 +154,11 @@ class _Artifacts(Mapping[type[Artifact], Any]):
         """Let go of the artifacts in memory that no later stage consumes."""
         self._loaded = {kind: artifact for kind, artifact in self._loaded.items() if kind in kinds}
 
-    def _run(self, stage: Stage) -> Artifact | None:
+    def _run(self, stage: Stage, scratch: Path = Path()) -> Artifact | None:
         # its own seed: what ran or did not run before it makes no difference
         seed_everything(derive_seed(self._ctx.seed, stage.name))
         log.info("stage %s: running", stage.name)
-        return stage.run(self._ctx, _Declared(self, stage))
+        return stage.run(replace(self._ctx, scratch=scratch), _Declared(self, stage))
 
     def _made_from(self, stage: Stage) -> dict[str, Any]:
         inputs = {kind.kind: self._refs[kind].sha256 for kind in stage.consumes}

@@ -100,7 +100,14 @@ class Store:
             self._replace(target, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.root / ".scratch" / f"{kind}.{key}", ignore_errors=True)
         return ArtifactRef(kind=kind, sha256=str(manifest["sha256"]), path=target)
+
+    def scratch(self, kind: str, key: str) -> Path:
+        """A folder for the state of a computation under way; `save` under the same key removes it."""
+        folder = self.root / ".scratch" / f"{kind}.{key}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def verify(self, path: Path) -> ArtifactRef:
         """Check every file of an entry. Raises `ValueError` naming the first that does not match."""

@@ -1,0 +1,199 @@
+"""The command line, in processes of its own, over fake stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = """
+defaults:
+  - run_schema
+  - tracking: none
+  - _self_
+  - override hydra/help: pipeline
+  - override hydra/job_logging: pipeline
+stages:
+  make: {{_target_: stages.{0}.Make, value: 3}}
+  square: {{_target_: stages.{0}.DoSquare}}
+  add: {{_target_: stages.{0}.Add}}
+  show: {{_target_: stages.{0}.Show}}
+hydra:
+  run: {{dir: "outputs/runs/day/${{now:%H-%M-%S-%f}}"}}
+  sweep: {{dir: outputs/sweeps/day, subdir: "${{hydra.job.num}}"}}
+  job: {{name: pipeline, chdir: false}}
+"""
+
+
+class Project:
+    """A folder to run the command line in."""
+
+    def __init__(self, folder: Path, fakes) -> None:
+        self.folder = folder
+        self.fakes = fakes
+        (folder / "conf").mkdir(parents=True)
+        (folder / "conf" / "fake.yaml").write_text(CONFIG.format(fakes.module.__name__))
+        code = (
+            f"import runpy, sys, stages; stages.__path__.append({str(fakes.folder)!r}); "
+            "runpy.run_module('pipeline', run_name='__main__', alter_sys=True)"
+        )
+        self.command = [sys.executable, "-c", code, "--config-dir", "conf", "--config-name", "fake"]
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.command, *overrides],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *overrides: str) -> tuple[int, str, str]:
+        process = self.start(*overrides)
+        stdout, stderr = process.communicate(timeout=120)
+        assert "Traceback" not in stderr
+        return process.returncode, stdout, stderr
+
+    def runs(self) -> list[Path]:
+        return sorted((self.folder / "outputs" / "runs" / "day").iterdir())
+
+    def recorded(self, table: str, columns: str) -> list[tuple]:
+        with sqlite3.connect(self.folder / "outputs" / "mlflow.db") as database:
+            return database.execute(f"SELECT {columns} FROM {table}").fetchall()
+
+
+@pytest.fixture
+def project(tmp_path, fakes):
+    return Project(tmp_path / "project", fakes)
+
+
+def test_a_run_is_computed_recorded_and_then_taken_from_the_store(project):
+    code, stdout, stderr = project.run("tracking=mlflow", "seed=5")
+    assert (code, stderr) == (0, "")
+    assert "the sum is 12.0" in stdout and "run directory: outputs/runs/day/" in stdout
+    assert "record: mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in stdout
+    (run,) = project.runs()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert dict(project.recorded("latest_metrics", "key, value")) == metrics
+    params = dict(project.recorded("params", "key, value"))
+    assert params["stages.make.value"] == "3" and params["store.path"] == "outputs/store"
+    tags = dict(project.recorded("tags", "key, value"))
+    assert (tags["overrides"], tags["seed"], tags["tracking"]) == ("tracking=mlflow seed=5", "5", "mlflow")
+    assert tags["version/python"] == sys.version.split()[0] and "version/torch" in tags and "host" in tags
+    assert project.recorded("runs", "status") == [("FINISHED",)]
+    (files,) = (project.folder / "outputs" / "mlartifacts").glob("*/artifacts")
+    assert {"metrics.json", "pipeline.log", ".hydra"} <= {file.name for file in files.iterdir()}
+    assert "stage add: computed" in (run / "pipeline.log").read_text()
+
+    project.fakes.ran()
+    _, stdout, _ = project.run("seed=5")
+    assert project.fakes.ran() == ["load square", "check show", "show", "load sum"]
+    assert stdout.count("cached") == 3 and len(project.runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "status"),
+    [("stages.add.fail=error", "FAILED"), ("stages.add.fail=interrupt", "KILLED")],
+)
+def test_a_run_that_ends_badly_says_so_shortly_and_is_recorded(project, override, status):
+    # `+`: the fake's own default is not written in the YAML
+    code, _, stderr = project.run("tracking=mlflow", f"+{override}")
+    assert code == (1 if status == "FAILED" else 130)
+    text = "add cannot go on" if status == "FAILED" else "interrupted; "
+    assert text in stderr and len(stderr.splitlines()) <= 5
+    assert project.recorded("runs", "status") == [(status,)]
+    assert text.split(";")[0][:3] in dict(project.recorded("tags", "key, value"))["error"].lower()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_run_with_their_code(project, number, expected):
+    process = project.start("+stages.square.wait=30")
+    deadline = time.monotonic() + 60
+    while not (
+        project.fakes.log.exists() and "square\n" in project.fakes.log.read_text().split("check show\n")[-1]
+    ):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == expected
+    assert "Traceback" not in stderr and "run directory: outputs/runs/day/" in stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        (
+            ["+stages.make.valu=1", "stages.make.value=x", "+stages.square.wait=[]"],
+            [
+                "the configuration has 3 problems:",
+                "stages.make.value: expected",
+                "stages.make.valu: unknown key; did you mean 'value'? valid: noise, threads, value",
+                "stages.square.wait: expected",
+            ],
+        ),
+        (["stages.make=null"], ["stage 'square' consumes Number, which no stage before it produces"]),
+        (["seed=-1"], ["seed=-1: must be 0..4294967295"]),
+        (["seed=many"], ["Value 'many' of type 'str' could not be converted to Integer"]),
+        (["sed=1"], ["Could not override 'sed'.", "Key 'sed' not in"]),
+        (["tracking=mlfow"], ["Could not find 'tracking/mlfow'", "Available options in 'tracking':"]),
+        (
+            ["~tracking"],
+            ["tracking: must be an option of the group, as tracking=mlflow or tracking=none"],
+        ),
+        (
+            ["tracking=server", "tracking.uri=http://127.0.0.1:9"],
+            ["tracking.uri=http://127.0.0.1:9: MLflow failed"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_few_lines_before_anything_runs(project, overrides, lines):
+    code, _, stderr = project.run(*overrides)
+    assert code == 1
+    assert all(line in stderr for line in lines), stderr
+    assert len(stderr.splitlines()) <= 15
+    assert project.fakes.ran() == []
+
+
+def test_a_sweep_gives_each_run_a_directory(project):
+    code, _, stderr = project.run("-m", "stages.make.value=3,4")
+    assert (code, stderr) == (0, "")
+    values = [
+        json.loads((project.folder / f"outputs/sweeps/day/{n}/metrics.json").read_text())["square/value"]
+        for n in (0, 1)
+    ]
+    assert values == [9.0, 16.0]
+
+
+def test_threads_are_set_before_libraries_load(project):
+    source = next(project.fakes.folder.glob("*.py"))
+    source.write_text(source.read_text() + '\nran("threads " + os.environ.get("OMP_NUM_THREADS", "unset"))\n')
+    project.environment.pop("OMP_NUM_THREADS", None)
+    project.run("threads=3")
+    assert project.fakes.ran()[0] == "threads 3"
+
+
+def test_help_is_quick_and_lists_the_groups(project):
+    start = time.monotonic()
+    code, stdout, stderr = project.run("--help")
+    seconds = time.monotonic() - start
+    assert (code, stderr) == (0, "")
+    assert "tracking: mlflow, none, server" in stdout and "python -m pipeline -m granularity=" in stdout
+    assert seconds < 5  # 0.5 s where nothing else runs; importing torch and mlflow would take longer
+
+
+def test_the_command_line_imports_neither_torch_nor_mlflow():
+    imports = "import sys, pipeline.__main__, pipeline.session"
+    code = f"{imports}; sys.exit(bool({{'torch', 'mlflow'}} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})

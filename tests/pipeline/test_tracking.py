@@ -1,0 +1,233 @@
+"""MLflow gets what metrics.json holds; trackers fail clearly, or not at all."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import threading
+import time
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.runner import run_stages
+from pipeline.tracking.base import Tracking
+from pipeline.tracking.local import LocalTracker, OptionalTracker
+from pipeline.tracking.mlflow import MLflow
+from pipeline.tracking.mlflow_run import guarded
+from pipeline.tracking.null import Null
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    """One database for the module: creating its tables takes a second or two."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return MLflow(uri=f"sqlite:///{folder / 'deep' / 'mlflow.db'}", artifacts=folder / "files")
+
+
+@pytest.fixture
+def client(tracking):
+    from mlflow.tracking import MlflowClient
+
+    return lambda: MlflowClient(tracking_uri=tracking.uri)
+
+
+@pytest.fixture
+def opened(tracking, context):
+    ctx = context()
+    return tracking.open(ctx.run_dir, ctx.console)
+
+
+def test_mlflow_gets_what_metrics_json_holds(fakes, context, tracking, client):
+    ctx = context()
+    tracker = tracking.open(ctx.run_dir, ctx.console)
+    stages = [fakes.Make(), fakes.DoSquare(), fakes.Add(), fakes.Show()]
+    run_stages(stages, context(run_dir=ctx.run_dir, tracker=tracker))
+    tracker.finish()
+    run = client().get_run(tracker.run_id)
+    assert run.data.metrics == json.loads((ctx.run_dir / "metrics.json").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "/".join(ctx.run_dir.parts[-2:])
+    assert [m.value for m in client().get_metric_history(tracker.run_id, "make/loss")] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (PipelineError("out of luck"), "FAILED", "PipelineError: out of luck"),
+        (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt: "),
+    ],
+)
+def test_a_run_that_ends_badly_is_recorded_so(opened, client, error, status, text):
+    opened.finish(error)
+    run = client().get_run(opened.run_id)
+    assert (run.info.status, run.data.tags["error"]) == (status, text)
+
+
+def test_many_long_and_oddly_named_values_are_accepted(opened, client):
+    opened.params({f"group.key_{n}": n for n in range(250)} | {"long": "x" * 7000, "odd=name[0]": None})
+    opened.tags({"overrides": "y" * 9000})
+    opened.metrics({f"m/{n}": n for n in range(1200)})
+    data = client().get_run(opened.run_id).data
+    assert len(data.params) == 252 and data.params["group.key_249"] == "249"
+    assert data.params["long"] == "x" * 5999 + "…" and data.params["odd_name_0_"] == "None"
+    assert data.tags["overrides"].startswith("yyy") and len(data.metrics) == 1200
+
+
+def test_files_and_folders_are_copied(opened, client, tmp_path):
+    folder = tmp_path / "program"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "weights.bin").write_bytes(b"1")
+    (tmp_path / "report.html").write_text("<p>")
+    opened.artifact(folder)
+    opened.artifact(tmp_path / "report.html", "reports")
+    found = {
+        file.path
+        for path in ("program/deep", "reports")
+        for file in client().list_artifacts(opened.run_id, path)
+    }
+    assert found == {"program/deep/weights.bin", "reports/report.html"}
+    assert opened.run_id in opened.where() and "mlflow ui --backend-store-uri sqlite:///" in opened.where()
+
+
+def test_a_deleted_experiment_says_how_to_get_it_back(tracking, context, client):
+    lost = MLflow(uri=tracking.uri, experiment="lost", artifacts=tracking.artifacts)
+    ctx = context()
+    lost.open(ctx.run_dir, ctx.console).finish()
+    client().delete_experiment(client().get_experiment_by_name("lost").experiment_id)
+    with pytest.raises(
+        PipelineError, match=r"tracking\.experiment='lost' is deleted in .*experiments restore"
+    ):
+        lost.open(ctx.run_dir, ctx.console)
+
+
+@pytest.fixture
+def nobody():
+    """The address of a port where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_an_unreachable_server_is_a_clear_error_at_once(nobody, context):
+    ctx = context()
+    start = time.monotonic()
+    with pytest.raises(PipelineError) as error:
+        MLflow(uri=nobody).open(ctx.run_dir, ctx.console)
+    assert time.monotonic() - start < 5
+    assert f"tracking.uri={nobody}: MLflow failed: [Errno 111] Connection refused" in str(error.value)
+    assert "correct tracking.uri" in str(error.value) and "tracking.required=false" in str(error.value)
+
+
+def test_a_server_that_is_no_mlflow_is_a_clear_error(context):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def refuse() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                connection.sendall(b"HTTP/1.0 404 Not Found\r\n\r\n")
+                connection.close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        ctx = context()
+        with pytest.raises(PipelineError, match="MLflow failed: "):
+            MLflow(uri=f"http://127.0.0.1:{server.getsockname()[1]}").open(ctx.run_dir, ctx.console)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_unreachable_server_that_is_not_required_leaves_a_local_copy(nobody, context, fakes):
+    ctx = context()
+    tracker = MLflow(uri=nobody, required=False).open(ctx.run_dir, ctx.console)
+    metrics = run_stages([fakes.Make(), fakes.DoSquare()], context(run_dir=ctx.run_dir, tracker=tracker))
+    tracker.finish(PipelineError("late"))
+    ctx.console._rich.file.flush()
+    assert "warning: tracking.uri=" in (ctx.run_dir / "terminal.txt").read_text()
+    calls = [json.loads(line) for line in (ctx.run_dir / "tracking.jsonl").read_text().splitlines()]
+    kept = {name: v for call in calls if call["call"] == "metrics" for name, v in call["values"].items()}
+    assert kept == metrics
+    assert calls[-1] == {"call": "finish", "error": "PipelineError('late')"}
+    assert tracker.where() == f"recorded in {ctx.run_dir / 'tracking.jsonl'}"
+
+
+def test_a_server_lost_on_the_way_leaves_a_local_copy_from_there_on(context):
+    class Lost(Null):
+        def metrics(self, values, step=None):
+            raise PipelineError("connection lost")
+
+    ctx = context()
+    tracker = OptionalTracker(Lost(run_id="7"), ctx.run_dir, ctx.console)
+    tracker.tags({"seed": "0"})
+    assert tracker.run_id == "7"
+    tracker.metrics({"a": 1.0}, step=2)
+    tracker.params({"b": 2})
+    lines = (ctx.run_dir / "tracking.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"call": "metrics", "values": {"a": 1.0}, "step": 2},
+        {"call": "params", "values": {"b": "2"}},
+    ]
+
+
+def test_a_locked_database_is_waited_for():
+    answers = iter([RuntimeError("(sqlite3) database is locked"), RuntimeError("database is locked"), 7])
+
+    def call():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert guarded("sqlite:///x", call) == 7
+    with pytest.raises(PipelineError, match=r"tracking\.uri=sqlite:///x: MLflow failed: no such table"):
+        guarded("sqlite:///x", lambda: (_ for _ in ()).throw(RuntimeError("no such table\nat line 3")))
+
+
+def create(tracking, run_dir, console, barrier, results):
+    barrier.wait()
+    tracker = tracking.open(run_dir, console)
+    tracker.metrics({"x": 1.0})
+    tracker.finish()
+    results.put(tracker.run_id)
+
+
+def test_two_processes_that_create_the_database_at_once_both_succeed(tmp_path):
+    from pipeline.console import Console
+
+    processes = multiprocessing.get_context("fork")
+    barrier, results = processes.Barrier(2), processes.Queue()
+    tracking = MLflow(uri=f"sqlite:///{tmp_path / 'new.db'}", artifacts=tmp_path / "files")
+    arguments = (tracking, tmp_path, Console(quiet=True), barrier, results)
+    workers = [processes.Process(target=create, args=arguments) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert results.get(timeout=5) != results.get(timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"uri": "outputs/mlflow.db"}, r"uri='outputs/mlflow\.db': must be sqlite:///path or http"),
+        ({"experiment": ""}, r"experiment='': must not be empty"),
+    ],
+)
+def test_wrong_settings_are_refused(values, text):
+    with pytest.raises(ValueError, match=text):
+        MLflow(**values)
+
+
+def test_all_are_what_the_group_promises(tmp_path):
+    assert isinstance(MLflow(), Tracking) and isinstance(Null(), Tracking)
+    null = Null().open(tmp_path, None)
+    null.metrics({"a": 1.0})
+    null.artifact(tmp_path)
+    null.finish()
+    assert null.where() == "not tracked (tracking=none)" and list(tmp_path.iterdir()) == []
+    assert LocalTracker(tmp_path).run_id == ""

@@ -1,0 +1,65 @@
+"""Every option of every group composes, and builds. Found by glob: a new YAML is tested by being there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+import conf
+from pipeline.build import Builder
+from pipeline.runner import check_wiring
+from pipeline.schema import RunConfig, register
+
+CONF = Path(conf.__file__).parent
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and "hydra" not in path.parts
+)
+
+
+def built(*overrides: str) -> tuple[Builder, RunConfig]:
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    builder = Builder(config)
+    run = builder.build_as(RunConfig)
+    builder.build()
+    builder.raise_problems()
+    return builder, run
+
+
+def test_there_are_options():
+    assert len(OPTIONS) >= 10
+    assert "tracking=mlflow" in OPTIONS
+
+
+def test_the_default_stages_fit_together():
+    _, run = built()
+    check_wiring([stage for stage in run.stages.values() if stage is not None])
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_composes_and_builds(option):
+    group = option.split("=")[0]
+    builder, run = built(option)
+    check_wiring([stage for stage in run.stages.values() if stage is not None])
+    assert builder.user_code == []  # what is built in lies in the pipeline's own packages
+    if group != "experiment":
+        assert builder.build(group.replace("/", ".")) is not None
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.relative_to(CONF).as_posix())
+def test_a_file_says_what_it_is_for(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("#"), f"{path.name} should begin with a comment"
+
+
+def test_parameters_flatten_without_repeating_what_is_referred_to():
+    from pipeline.session import flatten
+
+    config = OmegaConf.create({"a": {"b": 1, "c": [1, 2], "d": {}}, "e": "${a}", "f": {"g": "x-${a.b}"}})
+    assert dict(flatten(config)) == {"a.b": 1, "a.c": [1, 2], "a.d": {}, "f.g": "x-1"}
