@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.build import Builder
@@ -96,9 +97,11 @@ def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:
 
 def _tags(cfg: DictConfig) -> dict[str, str]:
     hydra = HydraConfig.get()
-    choices = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-    overrides = " ".join(hydra.overrides.task)
-    return choices | environment() | {"overrides": overrides, "seed": str(cfg.seed)}
+    tags = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    tags |= environment() | {"overrides": " ".join(hydra.overrides.task), "seed": str(cfg.seed)}
+    if hydra.mode is RunMode.MULTIRUN:
+        tags["sweep"] = str(hydra.sweep.dir)  # common to all runs of the sweep
+    return tags
 
 
 def _keep(tracker: Tracker, run_dir: Path) -> None:

@@ -43,13 +43,15 @@ def entries(root: Path) -> Iterator[Entry]:
 def prune(
     store: Store, *, kind: str | None = None, older_than: float | None = None, everything: bool = False
 ) -> int:
-    """Remove the temporary folders of killed runs, and the entries asked for; returns bytes freed.
+    """Remove half-written entries of killed runs, and what else is asked for; returns bytes freed.
+
+    Entries and checkpoints (``.scratch``) are removed only where one of the three selects them.
 
     Args:
-        store: the store. Entries that a run holds the lock of are left alone.
-        kind: remove entries of this kind only.
-        older_than: remove entries last used this many days ago or more.
-        everything: remove entries whatever their age.
+        store: the store. What a run holds the lock of is left alone.
+        kind: remove artifacts of this kind only.
+        older_than: remove what was last used this many days ago or more.
+        everything: remove whatever its age.
     """
     freed = 0
     for path in (store.root / ".tmp").glob("*.*.*"):
@@ -61,6 +63,10 @@ def prune(
     for entry in entries(store.root):
         if kind in (None, entry.kind) and entry.used <= limit:
             freed += _remove(store, entry.kind, entry.key, entry.path)
+    for path in (store.root / ".scratch").glob("*.*"):
+        kind_name, key = path.name.split(".")
+        if kind in (None, kind_name) and path.stat().st_mtime <= limit:
+            freed += _remove(store, kind_name, key, path)
     return freed
 
 

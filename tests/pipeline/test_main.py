@@ -167,8 +167,9 @@ def test_what_is_wrong_is_said_in_a_few_lines_before_anything_runs(project, over
 
 
 def test_a_sweep_gives_each_run_a_directory(project):
-    code, _, stderr = project.run("-m", "stages.make.value=3,4")
+    code, _, stderr = project.run("-m", "stages.make.value=3,4", "tracking=mlflow")
     assert (code, stderr) == (0, "")
+    assert project.recorded("tags", "key, value").count(("sweep", "outputs/sweeps/day")) == 2
     values = [
         json.loads((project.folder / f"outputs/sweeps/day/{n}/metrics.json").read_text())["square/value"]
         for n in (0, 1)

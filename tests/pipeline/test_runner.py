@@ -169,6 +169,25 @@ def test_a_component_that_says_nothing_of_its_content_is_refused_before_anything
     assert fakes.ran() == []
 
 
+def test_scratch_is_the_same_folder_after_a_failure_and_gone_after_success(fakes, context, tmp_path):
+    seen = []
+
+    class Long(fakes.Make):
+        def run(self, ctx, inputs):
+            seen.append([file.name for file in ctx.scratch.iterdir()])
+            (ctx.scratch / "epoch_3").touch()
+            if len(seen) == 1:
+                raise PipelineError("stopped")
+            return super().run(ctx, inputs)
+
+    with pytest.raises(PipelineError, match="stopped"):
+        run_stages([Long()], context())
+    run_stages([Long()], context())
+    run_stages([Long(value=4.0)], context())
+    assert seen == [[], ["epoch_3"], []]
+    assert list((tmp_path / "store" / ".scratch").iterdir()) == []
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

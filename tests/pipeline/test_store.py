@@ -134,6 +134,20 @@ def test_prune_selects_by_kind_and_by_last_use(store, fakes):
     assert list(entries(store.root)) == []
 
 
+def test_scratch_survives_until_its_artifact_is_stored_or_pruned(store, fakes):
+    for letter in "abc":
+        (store.scratch("number", letter * 64) / "checkpoint").write_text("1234")
+    assert (store.scratch("number", "a" * 64) / "checkpoint").read_text() == "1234"
+    save(store, fakes)
+    left = store.root / ".scratch"
+    assert sorted(path.name[:8] for path in left.iterdir()) == ["number.b", "number.c"]
+    assert prune(store) == 0  # a killed training goes on from it
+    with store.lock("number", "c" * 64):
+        assert prune(store, kind="sum", everything=True) == 0
+        prune(store, kind="number", everything=True)
+    assert [path.name[:8] for path in left.iterdir()] == ["number.c"]
+
+
 def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "pipeline.store", *arguments], capture_output=True, text=True, check=False
