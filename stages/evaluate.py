@@ -43,8 +43,14 @@ class Evaluate:
     consumes: ClassVar[tuple[type, ...]] = (FloatModel, QuantizedModel, IntegerProgram)
     produces: ClassVar[type] = Metrics
     code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts", "stages.parity", "stages.graph", "stages.integer", "stages.backends", "stages.data",
-        "stages.quant.qparams", "stages.quant.weights",
+        "stages.artifacts",
+        "stages.parity",
+        "stages.graph",
+        "stages.integer",
+        "stages.backends",
+        "stages.data",
+        "stages.quant.qparams",
+        "stages.quant.weights",
     )
     cacheable: ClassVar[bool] = True
 
@@ -67,14 +73,18 @@ class Evaluate:
         forms: dict[str, Callable[[Tensor], Logits]] = {
             "float": lambda x: execute(model.quantized.graph, x).numpy(),
             "simulated": lambda x: simulation(x).numpy(),
-            "integer": lambda x: dequantize_output(program, executable.run(quantize_input(program, x.numpy()))),
+            "integer": lambda x: dequantize_output(
+                program, executable.run(quantize_input(program, x.numpy()))
+            ),
         }
         split = self.data.test()
         logits, seconds = self._logits(ctx, split, forms)
         predictions = {name: values.argmax(axis=1).astype(np.int64) for name, values in logits.items()}
         labels = np.asarray(split.labels, dtype=np.int64)
 
-        values = {f"{name}/top1": float((predicted == labels).mean()) for name, predicted in predictions.items()}
+        values = {
+            f"{name}/top1": float((predicted == labels).mean()) for name, predicted in predictions.items()
+        }
         values |= {f"{name}/images_per_second": len(labels) / spent for name, spent in seconds.items()}
         values["integer/agreement"] = float((predictions["integer"] == predictions["simulated"]).mean())
         values["integer/sqnr_db"] = _sqnr(logits["float"], logits["integer"])
@@ -93,7 +103,9 @@ class Evaluate:
                 f"backend {executable.name} rounds by {'/'.join(sorted(self.backend.exact))}; "
                 f"the program's {program.requantize} may differ by one level",
             )
-        return Metrics(values=values, layers=layers, predictions={"labels": labels, **predictions}, notes=notes)
+        return Metrics(
+            values=values, layers=layers, predictions={"labels": labels, **predictions}, notes=notes
+        )
 
     def _logits(
         self, ctx: RunContext, split: Split, forms: dict[str, Callable[[Tensor], Logits]]

@@ -31,7 +31,12 @@ class Train:
     name: ClassVar[str] = "train"
     consumes: ClassVar[tuple[type, ...]] = ()
     produces: ClassVar[type] = FloatModel
-    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.models", "stages.data", "stages.graph.capture")
+    code: ClassVar[tuple[str, ...]] = (
+        "stages.artifacts",
+        "stages.models",
+        "stages.data",
+        "stages.graph.capture",
+    )
     cacheable: ClassVar[bool] = True
 
     model: Model

@@ -64,4 +64,5 @@ def _distance(layer: LayerParity) -> tuple[int, float]:
 
 def _describe(layer: LayerParity) -> str:
     histogram = layer.simulated_minus_integer
-    return f"off by up to {layer.max_off_by(histogram)}, equal on {layer.equal_share(histogram):.4%} of its values"
+    share = layer.equal_share(histogram)
+    return f"off by up to {layer.max_off_by(histogram)}, equal on {share:.4%} of its values"

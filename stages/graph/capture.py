@@ -59,9 +59,10 @@ def _export(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedP
     except Exception as error:  # torch.export raises many types; all mean "not traceable"
         reason = str(error).strip().splitlines()
         raise PipelineError(
-            f"{type(module).__name__} cannot be traced by torch.export on input (N, {', '.join(map(str, shape))}): "
+            f"{type(module).__name__} cannot be traced by torch.export on input {('N', *shape)}: "
             f"{type(error).__name__}: {reason[0] if reason else ''}\n"
-            "Remedy: keep forward() free of Python control flow that depends on tensor values and of fixed batch sizes."
+            "Remedy: keep forward() free of Python control flow that depends on tensor values, "
+            "and of fixed batch sizes."
         ) from error
     finally:
         exporter.setLevel(level)
@@ -152,10 +153,8 @@ class _Translation:
             self.problems.append(f"{where}: {problem}")
             self.names[fx_node.name] = "unsupported"
             return
-        if isinstance(result, str):
-            name = result  # an alias: dropout in evaluation mode, a reshape that changes nothing
-        else:
-            name = self._append(result, call.shape, path, fx_node)
+        # a name is an alias: dropout in evaluation mode, a reshape that changes nothing
+        name = result if isinstance(result, str) else self._append(result, call.shape, path, fx_node)
         self.names[fx_node.name] = name
         if base.endswith("_") and isinstance(fx_node.args[0], torch.fx.Node):
             self.names[fx_node.args[0].name] = name  # in place: later readers see the new value

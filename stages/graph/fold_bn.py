@@ -1,4 +1,4 @@
-"""BatchNorm folding: ``γ (conv(x, w) + b − μ)/√(σ²+ε) + β = conv(x, w·g) + (b − μ)·g + β``, ``g = γ/√(σ²+ε)``.
+"""BatchNorm folding: ``γ (conv(x, w) + b − μ)/√(σ²+ε) + β = conv(x, w·g) + (b − μ)·g + β``, g = γ/√(σ²+ε).
 
 (Jacob et al. 2018, eq. 14.) A BatchNorm that follows no layer of its own becomes a depthwise 1×1
 convolution with weight g and bias β − μ·g. Computed in float64, stored as float32.
@@ -83,8 +83,8 @@ def _scale_layer(layer: Node, params: dict[str, Tensor], gain: Tensor, shift: Te
 def _depthwise(node: Node, params: dict[str, Tensor], gain: Tensor, shift: Tensor) -> Node:
     if len(node.shape) != 3:
         raise PipelineError(
-            f"BatchNorm '{node.name}' normalizes a vector {node.shape} and follows no linear layer of its own; "
-            "place it directly after a linear layer."
+            f"BatchNorm '{node.name}' normalizes a vector {node.shape} and follows no linear layer of "
+            "its own; place it directly after a linear layer."
         )
     keys = _keys(node.name)
     params[keys["weight"]] = gain.float().reshape(-1, 1, 1, 1)

@@ -84,7 +84,7 @@ def _headroom(name: str, bound: float) -> int:
     if bits < 0:
         raise PipelineError(
             f"'{name}': a sum can reach {bound:.3g} levels of its output, which overflows int32. "
-            "Remedy: calibrate with a wider range (calibration=minmax), or check the layer's weights for outliers."
+            "Remedy: calibrate with a wider range (calibration=minmax), or look for outliers in its weights."
         )
     return min(bits, MAX_HEADROOM)
 

@@ -72,7 +72,9 @@ def test_residual_block_becomes_its_convolutions(projection, pre_activation):
 def test_folding_leaves_the_function_unchanged(seed, bias, groups, affine):
     """fold(conv → bn) == conv → bn for any statistics, with and without bias and affine parameters."""
     norm = nn.BatchNorm2d(4, affine=affine)
-    module = nn.Sequential(nn.Conv2d(4, 4, 3, groups=groups, bias=bias), norm if affine else nn.BatchNorm2d(4))
+    module = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=groups, bias=bias), norm if affine else nn.BatchNorm2d(4)
+    )
     randomize(module, seed)
     folded = fold_batch_norm(capture(module, (4, 8, 8)))
     assert [node.op for node in folded.nodes] == ["input", "conv2d"]
