@@ -1,0 +1,34 @@
+"""The closing table: the three forms of the network side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stages.artifacts import Metrics
+from stages.reporting.text import MISSING, count, decibels, percent, points
+
+CLOSING_COLUMNS = ("", "float", "simulated", "integer")
+
+
+def closing_table(metrics: Metrics) -> list[tuple[str, str, str, str]]:
+    """One row a measure, cells in the order of `CLOSING_COLUMNS`; what was not measured is a dash."""
+    values = metrics.values
+
+    def row(title: str, show: Callable[[float | None], str], *names: str) -> tuple[str, str, str, str]:
+        first, second, third = (show(values.get(name)) if name else MISSING for name in names)
+        return title, first, second, third
+
+    def change(top1: float | None) -> str:
+        base = values.get("float/top1")
+        return MISSING if top1 is None or base is None else points(top1 - base)
+
+    forms = CLOSING_COLUMNS[1:]
+    return [
+        row("top-1", percent, *(f"{form}/top1" for form in forms)),
+        row("change, points", change, "", "simulated/top1", "integer/top1"),
+        row("top-1 as simulated", percent, "", "", "integer/agreement"),
+        row("SQNR of logits, dB", decibels, "", "", "integer/sqnr_db"),
+        row("images per second", count, *(f"{form}/images_per_second" for form in forms)),
+        row("bytes", count, "model/float_bytes", "", "model/integer_bytes"),
+        row("times smaller", lambda v: MISSING if v is None else f"{v:.2f}", "", "", "model/compression"),
+    ]

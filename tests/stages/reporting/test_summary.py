@@ -1,0 +1,32 @@
+"""The closing table says what `Metrics` holds."""
+
+from stages.artifacts import Metrics
+from stages.reporting.summary import CLOSING_COLUMNS, closing_table
+
+
+def read(cell: str) -> float | None:
+    """A cell as the number it shows."""
+    text = cell.replace("−", "-").replace(",", "")
+    if text == "–":
+        return None
+    return round(float(text.rstrip("%")) / 100, 6) if text.endswith("%") else float(text)
+
+
+def test_numbers_equal_the_metrics(run_of):
+    values = run_of(["conv"]).metrics.values
+    table = {
+        title: [read(cell) for cell in cells] for title, *cells in closing_table(run_of(["conv"]).metrics)
+    }
+    assert CLOSING_COLUMNS[1:] == ("float", "simulated", "integer")
+    assert table["top-1"] == [values[f"{form}/top1"] for form in CLOSING_COLUMNS[1:]]
+    assert table["change, points"] == [None, -0.06, -0.09]
+    assert table["top-1 as simulated"] == [None, None, values["integer/agreement"]]
+    assert table["SQNR of logits, dB"] == [None, None, round(values["integer/sqnr_db"], 1)]
+    assert table["images per second"] == [values[f"{form}/images_per_second"] for form in CLOSING_COLUMNS[1:]]
+    assert table["bytes"] == [values["model/float_bytes"], None, values["model/integer_bytes"]]
+    assert table["times smaller"] == [None, None, round(values["model/compression"], 2)]
+
+
+def test_what_was_not_measured_is_a_dash():
+    cells = [cell for _, *cells in closing_table(Metrics(values={})) for cell in cells]
+    assert set(cells) == {"–"}

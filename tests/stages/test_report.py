@@ -1,0 +1,104 @@
+"""The report stage writes its files, records them, and shows what the page shows."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console as RichConsole
+
+from pipeline.console import Console
+from pipeline.context import RunContext
+from pipeline.runner import check_wiring
+from pipeline.stage import Stage
+from pipeline.tracking.null import Null
+from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
+from stages.graph.ir import Graph, Node
+from stages.graph.quantized import QuantizedGraph
+from stages.quant.qparams import QParams
+from stages.report import Report
+from stages.verify import Verify
+
+
+@dataclass(frozen=True)
+class Recorder(Null):
+    """Remembers the files it is given."""
+
+    files: list[Path] = field(default_factory=list)
+
+    def artifact(self, path, folder=""):
+        assert path.exists()
+        self.files.append(path)
+
+
+@pytest.fixture
+def inputs():
+    graph = Graph(nodes=(Node(name="input", op="input", shape=(1, 8, 8)),), params={}, output="input")
+    zero = torch.tensor(0, dtype=torch.int32)
+    qparams = QParams(scale=torch.tensor(0.1), zero_point=zero, quant_min=-127, quant_max=127)
+    quantized = QuantizedGraph(graph=graph, activations={"input": qparams}, weights={})
+    parity = LayerParity(
+        name="input",
+        op="input",
+        simulated_minus_integer={0: 9, 5: 1},
+        reference_minus_backend={},
+        sqnr_db=20.0,
+    )
+    values = {"float/top1": 0.91, "integer/top1": 0.9, "integer/agreement": 0.98}
+    return {
+        Observations: Observations(graph=graph, statistics={}, sample_ids=()),
+        QuantizedModel: QuantizedModel(quantized=quantized),
+        Metrics: Metrics(values=values, layers=(parity,), notes=("a backend fell back",)),
+    }
+
+
+def run(stage, inputs, directory):
+    tracker, terminal = Recorder(), io.StringIO()
+    console = Console(rich=RichConsole(file=terminal, width=100))
+    ctx = RunContext(run_dir=directory, seed=0, device="cpu", tracker=tracker, store=None, console=console)
+    assert stage.run(ctx, inputs) is None
+    return tracker.files, terminal.getvalue()
+
+
+def test_it_is_a_stage():
+    assert isinstance(Report(), Stage)
+    assert Report.cacheable is False
+    with pytest.raises(ValueError, match="consumes Observations, which no stage before it produces"):
+        check_wiring([Report()])
+
+
+def test_page_and_plots_are_written_and_recorded(inputs, tmp_path):
+    recorded, _ = run(Report(), inputs, tmp_path)
+    assert recorded == [tmp_path / "report.html", tmp_path / "plots"]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"activations.svg", "errors.svg"}
+
+
+def test_the_terminal_shows_the_closing_table_and_the_notes(inputs, tmp_path):
+    _, shown = run(Report(), inputs, tmp_path)
+    rows = {cells[1].strip(): cells[2:] for line in shown.splitlines() if len(cells := line.split("│")) > 2}
+    assert [cell.strip() for cell in rows["top-1"]] == ["91.00%", "–", "90.00%", ""]
+    assert rows["top-1 as simulated"][2].strip() == "98.00%"
+    assert "note: a backend fell back" in shown
+
+
+@pytest.mark.parametrize(
+    ("contract", "text"),
+    [
+        (Verify(min_agreement=0.97), "Demanded: agreement of at least 97.00%."),
+        (Verify(min_agreement=0.99), "agree on 0.9800 of the test samples, below"),
+        (Verify(min_agreement=0.5, max_off_by=4), "differ by up to 5 levels"),
+        (Verify(min_agreement=0.5, max_off_by=5), "no level off by more than 5."),
+        (None, "This run has no parity contract."),
+    ],
+)
+def test_the_verdict_is_the_verify_stages_own(inputs, tmp_path, contract, text):
+    run(Report(contract=contract), inputs, tmp_path)
+    assert text in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_second_report_replaces_the_first(inputs, tmp_path):
+    run(Report(), inputs, tmp_path)
+    run(Report(), inputs | {Metrics: Metrics(values={"integer/agreement": 1.0})}, tmp_path)
+    assert "90.00%" not in (tmp_path / "report.html").read_text(encoding="utf-8")
