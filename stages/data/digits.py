@@ -65,7 +65,9 @@ def _splits() -> tuple[Split, Split]:
     labels = labels.astype(np.int64)
     rows = np.arange(len(labels))
     train, test = train_test_split(rows, test_size=TEST_SAMPLES, stratify=labels, random_state=0)
-    train_split, test_split = (
-        Split(images=images[r], labels=labels[r]) for r in (np.sort(train), np.sort(test))
-    )
-    return train_split, test_split
+    return _rows(images, labels, train), _rows(images, labels, test)
+
+
+def _rows(images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Split:
+    ordered = np.sort(rows)
+    return Split(images=images[ordered], labels=labels[ordered])

@@ -1,0 +1,34 @@
+"""Random crops and flips of a batch, each image its own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING = 8
+"""Images are padded by an eighth of their side: 4 pixels of 32, as is usual for CIFAR-10."""
+
+
+def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to an eighth of its side and mirror it with probability ½.
+
+    What is shifted in is 0, the mean pixel of a normalized batch.
+
+    Args:
+        x: float32 (B, C, H, W).
+        generator: on the CPU; three draws a batch.
+    """
+    count, _, height, width = x.shape
+    pad_y, pad_x = height // PADDING, width // PADDING
+    top = torch.randint(0, 2 * pad_y + 1, (count, 1), generator=generator)
+    left = torch.randint(0, 2 * pad_x + 1, (count, 1), generator=generator)
+    mirrored = torch.rand((count, 1), generator=generator) < 0.5
+    column = torch.arange(width).expand(count, width)
+    rows = top + torch.arange(height)
+    columns = left + torch.where(mirrored, width - 1 - column, column)
+    padded = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
+    image = torch.arange(count)[:, None, None]
+    # indices on both sides of a full slice put the indexed dimensions first: (B, H, W, C)
+    picked = padded[image, :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,41 @@
+"""The protocol of an architecture: a frozen dataclass that builds a `torch.nn.Module`."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+
+@runtime_checkable
+class Model(Protocol):
+    """An architecture and where its weights come from.
+
+    In evaluation mode, the built module can be captured by ``torch.export`` with a dynamic batch dimension.
+    """
+
+    @property
+    def weights(self) -> str | None:
+        """File of trained weights, .safetensors or .pt; None to start from random ones."""
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """The network: float32 (N, *shape) to logits (N, num_classes), in training mode.
+
+        Random weights are drawn from torch's global generator: seed it first.
+
+        Raises:
+            PipelineError: images too small for the architecture, or weights that do not fit it.
+        """
+
+    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
+        """Raise what `build` would raise."""
+
+    def fingerprint(self) -> str:
+        """The sha256 of the weights file; empty where there is none."""
+
+
+def check_build(model: Model, shape: tuple[int, int, int], num_classes: int) -> None:
+    """Build once and throw away, so that what `build` refuses is refused early; draws no random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        model.build(shape, num_classes)

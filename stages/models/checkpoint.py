@@ -1,0 +1,84 @@
+"""A training's state after an epoch, in one file: tensors as safetensors, the rest as JSON in its header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor, nn
+
+from stages.data.files import written_atomically
+
+log = logging.getLogger(__name__)
+
+KEY = "training"
+
+
+class Epoch(NamedTuple):
+    """What one epoch gave: mean loss, share of training samples it got right, and its duration."""
+
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+def identity_of(module: nn.Module, *settings: object) -> str:
+    """A sha256 over `settings`, by their repr, and all tensors of `module`: what a training starts from."""
+    tensors = {name: tensor.cpu().clone() for name, tensor in module.state_dict().items()}
+    return hashlib.sha256(repr(settings).encode() + save(tensors)).hexdigest()
+
+
+def save_checkpoint(
+    file: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]
+) -> None:
+    """Write the state after ``len(history)`` epochs; the file is replaced whole."""
+    tensors = {f"module|{name}": tensor for name, tensor in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer|{index}|{name}": t for name, t in state.items() if isinstance(t, Tensor)}
+    copies = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    document = json.dumps({"identity": identity, "history": history})
+    with written_atomically(file) as temporary:
+        save_file(copies, temporary, metadata={KEY: document})
+
+
+def load_checkpoint(
+    file: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[Epoch]:
+    """Restore `module` and `optimizer` and return the epochs done.
+
+    Where there is no file, or one of another training (`identity`), nothing changes and the list is empty.
+    """
+    if not file.is_file():
+        return []
+    try:
+        with safe_open(file, framework="pt") as stored:
+            document: dict[str, Any] = json.loads((stored.metadata() or {}).get(KEY, "{}"))
+            if document.get("identity") != identity:
+                log.warning("%s belongs to another training; starting anew", file)
+                return []
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        log.warning("%s is not readable (%s); starting anew", file, error)
+        return []
+    weights = {}
+    state: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("|")
+        if kind == "module":
+            weights[name] = tensor
+        else:
+            index, _, name = name.partition("|")
+            state[int(index)][name] = tensor
+    module.load_state_dict(weights)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
+    return [Epoch(*values) for values in document["history"]]

@@ -1,0 +1,52 @@
+"""MobileNet in miniature for images of 8×8 pixels: what is hard to quantize about it, in seconds.
+
+Depthwise-separable blocks with BatchNorm and ReLU6, whose folded channels have very different ranges;
+global average pooling; one linear layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from stages.models.base import check_build
+from stages.models.layers import conv_bn_relu6, depthwise_separable
+from stages.models.weights import load_weights, weights_fingerprint
+
+STEM = 16
+BLOCKS = ((32, 1), (64, 2), (64, 1), (128, 2))
+"""Output channels and stride of each block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileNetDigits:
+    """Four depthwise-separable blocks, 18,826 parameters for ten classes.
+
+    Args:
+        weights: file of trained weights, or None.
+    """
+
+    weights: str | None = None
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """Any image size works; 8×8 leaves 2×2 to pool."""
+        features = nn.Sequential(conv_bn_relu6(shape[0], STEM))
+        channels = STEM
+        for out_channels, stride in BLOCKS:
+            features.append(depthwise_separable(channels, out_channels, stride))
+            channels = out_channels
+        module = nn.Sequential()
+        module.add_module("features", features)
+        module.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        module.add_module("flatten", nn.Flatten())
+        module.add_module("classifier", nn.Linear(channels, num_classes))
+        return load_weights(module, self.weights, "mobilenet_digits")
+
+    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
+        """Raise `PipelineError` where the weights do not fit."""
+        check_build(self, shape, num_classes)
+
+    def fingerprint(self) -> str:
+        """The sha256 of the weights file."""
+        return weights_fingerprint(self.weights)
