@@ -62,9 +62,12 @@ class Report:
     def _demands(self) -> str:
         if self.contract is None:
             return ""
-        limit = self.contract.max_off_by
-        levels = "" if limit is None else f", no level off by more than {limit}"
-        return f"agreement of at least {self.contract.min_agreement:.2%}{levels}"
+        demands = []
+        if self.contract.min_agreement > 0.0:
+            demands.append(f"agreement of at least {self.contract.min_agreement:.2%}")
+        if self.contract.max_off_by is not None:
+            demands.append(f"no level off by more than {self.contract.max_off_by}")
+        return ", ".join(demands)
 
     def _broken(self, ctx: RunContext, metrics: Metrics) -> str | None:
         if self.contract is None:

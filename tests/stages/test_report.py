@@ -90,6 +90,7 @@ def test_the_terminal_shows_the_closing_table_and_the_notes(inputs, tmp_path):
         (Verify(min_agreement=0.99), "agree on 0.9800 of the test samples, below"),
         (Verify(min_agreement=0.5, max_off_by=4), "differ by up to 5 levels"),
         (Verify(min_agreement=0.5, max_off_by=5), "no level off by more than 5."),
+        (Verify(min_agreement=0.0), "This run has no parity contract."),
         (None, "This run has no parity contract."),
     ],
 )
