@@ -13,17 +13,31 @@ from stages.graph.ir import Graph, Node
 Hook = Callable[[Node, Tensor], Tensor]
 """Called with each node and its value; what it returns is what the consumers read."""
 
+Layer = Callable[..., Tensor]
+"""Computes a node that has weights: (node, x) or (node, x, residual) to its value before any clamp."""
 
-def execute(graph: Graph, x: Tensor, hook: Hook | None = None) -> Tensor:
+
+def execute(graph: Graph, x: Tensor, hook: Hook | None = None, layer: Layer | None = None) -> Tensor:
     """Run the network on `x`, float32 (N, *graph.input.shape); returns the output value.
 
     Values are dropped after their last reader, so that the peak is the largest set of live ones.
+
+    Args:
+        graph: the network.
+        x: its input.
+        hook: sees and replaces each node's value.
+        layer: computes the nodes with weights, instead of their own parameters (in training).
     """
     last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     values: dict[str, Tensor] = {}
     for node in graph.nodes:
         operands = [values[name] for name in node.inputs]
-        value = x if node.op == "input" else _COMPUTE[node.op](graph, node, *operands)
+        if node.op == "input":
+            value = x
+        elif layer is not None and "weight" in node.params:
+            value = layer(node, *operands)
+        else:
+            value = _COMPUTE[node.op](graph, node, *operands)
         if node.op != "input":
             value = _clamp_to(value, node.attrs.get("clamp_min"), node.attrs.get("clamp_max"))
         values[node.name] = value if hook is None else hook(node, value)
@@ -42,15 +56,16 @@ def _clamp_to(x: Tensor, low: float | None, high: float | None) -> Tensor:
     return torch.clamp(x, low, high)
 
 
-def _conv2d(graph: Graph, node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+def linear_map(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What a conv2d or linear node computes over the given parameters, without residual and clamp."""
+    if node.op == "linear":
+        return F.linear(x, weight, bias)
     a = node.attrs
-    weight, bias = graph.params[node.params["weight"]], graph.param(node, "bias")
-    y = F.conv2d(x, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"])
-    return y + residual[0] if residual else y
+    return F.conv2d(x, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"])
 
 
-def _linear(graph: Graph, node: Node, x: Tensor, *residual: Tensor) -> Tensor:
-    y = F.linear(x, graph.params[node.params["weight"]], graph.param(node, "bias"))
+def _layer(graph: Graph, node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+    y = linear_map(node, x, graph.params[node.params["weight"]], graph.param(node, "bias"))
     return y + residual[0] if residual else y
 
 
@@ -98,8 +113,8 @@ def _slice(graph: Graph, node: Node, x: Tensor) -> Tensor:
 
 
 _COMPUTE: Mapping[str, Callable[..., Tensor]] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
+    "conv2d": _layer,
+    "linear": _layer,
     "batch_norm": _batch_norm,
     "add": _add,
     "concat": _concat,
