@@ -1,0 +1,1 @@
+"""Backward passes of fake quantization, one a file, each after its paper."""

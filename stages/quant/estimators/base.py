@@ -1,0 +1,132 @@
+"""What estimators share: the forward pass, which is the same for all, and their protocols.
+
+The forward pass rounds as `stages.quant.qparams.fake_quantize` does, to the bit::
+
+    v = x / scale
+    y = scale · (clamp(round_half_even(v) + zero_point, quant_min, quant_max) − zero_point)
+
+Rounding has no useful derivative; an estimator says what to use instead, and where ranges come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from stages.quant.qparams import QParams
+
+Scheme = Callable[[Tensor, Tensor], QParams]
+"""A quantizer's map from ranges (min, max) to quantization parameters of one tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where the training of one tensor's quantization begins.
+
+    Args:
+        qparams: as calibrated.
+        scheme: makes quantization parameters of the same levels and `ch_axis` for another range.
+        relu: clamp at 0 as well: the lowest level becomes that of 0.0, which costs nothing.
+    """
+
+    qparams: QParams
+    scheme: Scheme
+    relu: bool = False
+
+
+class FakeQuantizer(Protocol):
+    """A `torch.nn.Module` for one tensor; what it learns are its parameters."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Round float32 `x` to its levels; the gradient is the estimator's."""
+
+    def observe(self, x: Tensor) -> None:
+        """Let the range follow `x`, where the estimator observes ranges."""
+
+    def initialize(self, x: Tensor) -> None:
+        """Choose the starting range from `x`, where the estimator has a rule of its own for it."""
+
+    def penalty(self) -> Tensor | None:
+        """A term of the loss, shape (); None for none."""
+
+    def qparams(self) -> QParams:
+        """What `x` is rounded by at present, detached."""
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A component of the configuration group ``estimator``."""
+
+    def weight(self, start: Start) -> FakeQuantizer:
+        """For a layer's weight, BatchNorm folded in."""
+
+    def activation(self, start: Start) -> FakeQuantizer:
+        """For a value between layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Integer levels as the forward pass clamps them.
+
+    Args:
+        lowest: smallest level, after `offset` is added.
+        highest: largest level, likewise.
+        offset: zero points in a shape that broadcasts, where they differ between channels; else they are
+            subtracted from `lowest` and `highest` instead, which saves two passes over memory.
+    """
+
+    lowest: float
+    highest: float
+    offset: Tensor | None = None
+
+    @staticmethod
+    def of(qparams: QParams, ndim: int, *, relu: bool = False) -> Levels:
+        """The levels of a tensor of `ndim` dimensions."""
+        if qparams.zero_point.numel() > 1 and bool(qparams.zero_point.any()):
+            offset = qparams.broadcast(ndim)[1].float()
+            return Levels(lowest=float(qparams.quant_min), highest=float(qparams.quant_max), offset=offset)
+        zero_point = int(qparams.zero_point.max())
+        lowest = qparams.quant_min - zero_point
+        return Levels(
+            lowest=float(max(lowest, 0) if relu else lowest), highest=float(qparams.quant_max - zero_point)
+        )
+
+
+def round_to_levels(x: Tensor, scale: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
+    """``v = x / scale`` and the fake-quantized y, both of x's shape; `scale` broadcasts."""
+    v = x / scale
+    y = torch.round(v)
+    if levels.offset is None:
+        y.clamp_(levels.lowest, levels.highest)
+    else:
+        y.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
+    return v, y.mul_(scale)
+
+
+def inside(gradient: Tensor, v: Tensor, levels: Levels, slack: float = 0.0) -> Tensor:
+    """The gradient where ``lowest < v + offset < highest``, else 0; in one pass.
+
+    `slack` moves both ends outwards by that share, so that values at the ends count as inside.
+    """
+    if levels.offset is not None:
+        v = v + levels.offset
+    wider = 1.0 + slack
+    passed: Tensor = torch.ops.aten.hardtanh_backward(
+        gradient, v, levels.lowest * wider, levels.highest * wider
+    )
+    return passed
+
+
+def per_channel(x: Tensor, ch_axis: int | None) -> Tensor:
+    """(1, numel) for None, else (C, numel / C): one row a scale."""
+    return x.reshape(1, -1) if ch_axis is None else x.movedim(ch_axis, 0).flatten(1)
+
+
+def representable(qparams: QParams) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest real value of the grid, each of the scale's shape."""
+    low = (qparams.quant_min - qparams.zero_point) * qparams.scale
+    return low, (qparams.quant_max - qparams.zero_point) * qparams.scale

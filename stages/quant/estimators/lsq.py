@@ -1,0 +1,127 @@
+"""Learned step size quantization (Esser et al. 2020, arXiv 1902.08153, eq. 1–5).
+
+The scale s is learned, with v = x/s and levels −Qn .. Qp::
+
+    y = s · round(clamp(v, −Qn, Qp))
+    ∂y/∂x = 1 where −Qn < v < Qp, else 0
+    ∂y/∂s = round(v) − v where −Qn < v < Qp, −Qn or Qp outside
+
+The gradient of s is multiplied by ``1 / sqrt(N · Qp)``, N the number of values that share s (in one sample,
+for activations), so that steps of s are in proportion to those of the weights. s starts at
+``2 · mean|x| / sqrt(Qp)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, per_channel, round_to_levels
+from stages.quant.qparams import QParams
+
+Initial = Literal["mean", "calibrated"]
+
+Passed = Callable[[Tensor, Tensor, Levels], Tensor]
+"""(∂L/∂y, v, levels) → ∂L/∂x."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lsq:
+    """Learned scales of weights and activations.
+
+    Args:
+        initial: where scales start: ``mean``, the paper's rule above; ``calibrated``, the calibrator's.
+    """
+
+    initial: Initial = "mean"
+
+    def weight(self, start: Start) -> FakeQuantizer:
+        """One step a scale of the granularity."""
+        return LearnedStep(start, self.initial, inside, samples=False)
+
+    def activation(self, start: Start) -> FakeQuantizer:
+        """One step."""
+        return LearnedStep(start, self.initial, inside, samples=True)
+
+
+class LearnedStep(nn.Module):
+    """Fake quantization with learned scales.
+
+    Args:
+        start: the calibrated state.
+        initial: see `Lsq`.
+        passed: the gradient of x.
+        samples: whether dimension 0 counts samples, which N does not.
+    """
+
+    def __init__(self, start: Start, initial: Initial, passed: Passed, *, samples: bool) -> None:
+        super().__init__()
+        self._start = start
+        self._initial = initial
+        self._passed = passed
+        self._samples = samples
+        self._highest = float(start.qparams.quant_max - start.qparams.zero_point.min())
+        self.register_buffer("least", start.qparams.scale * 2.0**-10)
+        self.scale = nn.Parameter(start.qparams.scale.clone())
+
+    least: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 in and out, any shape."""
+        with torch.no_grad():  # a step of the optimizer must not take a scale to zero or below
+            self.scale.copy_(torch.maximum(self.scale, self.least))
+        qparams = replace(self._start.qparams, scale=self.scale)
+        values = x[0].numel() if self._samples else x.numel() / self.scale.numel()
+        y: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
+            x,
+            qparams.broadcast(x.ndim)[0],
+            Levels.of(qparams, x.ndim, relu=self._start.relu),
+            self._passed,
+            1.0 / math.sqrt(values * max(self._highest, 1.0)),
+        )
+        return y
+
+    def observe(self, x: Tensor) -> None:
+        """Nothing: scales are learned."""
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """``2 · mean|x| / sqrt(Qp)``, unless the calibrated scale is the start or x is zero."""
+        if self._initial == "calibrated":
+            return
+        values = x.clamp_min(0.0) if self._start.relu else x.abs()
+        mean = per_channel(values, self._start.qparams.ch_axis).mean(dim=1).reshape_as(self.scale)
+        scale = 2.0 * mean / math.sqrt(max(self._highest, 1.0))
+        self.scale.copy_(torch.where(scale > self.least, scale, self.scale))
+
+    def penalty(self) -> Tensor | None:
+        """None."""
+        return None
+
+    def qparams(self) -> QParams:
+        """The present scales."""
+        return replace(self._start.qparams, scale=torch.maximum(self.scale.detach(), self.least))
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, levels: Levels, passed: Passed, gradient_scale: float
+    ) -> Tensor:
+        v, y = round_to_levels(x, scale, levels)
+        ctx.save_for_backward(v, y, scale)
+        ctx.levels, ctx.passed, ctx.gradient_scale = levels, passed, gradient_scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        v, y, scale = ctx.saved_tensors
+        gradient_x = ctx.passed(gradient, v, ctx.levels)
+        # ∂y/∂s = y/s − v · ∂y/∂x, inside and outside alike
+        terms = torch.mul(gradient, y).div_(scale).addcmul_(gradient_x, v, value=-1.0)
+        return gradient_x, terms.sum_to_size(scale.shape) * ctx.gradient_scale, None, None, None

@@ -1,0 +1,104 @@
+"""Parameterized clipping activation (Choi et al. 2018, arXiv 1805.06085, eq. 1–3).
+
+The clipping value α of each activation is learned; 2^b levels lie between 0 and α::
+
+    y = scale · round(clamp(x, 0, α) / scale),   scale = α / quant_max
+    ∂y/∂x = 1 where 0 < x < α, else 0
+    ∂y/∂α = 1 where x ≥ α, else 0
+
+An L2 penalty on α, ``decay/2 · Σ α²``, draws ranges in that clip too little. The paper's activations come
+out of a ReLU. Where negative values occur, the lower end is ``α · (quant_min − zero_point) /
+(quant_max − zero_point)``, and ``∂y/∂α`` below it is that ratio: −1 for symmetric levels.
+
+Weights have the straight-through estimator over their own range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, representable, round_to_levels
+from stages.quant.estimators.ste import ObservedRange
+from stages.quant.qparams import QParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pact:
+    """Learned clipping of activations.
+
+    Args:
+        decay: weight of the L2 penalty on α.
+    """
+
+    decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.decay < 0.0:
+            raise ValueError(f"decay={self.decay}: must not be negative")
+
+    def weight(self, start: Start) -> FakeQuantizer:
+        """Straight through, over the range of each moment's weights."""
+        return ObservedRange(start, momentum=0.0)
+
+    def activation(self, start: Start) -> FakeQuantizer:
+        """A clipping value of its own, which starts at the calibrated maximum."""
+        return LearnedClip(start, self.decay)
+
+
+class LearnedClip(nn.Module):
+    """Fake quantization of a tensor with one scale, up to a learned α."""
+
+    def __init__(self, start: Start, decay: float) -> None:
+        super().__init__()
+        self._start = start
+        self._decay = decay
+        self._highest = int(start.qparams.quant_max - start.qparams.zero_point)
+        if self._highest < 1:
+            raise ValueError("the calibrated range has no level above zero: there is nothing to clip")
+        self._least = float(start.qparams.scale) * 2.0**-10
+        self.alpha = nn.Parameter(representable(start.qparams)[1].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 in and out, any shape."""
+        qparams = self.qparams()
+        levels = Levels.of(qparams, x.ndim, relu=self._start.relu)
+        y: Tensor = _Clip.apply(  # type: ignore[no-untyped-call]
+            x, self.alpha, qparams.scale, levels
+        )
+        return y
+
+    def observe(self, x: Tensor) -> None:
+        """Nothing: α is learned."""
+
+    def initialize(self, x: Tensor) -> None:
+        """Nothing: the calibrated range is the start."""
+
+    def penalty(self) -> Tensor | None:
+        """``decay/2 · α²``, whose gradient is weight decay's."""
+        return 0.5 * self._decay * self.alpha.square()
+
+    def qparams(self) -> QParams:
+        """The scale that α gives; a step of the optimizer cannot take it to zero or below."""
+        scale = (self.alpha.detach() / self._highest).clamp_min(self._least)
+        return replace(self._start.qparams, scale=scale)
+
+
+class _Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, scale: Tensor, levels: Levels) -> Tensor:
+        v, y = round_to_levels(x, scale, levels)
+        ctx.save_for_backward(v, y, scale)
+        ctx.levels = levels
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        v, y, scale = ctx.saved_tensors
+        passed = inside(gradient, v, ctx.levels)
+        # Where the gradient does not pass, y is α, the lower end, or a ReLU's 0: y/α is ∂y/∂α.
+        clipped = (gradient - passed).mul_(y).sum() / (scale * ctx.levels.highest)
+        return passed, clipped, None, None
