@@ -1,0 +1,141 @@
+"""The clipping threshold that loses least information: entropy calibration, as in TensorRT.
+
+For each number i of bins of |x| that are kept:
+
+- P: the first i bins' counts, with all counts beyond added to bin i−1; divided by their sum.
+- Q: the same bins without what lies beyond, merged to the grid's L levels (bin j goes to level
+  ``⌊(j + ½)·L/i⌋``: no bin is left over where L does not divide i), each level's count spread evenly over
+  its bins that P does not leave empty; divided by their sum.
+- ``KL(P‖Q) = Σ_j P_j log(P_j / Q_j)``; the i with the least gives the threshold ``(i + ½) · bin width``.
+
+Q is mixed with 1e-4 of the uniform distribution over P's non-empty bins, without which an empty bin i−1 that
+receives the clipped counts makes the divergence infinite. Bin 0 takes its neighbour's count: zero is a level
+of every grid, so the spike of zeros behind a ReLU is kept exactly and says nothing about the threshold.
+Szymon Migacz, "8-bit inference with TensorRT", GTC 2017.
+
+As Q is constant over a level's bins, ``Σ P log Q`` needs one logarithm a level, of sums that are differences
+of cumulative sums: O(L) a candidate instead of O(i).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.quant.qparams import QParams
+from stages.quant.statistics import HALF, Statistics
+
+SMOOTHING = 1e-4
+_CHUNK = 256
+"""Candidates evaluated at a time: their levels' sums stay in the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kl:
+    """Keeps ``[−t, t]``, cut to the observed min and max, so one-sided data stays one-sided.
+
+    L counts the levels from zero to the farther end of the observed range: 128 for symmetric signed and for
+    affine grids over ``[−t, t]``, 255 or 256 for one-sided data. Where an affine range is lopsided, one
+    threshold still serves both ends: the farther one is clipped first.
+
+    Args:
+        stride: bins between candidates. 1 tries all of up to 4096 bins; 4 costs a quarter, and the threshold
+            is a thousandth of the range coarser at most.
+    """
+
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise ValueError(f"stride={self.stride}: must be at least 1, which tries every bin")
+
+    def range(
+        self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]
+    ) -> tuple[Tensor, Tensor]:
+        """The range whose quantized distribution diverges least from the observed one."""
+        low, high = statistics.minimum, statistics.maximum
+        grid = qparams(low, high)
+        farther = torch.where(
+            high >= -low, grid.quant_max - grid.zero_point, grid.zero_point - grid.quant_min
+        )
+        kept = self._kept(_magnitudes(statistics.counts).reshape(-1, HALF), farther.reshape(-1).long() + 1)
+        width = statistics.edges[..., -1] / HALF
+        threshold = ((kept.reshape(low.shape) + 0.5) * width).float()
+        return torch.maximum(low, -threshold), torch.minimum(high, threshold)
+
+    def _kept(self, counts: Tensor, levels: Tensor) -> Tensor:
+        """The best number of bins to keep, int64 (S,), of counts (S, 4096) and levels (S,)."""
+        bins = counts.shape[1]
+        occupied = torch.arange(1, bins + 1).mul(counts > 0).amax(dim=1)
+        fewest = torch.minimum(levels, occupied)
+        # candidates count down from the occupied bins, so that "nothing clipped" is always one
+        candidate = occupied[:, None] - torch.arange(0, bins, self.stride)
+        slot, column = torch.nonzero(candidate >= fewest[:, None].clamp(min=1), as_tuple=True)
+        divergence = torch.full(candidate.shape, torch.inf, dtype=torch.float64)
+        sums = _Sums.of(counts)
+        for s, c in zip(torch.split(slot, _CHUNK), torch.split(column, _CHUNK), strict=True):
+            divergence[s, c] = sums.divergence(s, candidate[s, c], levels[s])
+        best = candidate.gather(1, divergence.argmin(dim=1, keepdim=True)).squeeze(1)
+        return torch.where(occupied > 0, best, bins)
+
+
+def _magnitudes(counts: Tensor) -> Tensor:
+    """Counts of |x| by bin, float64 (*qparam_shape, 4096), with the neighbour's count in bin 0."""
+    positive, negative = counts[..., HALF:], counts[..., : HALF - 1].flip(-1)
+    beside_zero = (positive + negative).double()
+    return torch.cat([beside_zero[..., :1], beside_zero], dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """Sums over the first i bins, for i = 0..bins: float64 (S, bins + 1).
+
+    Args:
+        counts: of the counts.
+        occupied: of the bins that are not empty.
+        entropy: of ``h log h`` for each count h.
+    """
+
+    counts: Tensor
+    occupied: Tensor
+    entropy: Tensor
+
+    @classmethod
+    def of(cls, counts: Tensor) -> _Sums:
+        """The sums over counts (S, bins)."""
+
+        def summed(x: Tensor) -> Tensor:
+            return torch.nn.functional.pad(x.cumsum(dim=1), (1, 0))
+
+        return cls(
+            counts=summed(counts),
+            occupied=summed((counts > 0).double()),
+            entropy=summed(torch.special.xlogy(counts, counts)),
+        )
+
+    def divergence(self, slot: Tensor, kept: Tensor, levels: Tensor) -> Tensor:
+        """KL(P‖Q) for `kept` bins in `levels` levels of a slot's counts; all (n,). Returns (n,)."""
+        most = int(levels.max())
+        i, L = kept[:, None], levels[:, None]
+        # the first bin whose middle lies at or beyond level g's lower end; levels beyond a slot's L are empty
+        edge = torch.minimum((2 * i * torch.arange(most + 1) + L - 1) // (2 * L), i)
+        edge += slot[:, None] * self.counts.shape[1]
+        mass = self.counts.take(edge).diff(dim=1)
+        bins = self.occupied.take(edge).diff(dim=1)
+
+        total, inside = self.counts[slot, -1], self.counts[slot, kept]
+        clipped = total - inside
+        last = inside - self.counts[slot, kept - 1]
+        newly_occupied = ((last == 0) & (clipped > 0)).double()
+        final = (levels - 1)[:, None]
+        bins.scatter_add_(1, final, newly_occupied[:, None])
+        uniform = SMOOTHING / (self.occupied[slot, kept] + newly_occupied)
+
+        q = (1 - SMOOTHING) / inside.clamp(min=1)[:, None] * mass / bins.clamp(min=1) + uniform[:, None]
+        p = mass.scatter_add(1, final, clipped[:, None])
+        p_log_p = self.entropy[slot, kept - 1] + torch.special.xlogy(last + clipped, last + clipped)
+        divergence: Tensor = (p_log_p - (p * q.log()).sum(dim=1)) / total - total.log()
+        return divergence

@@ -1,0 +1,93 @@
+"""Scales of weights, and biases as integers: one rule, shared by simulation and lowering.
+
+A bias is added to the accumulator, so it is held in its steps: ``q_b = round(b / (s_x · s_w))``, int32. For
+it to fit, with room for the sum it is added to, ``|q_b| ≤ 2^30``; and a channel whose weights are all zero is
+nothing but its bias. Hence, after the quantizer has chosen the weight's scale:
+
+1. where all weights that share a scale round to zero, ``s_w = max|b| / (s_x · 2^16)``: the bias has 16 bits;
+2. everywhere, ``s_w ≥ max|b| / (s_x · 2^30)``. This raises the scale of channels that folding BatchNorm
+   left almost zero, whose rounded weights then count for little beside the bias, as they did before.
+
+Scales only grow, so the grid still covers the range; the zero point stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from stages.quant.calibrators.base import Calibrator
+from stages.quant.granularity.base import Granularity
+from stages.quant.qparams import QParams, fake_quantize
+from stages.quant.quantizers.base import Quantizer, usable
+from stages.quant.statistics import Statistics
+
+MAX_BIAS = 2**30
+ZERO_CHANNEL_BIAS = 2**16
+
+
+def weight_qparams(
+    weight: Tensor,
+    bias: Tensor | None,
+    input_scale: Tensor,
+    quantizer: Quantizer,
+    calibrator: Calibrator,
+    granularity: Granularity,
+) -> QParams:
+    """The grid of a layer's weight.
+
+    Args:
+        weight: float32 (O, …), BatchNorm folded.
+        bias: float32 (O,), or None.
+        input_scale: float32 (), the scale of the layer's input.
+        quantizer: the scheme of weights.
+        calibrator: reduces the weight's values to ranges.
+        granularity: which of the weight's values share a scale.
+
+    Raises:
+        ValueError: weight or bias holds NaN or infinity.
+    """
+    if bias is not None and not bool(torch.isfinite(bias).all()):
+        raise ValueError("the bias contains NaN or infinity. Remedy: check the float network's parameters")
+    statistics = Statistics()
+    statistics.update(granularity.to_observations(weight))
+    grid = partial(quantizer.qparams, ch_axis=granularity.ch_axis(weight.ndim))
+    qparams = grid(*calibrator.range(statistics, grid))
+    if bias is None:
+        return qparams
+    rounded = granularity.to_observations(fake_quantize(weight.detach(), qparams))
+    zero = rounded.abs().amax(dim=(0, -1)) == 0
+    magnitude = bias.detach().abs().double()
+    steps = (magnitude if qparams.scale.ndim else magnitude.amax()) / input_scale.double()
+    scale = torch.where(zero, usable(steps / ZERO_CHANNEL_BIAS), qparams.scale)
+    least = (steps / MAX_BIAS).float()
+    up = torch.nextafter(least, torch.full_like(least, torch.inf))  # rounding must not lead beyond the bound
+    return replace(qparams, scale=torch.where(least.double() >= scale, up, scale))
+
+
+def quantize_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
+    """A bias (O,) in steps of ``input_scale · weight_scale``, int32 (O,), rounded half to even.
+
+    Raises:
+        ValueError: a bias beyond 2^30 steps: the weight's scale is not one that `weight_qparams` chose.
+    """
+    q = torch.round(bias.detach().double() / _step(input_scale, weight_scale))
+    if not bool((q.abs() <= MAX_BIAS).all()):
+        raise ValueError(
+            f"the bias reaches {float(q.abs().max()):.4g} steps of input scale × weight scale: must be "
+            "at most 2^30, for the int32 accumulator. Remedy: take the weight's scale from weight_qparams"
+        )
+    return q.to(torch.int32)
+
+
+def dequantize_bias(q: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
+    """The real values, float32 (O,), that an integer bias stands for."""
+    return (q.double() * _step(input_scale, weight_scale)).float()
+
+
+def _step(input_scale: Tensor, weight_scale: Tensor) -> Tensor:
+    """The accumulator's step, in float64: the product of two small scales is subnormal in float32."""
+    return input_scale.double() * weight_scale.double()
