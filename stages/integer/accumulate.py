@@ -1,0 +1,65 @@
+"""What conv2d and linear share: exact sums of products through floating-point BLAS, then requantization.
+
+Sums of integers are exact in float32 as long as no partial sum can reach 2^24, in whatever order BLAS forms
+them; `product_bounds` proves that from the weights, and float64 (2^53) serves the layers that exceed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.integer.bounds import FLOAT32_EXACT, accumulator_bounds, product_bounds
+from stages.integer.fixed_point import INT32_MAX
+from stages.integer.program import Integers, Op, Program
+from stages.integer.requantizer import all_levels, finisher, look_up, rescaler
+
+BLOCK_BYTES = 2 << 20
+"""Temporaries of one block of samples: about what a core's cache holds."""
+
+
+def exact_float(op: Op, program: Program) -> type[np.float32] | type[np.float64]:
+    """The float type in which the operator's sums of products are exact.
+
+    Raises:
+        ValueError: a sum that int32 does not hold.
+    """
+    bound = int(accumulator_bounds(op, program).max())
+    if bound > INT32_MAX:
+        raise ValueError(
+            f"'{op.output}' ({op.op}): an accumulator can reach {bound}, beyond int32's {INT32_MAX}"
+        )
+    return np.float32 if int(product_bounds(op, program).max()) < FLOAT32_EXACT else np.float64
+
+
+def blocks(samples: int, bytes_each: int) -> Iterator[slice]:
+    """The batch dimension in slices whose temporaries stay in cache."""
+    size = max(1, BLOCK_BYTES // bytes_each)
+    return (slice(start, min(start + size, samples)) for start in range(0, samples, size))
+
+
+def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
+    """From sums of products to levels: bias, rescale, residual, last rounding and clamp.
+
+    Returns:
+        A function from float sums (O, L), exact integers, and the residual's levels (O, L) if there is one,
+        to the output's levels (O, L).
+    """
+    bias = op.tensors["bias"].reshape(-1, 1)
+    rescale, finish = rescaler(op, program), finisher(op, program)
+    table: NDArray[Any] | None = None
+    if len(op.inputs) == 2:
+        table = rescaler(op, program, prefix="residual_")(all_levels(program.values[op.inputs[1]]))
+
+    def output(sums: NDArray[Any], residual: Integers | None = None) -> Integers:
+        accumulators = sums.astype(np.int32)
+        accumulators += bias
+        terms = rescale(accumulators)
+        if table is not None and residual is not None:
+            terms += look_up(table, residual)
+        return finish(terms)
+
+    return output

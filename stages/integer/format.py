@@ -1,0 +1,144 @@
+"""Programs on disk: ``program.json`` for values and operators, ``tensors.safetensors`` for the rest.
+
+    {"format": 1, "requantize": …, "input": …, "output": …,
+     "values": {name: {"shape": […], "scale": …, "zero_point": …, "levels": [quant_min, quant_max]}},
+     "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}}]}
+
+Attributes that have their usual value (`USUAL`) are left out. A tensor's key is ``<output>|<name>``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from stages.integer.kernel import signature
+from stages.integer.program import FORMAT_VERSION, Op, Program, Value
+from stages.integer.validate import validate
+
+USUAL: Mapping[str, Any] = {
+    "stride": (1, 1),
+    "padding": (0, 0),
+    "dilation": (1, 1),
+    "groups": 1,
+    "ceil_mode": False,
+    "headroom": 0,
+}
+
+
+def save_program(program: Program, directory: Path) -> None:
+    """Write the program's two files into `directory`. Raises ValueError for a program that is not valid."""
+    validate(program)
+    document = {
+        "format": FORMAT_VERSION,
+        "requantize": program.requantize,
+        "input": program.input,
+        "output": program.output,
+        "values": {name: _value_to_json(value) for name, value in program.values.items()},
+        "ops": [_op_to_json(op) for op in program.ops],
+    }
+    (directory / "program.json").write_text(json.dumps(document, separators=(",", ":")))
+    tensors = {
+        f"{op.output}|{name}": np.ascontiguousarray(tensor)
+        for op in program.ops
+        for name, tensor in op.tensors.items()
+    }
+    save_file(tensors, directory / "tensors.safetensors")
+
+
+def load_program(directory: Path) -> Program:
+    """Read what `save_program` wrote, bit for bit.
+
+    Raises:
+        ValueError: a file is missing, damaged, of another version, or holds no valid program; names the file.
+    """
+    path = directory / "program.json"
+    try:
+        document = json.loads(path.read_text())
+        version = document["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a readable integer program ({_reason(error)})") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format {version}, but this version reads format {FORMAT_VERSION}. "
+            "Remedy: convert the model again, or use the release that wrote it."
+        )
+    tensors = _load_tensors(directory / "tensors.safetensors")
+    try:
+        program = Program(
+            values={name: _value_from_json(name, fields) for name, fields in document["values"].items()},
+            ops=tuple(_op_from_json(fields, tensors) for fields in document["ops"]),
+            input=document["input"],
+            output=document["output"],
+            requantize=document["requantize"],
+        )
+        validate(program)
+    except KeyError as error:
+        raise ValueError(f"{path}: {_reason(error)}") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return program
+
+
+def _load_tensors(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """Tensors by operator and name."""
+    try:
+        loaded = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    grouped: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, tensor in loaded.items():
+        output, _, name = key.rpartition("|")
+        grouped.setdefault(output, {})[name] = tensor
+    return grouped
+
+
+def _value_to_json(value: Value) -> dict[str, Any]:
+    return {
+        "shape": value.shape,
+        "scale": value.scale,
+        "zero_point": value.zero_point,
+        "levels": (value.quant_min, value.quant_max),
+    }
+
+
+def _value_from_json(name: str, fields: Mapping[str, Any]) -> Value:
+    quant_min, quant_max = fields["levels"]
+    return Value(
+        name=name,
+        shape=tuple(fields["shape"]),
+        scale=float(fields["scale"]),
+        zero_point=fields["zero_point"],
+        quant_min=quant_min,
+        quant_max=quant_max,
+    )
+
+
+def _op_to_json(op: Op) -> dict[str, Any]:
+    attrs = {name: value for name, value in op.attrs.items() if name not in USUAL or value != USUAL[name]}
+    fields = {"op": op.op, "inputs": op.inputs, "output": op.output, "attrs": attrs}
+    return {name: value for name, value in fields.items() if value or name != "attrs"}
+
+
+def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, Mapping[str, NDArray[Any]]]) -> Op:
+    output = fields["output"]
+    op = Op(op=fields["op"], inputs=tuple(fields["inputs"]), output=output, tensors=tensors.get(output, {}))
+    attrs = {name: USUAL[name] for name in signature(op).attr_names(op) if name in USUAL}
+    attrs |= {name: _tuples(value) for name, value in fields.get("attrs", {}).items()}
+    return Op(op=op.op, inputs=op.inputs, output=output, attrs=attrs, tensors=op.tensors)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where programs have tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

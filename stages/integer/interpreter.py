@@ -1,0 +1,122 @@
+"""Running a program in numpy: the reference that says what every backend must compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.integer.kernel import Prepare, prepare_kernel
+from stages.integer.program import Integers, Program
+from stages.integer.validate import validate
+
+
+class Interpreter:
+    """A program with its kernels prepared.
+
+    Args:
+        program: validated here.
+        prepare: what makes an operator's kernel; backends give their own.
+        batch_size: samples that go through the network together; larger inputs are split.
+        threads: batches in work at a time; None for one a core.
+
+    Raises:
+        ValueError: the program is not valid, or one of its sums can leave int32; names the operator.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        prepare: Prepare = prepare_kernel,
+        batch_size: int = 64,
+        threads: int | None = None,
+    ) -> None:
+        validate(program)
+        self.program = program
+        self._batch_size = batch_size
+        self._threads = threads or os.cpu_count() or 1
+        self._kernels = [prepare(op, program) for op in program.ops]
+        last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
+        last_reader.pop(program.output, None)
+        self._dead = [
+            [name for name, i in last_reader.items() if i == step] for step in range(len(program.ops))
+        ]
+
+    def run(self, q: Integers) -> Integers:
+        """Levels of the input value, (N, *shape), to levels of the output value.
+
+        Values are dropped after their last reader. Raises ValueError for another shape or dtype.
+        """
+        self._check(q)
+        result = np.empty((len(q), *self.program.values[self.program.output].shape), self._dtype)
+
+        def work(batch: slice) -> None:
+            result[batch] = self._run_batch(q[batch], keep=False)[self.program.output]
+
+        batches = list(self._batches(len(q)))
+        if self._threads == 1 or len(batches) == 1:
+            for batch in batches:
+                work(batch)
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                list(pool.map(work, batches))
+        return result
+
+    def trace(self, q: Integers) -> dict[str, Integers]:
+        """Every value by name, the input included, in order of execution."""
+        self._check(q)
+        parts = [self._run_batch(q[batch], keep=True) for batch in self._batches(len(q))]
+        names = [self.program.input, *(op.output for op in self.program.ops)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _run_batch(self, q: Integers, keep: bool) -> dict[str, Integers]:
+        values = {self.program.input: q}
+        for op, kernel, dead in zip(self.program.ops, self._kernels, self._dead, strict=True):
+            values[op.output] = kernel(*(values[name] for name in op.inputs))
+            if not keep:
+                for name in dead:
+                    del values[name]
+        return values
+
+    def _batches(self, samples: int) -> Iterator[slice]:
+        """At least one, so that no samples give an empty result of the right shape."""
+        size = self._batch_size
+        return (slice(i, min(i + size, samples)) for i in range(0, max(samples, 1), size))
+
+    @property
+    def _dtype(self) -> np.dtype[np.integer]:
+        return self.program.values[self.program.output].dtype
+
+    def _check(self, q: Integers) -> None:
+        value = self.program.values[self.program.input]
+        if q.shape[1:] != value.shape or q.dtype != value.dtype:
+            expected = ", ".join(["N", *map(str, value.shape)])
+            raise ValueError(
+                f"input '{value.name}': got {q.dtype} {q.shape}, must be {value.dtype} ({expected}); "
+                "quantize_input turns floats into such levels"
+            )
+
+
+def quantize_input(program: Program, x: NDArray[np.float32]) -> Integers:
+    """Float (N, *shape) to levels of the input: ``clamp(rint(x / scale) + zero_point)`` in float32."""
+    value = program.values[program.input]
+    if x.shape[1:] != value.shape:
+        expected = ", ".join(["N", *map(str, value.shape)])
+        raise ValueError(f"input '{value.name}': got shape {x.shape}, must be ({expected})")
+    q = np.divide(x, np.float32(value.scale), dtype=np.float32)
+    np.rint(q, out=q)
+    q += np.float32(value.zero_point)
+    return np.clip(q, value.quant_min, value.quant_max, out=q).astype(value.dtype)
+
+
+def dequantize_output(program: Program, q: Integers) -> NDArray[np.float32]:
+    """Levels of the output to the reals they stand for: ``scale · (q − zero_point)``, float32."""
+    value = program.values[program.output]
+    real = q.astype(np.float32)
+    real -= np.float32(value.zero_point)
+    real *= np.float32(value.scale)
+    return real

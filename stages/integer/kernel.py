@@ -1,0 +1,41 @@
+"""Finding an operator's kernel: the module of its name in `stages.integer.kernels`.
+
+A kernel module declares ``SIGNATURE`` and has one entry, ``prepare(op, program) -> Kernel``: what depends on
+the program alone (operands of products, tables) is computed there, once. A kernel maps integer arrays
+(N, *shape) to one, in the dtypes of the program's values, whatever their memory order, and never writes to
+its inputs; its result may be a view of them.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+import stages.integer.kernels
+from pipeline.errors import alternatives
+from stages.integer.program import Integers, Op, Program
+from stages.integer.signature import Signature
+
+Kernel = Callable[..., Integers]
+Prepare = Callable[[Op, Program], Kernel]
+
+
+def prepare_kernel(op: Op, program: Program) -> Kernel:
+    """The reference kernel of an operator, ready to run. Raises ValueError for an unknown operator."""
+    prepare: Prepare = _module(op).prepare
+    return prepare(op, program)
+
+
+def signature(op: Op) -> Signature:
+    """What the operator takes and gives. Raises ValueError for an unknown operator."""
+    declared: Signature = _module(op).SIGNATURE
+    return declared
+
+
+def _module(op: Op) -> ModuleType:
+    names = {module.name for module in pkgutil.iter_modules(stages.integer.kernels.__path__)}
+    if op.op not in names:
+        raise ValueError(f"'{op.output}': unknown operator '{op.op}'; {alternatives(op.op, names)}")
+    return import_module(f"stages.integer.kernels.{op.op}")

@@ -1,0 +1,42 @@
+"""linear: ``y = clamp(zy + rescale(Σ (qx−zx)(qw−zw) + bias [+ residual]))`` over (N, I)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stages.integer.accumulate import exact_float, layer_output
+from stages.integer.bounds import centred_weight
+from stages.integer.kernel import Kernel
+from stages.integer.program import Integers, Op, Program
+from stages.integer.signature import Shape, Signature
+
+
+def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
+    """(O,)."""
+    weight = op.tensors["weight"].shape
+    if len(weight) != 2 or weight[1:] != tuple(shapes[0]):
+        raise ValueError(
+            f"weight of shape {weight} for an input of shape {shapes[0]}: must be (O, I) and (I,)"
+        )
+    return (weight[0],)
+
+
+SIGNATURE = Signature(inputs=(1, 2), ratios="channel", layer=True, shape=output_shape)
+
+
+def prepare(op: Op, program: Program) -> Kernel:
+    """One GEMM a batch."""
+    dtype = exact_float(op, program)
+    weight: NDArray[Any] = centred_weight(op).astype(dtype)
+    zero_point = program.values[op.inputs[0]].zero_point
+    output = layer_output(op, program)
+
+    def run(q: Integers, *residual: Integers) -> Integers:
+        x: NDArray[Any] = q.astype(dtype)
+        x -= zero_point
+        return output(weight @ x.T, *(r.T for r in residual)).T
+
+    return run

@@ -1,0 +1,146 @@
+"""Is it a program? Everything that the kernels rely on, checked once, before they are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from pipeline.errors import alternatives
+from stages.integer.kernel import signature
+from stages.integer.program import Op, Program, Requantize, Value
+from stages.integer.signature import Signature
+
+PAIRS = frozenset({"kernel", "stride", "padding", "dilation"})
+"""Attributes that are two integers, height and width; all but padding at least 1."""
+
+
+def validate(program: Program) -> None:
+    """Raise ValueError, naming the operator or value, where `program` is not one that kernels can run."""
+    if program.requantize not in get_args(Requantize):
+        raise ValueError(f"requantize: {alternatives(program.requantize, get_args(Requantize))}")
+    for name, value in program.values.items():
+        _check_value(name, value)
+    if program.input not in program.values:
+        raise ValueError(
+            f"input '{program.input}': not among the values; {alternatives(program.input, program.values)}"
+        )
+    computed = {program.input}
+    for op in program.ops:
+        where = f"'{op.output}' ({op.op})"
+        for name in op.inputs:
+            if name not in computed:
+                raise ValueError(
+                    f"{where}: reads '{name}', which is not computed before; {alternatives(name, computed)}"
+                )
+        if op.output in computed or op.output not in program.values:
+            problem = "is computed twice" if op.output in computed else "is not among the values"
+            raise ValueError(f"{where}: '{op.output}' {problem}; each operator computes a value of its own")
+        form = signature(op)
+        try:
+            _check_op(op, form, program.values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        computed.add(op.output)
+    if program.output not in computed:
+        raise ValueError(
+            f"output '{program.output}': no operator computes it; {alternatives(program.output, computed)}"
+        )
+
+
+def _check_value(name: str, value: Value) -> None:
+    where = f"value '{name}'"
+    if value.name != name:
+        raise ValueError(f"{where}: is named '{value.name}'; must be its key")
+    low, high = (-128, 127) if value.quant_min < 0 else (0, 255)
+    if not low <= value.quant_min <= value.zero_point <= value.quant_max <= high:
+        raise ValueError(
+            f"{where}: quant_min={value.quant_min}, zero_point={value.zero_point}, "
+            f"quant_max={value.quant_max}: must ascend within {low}..{high}"
+        )
+    if not (0.0 < value.scale < float("inf")):
+        raise ValueError(f"{where}: scale={value.scale}: must be positive and finite")
+    if any(size < 0 for size in value.shape):
+        raise ValueError(f"{where}: shape={value.shape}: sizes must not be negative")
+
+
+def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
+    least, most = form.inputs
+    if not least <= len(op.inputs) <= (most or len(op.inputs)):
+        raise ValueError(f"{len(op.inputs)} inputs: must be {least}..{most or 'any number'}")
+    _check_attrs(op, form)
+    inputs, y = [values[name] for name in op.inputs], values[op.output]
+    _check_tensors(op, form)
+    shape = tuple(form.shape(op, [x.shape for x in (inputs[:1] if form.layer else inputs)]))
+    if shape != tuple(y.shape):
+        raise ValueError(f"gives shape {shape}, but its value is declared as {y.shape}")
+    if form.has_residual(op) and inputs[1].shape != y.shape:
+        raise ValueError(
+            f"residual '{op.inputs[1]}' of shape {inputs[1].shape}: must be the output's {y.shape}"
+        )
+    if form.ratios == "none":
+        if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):
+            raise ValueError("moves levels as they are: scale, zero_point and dtype must be the input's")
+    elif not y.quant_min <= op.attrs["act_min"] <= op.attrs["act_max"] <= y.quant_max:
+        raise ValueError(
+            f"act_min={op.attrs['act_min']}, act_max={op.attrs['act_max']}: "
+            f"must ascend within the output's levels {y.quant_min}..{y.quant_max}"
+        )
+
+
+def _check_attrs(op: Op, form: Signature) -> None:
+    for name in form.attr_names(op):
+        if name not in op.attrs:
+            raise ValueError(f"attribute '{name}' is missing; has {', '.join(op.attrs) or 'none'}")
+    for name in PAIRS & op.attrs.keys():
+        pair, least = op.attrs[name], 0 if name == "padding" else 1
+        if len(pair) != 2 or any(not isinstance(n, int) or n < least for n in pair):
+            raise ValueError(f"{name}={pair}: must be two integers (height, width), at least {least}")
+    if op.attrs.get("groups", 1) < 1:
+        raise ValueError(f"groups={op.attrs['groups']}: must be at least 1")
+    if not 0 <= op.attrs.get("headroom", 0) <= 30:
+        raise ValueError(f"headroom={op.attrs['headroom']}: must be 0..30")
+
+
+def _check_tensors(op: Op, form: Signature) -> None:
+    """Names, dtypes, shapes and ranges of an operator's tensors."""
+    if form.layer:
+        weight = _tensor(op, "weight", np.int8)
+        channels = (weight.shape[0],) if weight.ndim else ()
+        _tensor(op, "bias", np.int32, channels)
+        _tensor(op, "weight_scale", np.float32, (1,), channels)
+        _tensor(op, "weight_zero_point", np.int32, (1,), channels)
+    if form.ratios == "channel":
+        _check_ratio(op, "", (1,), channels)
+    elif form.ratios != "none":
+        _check_ratio(op, "", (len(op.inputs),) if form.ratios == "input" else (1,))
+    if form.has_residual(op):
+        _check_ratio(op, "residual_", (1,))
+
+
+def _check_ratio(op: Op, prefix: str, *shapes: tuple[int, ...]) -> None:
+    multiplier = _tensor(op, prefix + "multiplier", np.int32, *shapes)
+    shift = _tensor(op, prefix + "shift", np.int32, multiplier.shape)
+    ratio = _tensor(op, prefix + "ratio", np.float32, multiplier.shape)
+    if ((multiplier != 0) & (multiplier < 2**30)).any():
+        raise ValueError(
+            f"{prefix}multiplier has {multiplier[multiplier < 2**30].min()}: must be 0 or 2^30..2^31-1"
+        )
+    if ((shift < -31) | (shift > 30)).any():
+        raise ValueError(f"{prefix}shift spans {shift.min()}..{shift.max()}: must be within -31..30")
+    if not (np.isfinite(ratio) & (ratio >= 0)).all():
+        raise ValueError(f"{prefix}ratio: must be finite and not negative")
+
+
+def _tensor(op: Op, name: str, dtype: Any, *shapes: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A tensor of `op`, of that dtype and one of `shapes` (any where none is given)."""
+    if name not in op.tensors:
+        raise ValueError(f"tensor '{name}' is missing; has {', '.join(sorted(op.tensors)) or 'none'}")
+    tensor = op.tensors[name]
+    if tensor.dtype != dtype or (shapes and tensor.shape not in shapes):
+        wanted = " or ".join(map(str, shapes)) if shapes else "any shape"
+        raise ValueError(
+            f"tensor '{name}' is {tensor.dtype} {tensor.shape}: must be {np.dtype(dtype)} {wanted}"
+        )
+    return tensor
