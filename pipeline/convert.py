@@ -17,6 +17,7 @@ class, Protocol        an instance; a protocol is checked where it is ``runtime_
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
@@ -138,10 +139,22 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and value == other
 
 
+_ABSENT = object()
+
+
 def _is_instance(value: Any, cls: type[Any]) -> bool:
-    if getattr(cls, "_is_protocol", False) and not getattr(cls, "_is_runtime_protocol", False):
+    if not getattr(cls, "_is_protocol", False):
+        return isinstance(value, cls)
+    if not getattr(cls, "_is_runtime_protocol", False):
         return not isinstance(value, str | int | float | list | dict)
-    return isinstance(value, cls)
+    return all(inspect.getattr_static(value, name, _ABSENT) is not _ABSENT for name in _members(cls))
+
+
+def _members(protocol: type[Any]) -> set[str]:
+    """Names that a protocol asks for. Looked up statically, as Python 3.12 does: properties do not run."""
+    bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
+    return {name for name in names if not name.startswith("_")}
 
 
 def _refuse(value: Any, expected: str) -> Any:
