@@ -78,7 +78,7 @@ class MLflow:
             _connect(self.uri)
             lock = nullcontext()
         with lock:
-            client = guarded(self.uri, _client, self.uri)
+            client = guarded(self.uri, mlflow_client, self.uri)
             experiment = guarded(self.uri, self._find_or_create, client)
         run = guarded(self.uri, client.create_run, experiment, run_name=name)
         return MLflowTracker(client, self.uri, experiment, run.info.run_id)
@@ -97,7 +97,7 @@ class MLflow:
         return str(found.experiment_id)
 
 
-def _client(uri: str) -> Any:
+def mlflow_client(uri: str) -> Any:
     """MLflow's client, imported here and kept quiet. Creates the tables of a new database."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
