@@ -1,0 +1,38 @@
+"""``python -m pipeline.compare``: the recorded runs side by side, as one HTML page and a CSV."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.compare.write import URI, write_comparison
+from pipeline.errors import PipelineError
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.compare", description=__doc__)
+    parser.add_argument("--tracking-uri", default=URI, metavar="URI", help="default: %(default)s")
+    parser.add_argument("--experiment", metavar="NAME", help="default: all experiments")
+    parser.add_argument("--sweep", metavar="ID", help="runs under this parent run, or with this tag `sweep`")
+    parser.add_argument(
+        "--filter", default="", metavar="CONDITION", help="MLflow's filter, as \"tags.model = 'resnet20'\""
+    )
+    parser.add_argument("--out", type=Path, default=Path("outputs/compare"), help="default: %(default)s")
+    chosen = parser.parse_args()
+    try:
+        page, count = write_comparison(
+            chosen.out,
+            uri=chosen.tracking_uri,
+            experiment=chosen.experiment,
+            sweep=chosen.sweep,
+            condition=chosen.filter,
+        )
+    except PipelineError as refusal:
+        sys.exit(str(refusal))
+    print(f"{count} runs: {page}, {page.parent / 'runs.csv'}")
+
+
+if __name__ == "__main__":
+    main()

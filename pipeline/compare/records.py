@@ -1,0 +1,170 @@
+"""What MLflow knows of the runs, read once and quickly."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from pipeline.errors import PipelineError, alternatives
+from pipeline.tracking.mlflow import mlflow_client
+from pipeline.tracking.mlflow_run import SQLITE, guarded
+
+PREDICTIONS = "predictions.safetensors"
+"""A run's file of predicted classes: ``labels`` and ``integer``, int64 (samples,)."""
+
+_PAGE = 1000
+_PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the integer program got right.
+
+    Args:
+        samples: digest of the labels; two runs of one digest saw the same samples.
+        correct: bool (samples,).
+    """
+
+    samples: str
+    correct: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One recorded run; `started` is in seconds since 1970, `files` the address of its artifacts."""
+
+    id: str
+    name: str
+    experiment_id: str
+    status: str
+    started: float
+    files: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    outcome: Outcome | None = None
+
+
+def read_runs(
+    uri: str, *, experiment: str | None = None, sweep: str | None = None, condition: str = ""
+) -> list[Run]:
+    """The runs that measured anything, the oldest first, with what they got right where it was recorded.
+
+    Args:
+        uri: MLflow's tracking URI, ``sqlite:///path`` or ``http(s)://host:port``.
+        experiment: name of the experiment; None takes all.
+        sweep: only runs whose parent run, or whose tag ``sweep``, is this.
+        condition: MLflow's filter, as ``tags.quantizer = 'affine' and metrics.`integer/top1` > 0.9``.
+
+    Raises:
+        PipelineError: MLflow cannot be reached, or there is no such experiment or run.
+    """
+    client = _connect(uri)
+    experiments = _experiments(client, uri, experiment)
+    runs = [run for run in _search(client, uri, list(experiments.values()), condition) if run.metrics]
+    if sweep is not None:
+        runs = [run for run in runs if sweep in (run.tags.get(_PARENT), run.tags.get("sweep"))]
+    if not runs:
+        chosen = {"experiment": experiment, "sweep": sweep, "filter": condition or None}
+        given = ", ".join(f"--{name}={value}" for name, value in chosen.items() if value is not None)
+        raise PipelineError(
+            f"no run with metrics in {uri}{f' matches {given}' if given else ''}; "
+            f"experiments there: {', '.join(sorted(experiments)) or '(none)'}"
+        )
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(8) as pool:
+        # a parent run's metrics are its children's
+        parents = {run.tags.get(_PARENT) for run in runs}
+        leaves = [run for run in runs if run.id not in parents]
+        outcomes = pool.map(lambda run: _outcome(client, run, Path(scratch)), leaves)
+        return [replace(run, outcome=outcome) for run, outcome in zip(leaves, outcomes, strict=True)]
+
+
+def _connect(uri: str) -> Any:
+    # MLflow creates a database that is not there, which would hide a mistyped path
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise PipelineError(
+            f"--tracking-uri={uri}: there is no such file; run `python -m pipeline` first, "
+            "or name the database or server that has the runs"
+        )
+    return guarded(uri, mlflow_client, uri)
+
+
+def _experiments(client: Any, uri: str, wanted: str | None) -> dict[str, str]:
+    found = {e.name: str(e.experiment_id) for e in guarded(uri, client.search_experiments)}
+    if wanted is None:
+        return found
+    if wanted not in found:
+        raise PipelineError(f"--experiment={wanted}: not in {uri}; {alternatives(wanted, found)}")
+    return {wanted: found[wanted]}
+
+
+def _search(client: Any, uri: str, experiment_ids: Sequence[str], condition: str) -> Iterator[Run]:
+    token = None
+    while True:
+        try:
+            page = guarded(
+                uri,
+                client.search_runs,
+                list(experiment_ids),
+                filter_string=condition,
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+        except PipelineError as refusal:
+            if condition and getattr(refusal.__cause__, "error_code", "") == "INVALID_PARAMETER_VALUE":
+                reason = str(refusal.__cause__).splitlines()[0]
+                raise PipelineError(f"--filter={condition}: {reason}") from refusal
+            raise
+        for run in page:
+            yield Run(
+                id=run.info.run_id,
+                name=run.info.run_name,
+                experiment_id=run.info.experiment_id,
+                status=run.info.status,
+                started=run.info.start_time / 1000,
+                files=run.info.artifact_uri,
+                params=run.data.params,
+                tags=run.data.tags,
+                metrics=run.data.metrics,
+            )
+        token = page.token
+        if not token:
+            return
+
+
+def _outcome(client: Any, run: Run, scratch: Path) -> Outcome | None:
+    """None where the run recorded no predictions, or what it recorded is not readable."""
+    file = _fetch(client, run, scratch)
+    try:
+        arrays = load_file(file) if file is not None else {}
+        labels, predicted = arrays["labels"], arrays["integer"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    if labels.shape != predicted.shape or labels.ndim != 1:
+        return None
+    digest = sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
+    return Outcome(samples=digest, correct=labels == predicted)
+
+
+def _fetch(client: Any, run: Run, scratch: Path) -> Path | None:
+    address = urlsplit(run.files)
+    if address.scheme in ("", "file"):
+        return Path(unquote(address.path)) / PREDICTIONS
+    folder = scratch / run.id
+    folder.mkdir()
+    try:
+        return Path(client.download_artifacts(run.id, PREDICTIONS, str(folder)))
+    except Exception:  # a store of any kind, with errors of its own; most often it has no such file
+        return None
