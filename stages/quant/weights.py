@@ -56,10 +56,16 @@ def weight_qparams(
     statistics.update(granularity.to_observations(weight))
     grid = partial(quantizer.qparams, ch_axis=granularity.ch_axis(weight.ndim))
     qparams = grid(*calibrator.range(statistics, grid))
+    return fit_bias(qparams, weight, bias, input_scale)
+
+
+def fit_bias(qparams: QParams, weight: Tensor, bias: Tensor | None, input_scale: Tensor) -> QParams:
+    """The grid of a layer's weight, its scale raised where the bias needs it: rules 1 and 2 above."""
     if bias is None:
         return qparams
-    rounded = granularity.to_observations(fake_quantize(weight.detach(), qparams))
-    zero = rounded.abs().amax(dim=(0, -1)) == 0
+    rounded = fake_quantize(weight.detach(), qparams).abs()
+    rows = rounded if qparams.ch_axis is None else rounded.movedim(qparams.ch_axis, 0).flatten(1)
+    zero = (rows.amax() if qparams.ch_axis is None else rows.amax(dim=1)) == 0
     magnitude = bias.detach().abs().double()
     steps = (magnitude if qparams.scale.ndim else magnitude.amax()) / input_scale.double()
     scale = torch.where(zero, usable(steps / ZERO_CHANNEL_BIAS), qparams.scale)
