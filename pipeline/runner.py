@@ -1,7 +1,8 @@
 """Runs stages in order, over the store: checks everything first, computes only what is not stored.
 
 A stage's artifact is found by its key (see `pipeline.fingerprint`), which needs the content hashes of its
-inputs but not the inputs themselves: a run whose every stage is stored loads nothing but what has metrics.
+inputs but not the inputs themselves: a run whose every stage is stored loads nothing but what has metrics or
+files to show.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class HasMetrics(Protocol):
 
     def metrics(self) -> Mapping[str, float]:
         """Flat name to number: ``{"integer/top1": 0.98}``."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """An artifact with files for who looks at the run. The runner writes them, computed or cached alike."""
+
+    def write_files(self, run_dir: Path) -> None:
+        """Write them to the run directory, whence the tracker copies them."""
 
 
 def check_wiring(stages: Sequence[object]) -> None:
@@ -88,6 +97,8 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
         )
         if stage.produces is not None and issubclass(stage.produces, HasMetrics):
             recorder.metrics(artifacts[stage.produces].metrics())
+        if stage.produces is not None and issubclass(stage.produces, HasFiles):
+            artifacts[stage.produces].write_files(ctx.run_dir)
         _write_json(ctx.run_dir / "metrics.json", recorder.latest)
         ctx.console.stage(stage.name, cached=cached, seconds=seconds)
         artifacts.keep({kind for later in stages[index + 1 :] for kind in later.consumes})

@@ -157,6 +157,12 @@ class IntegerProgram:
         """Write program.json and tensors.safetensors."""
         save_program(self.program, directory)
 
+    def write_files(self, run_dir: Path) -> None:
+        """Write the run's ``program/``."""
+        folder = run_dir / "program"
+        folder.mkdir(exist_ok=True)
+        self.save(folder)
+
     @classmethod
     def load(cls, directory: Path | str) -> Self:
         """Read a saved program; ValueError names the file and what is wrong with it."""
@@ -182,7 +188,9 @@ class IntegerProgram:
 
     def metrics(self) -> dict[str, float]:
         """``model/integer_bytes``: weights at their bits, biases, multipliers and zero points."""
-        arrays = [t for op in self.program.ops for name, t in op.tensors.items() if not name.endswith("ratio")]
+        arrays = [
+            t for op in self.program.ops for name, t in op.tensors.items() if not name.endswith("ratio")
+        ]
         return {"model/integer_bytes": float(sum(array.nbytes for array in arrays))}
 
 
@@ -237,9 +245,13 @@ class Metrics:
     def save(self, directory: Path) -> None:
         """Write ``values.json``, ``parity.json`` and ``predictions.safetensors``."""
         (directory / "values.json").write_text(json.dumps(dict(self.values), indent=1))
+        self.write_files(directory)
+
+    def write_files(self, run_dir: Path) -> None:
+        """Write ``parity.json`` and ``predictions.safetensors``, by which runs are compared."""
         parity = {"notes": self.notes, "layers": [asdict(layer) for layer in self.layers]}
-        (directory / "parity.json").write_text(json.dumps(parity, indent=1))
-        save_arrays(dict(self.predictions), directory / "predictions.safetensors")
+        (run_dir / "parity.json").write_text(json.dumps(parity, indent=1))
+        save_arrays(dict(self.predictions), run_dir / "predictions.safetensors")
 
     @classmethod
     def load(cls, directory: Path) -> Self:

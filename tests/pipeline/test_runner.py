@@ -235,3 +235,13 @@ def test_a_killed_run_goes_on_from_its_last_finished_stage(fakes, tmp_path, cont
     metrics = run_stages(chain(fakes), context())
     assert cached(metrics) == ["make"]
     assert [line for line in fakes.ran() if "check" not in line] == ["square", "load number", "add", "show"]
+
+
+def test_an_artifact_writes_its_files_for_every_run_computed_or_cached(fakes, context):
+    fakes.Square.write_files = lambda square, run_dir: (run_dir / "square.txt").write_text(repr(square.value))
+    stages = [fakes.Make(), fakes.DoSquare()]
+    for cached in (False, True):
+        ctx = context()
+        metrics = run_stages(stages, ctx)
+        assert bool(metrics["stage/square/cached"]) is cached
+        assert (ctx.run_dir / "square.txt").read_text() == "9.0"
