@@ -41,18 +41,19 @@ const MISSING = "–";
 const show = (key, value) => (value === null || value === undefined ? MISSING : FORMATS[figureOf[key].format](value));
 const pValue = (p) => (p < 0.0001 ? "<0.0001" : p.toFixed(4));
 
-// A linear scale from values to pixels, or a logarithmic one where the values span more than a factor of ten.
-function scale(values, from, to, { log = "auto", pad = 0.05 } = {}) {
+// Sizes and speeds are compared by ratio: where they span more than a factor of ten, their scale is logarithmic.
+const RATIOS = new Set(["bytes", "times", "rate", "milliseconds"]);
+function scale(values, from, to, { format = "", pad = 0.05 } = {}) {
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (!values.length) [low, high] = [0, 1];
-  const logarithmic = log === "auto" ? low > 0 && high / low > 10 : log;
+  const logarithmic = RATIOS.has(format) && low > 0 && high / low > 10;
   const [f, inverse] = logarithmic ? [Math.log10, (v) => 10 ** v] : [(v) => v, (v) => v];
   let [a, b] = [f(low), f(high)];
   const margin = (b - a) * pad || Math.abs(a) * 0.01 || 0.5;
   [a, b] = [a - margin, b + margin];
   const map = (v) => from + ((f(v) - a) / (b - a)) * (to - from);
   const steps = logarithmic ? logTicks(inverse(a), inverse(b)) : linearTicks(a, b, Math.max(3, Math.abs(to - from) / 70));
-  return Object.assign(map, { ticks: steps, step: steps.step, low: inverse(a), high: inverse(b) });
+  return Object.assign(map, { ticks: steps, step: steps.step, low: inverse(a) });
 }
 
 function linearTicks(low, high, count) {

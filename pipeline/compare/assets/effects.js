@@ -26,8 +26,9 @@ function effectsPlot(box) {
     const width = Math.max(280, Math.min(620, box.clientWidth > 900 ? (box.clientWidth - 32) / 2 : box.clientWidth));
     const [left, right, top, row] = [140, 136, 26, 26];
     const bottom = top + row * options.length;
-    const x = scale(everything, left, width - right, { pad: 0.03 });
-    const clip = (v) => Math.min(width - right + 4, Math.max(left - 4, v > 0 || !x.log ? x(v) : left));
+    const x = scale(everything, left, width - right, { format: figure.format, pad: 0.03 });
+    // an interval may reach beyond every run, and below 0, which a logarithmic scale does not have
+    const clip = (v) => Math.min(width - right + 4, Math.max(left - 4, v > x.low ? x(v) : left - 4));
     const spoken = options.map((o) => `${o.option}: ${o.mean === null ? "not separable" : show(key, o.mean)}`).join(", ");
     const root = svg("svg", { width, height: bottom + 26, role: "img", "aria-label": `Effect of ${factor} on ${figure.label}. ${spoken}` });
     root.append(svg("text", { class: "title", x: 0, y: 12 }, factor));

@@ -23,7 +23,7 @@ function parallel(box) {
     const measured = shownFigures.map((figure) => {
       const values = members.map((i) => valueOf(i, figure.key)).filter((v) => v !== null);
       const range = figure.better === "high" ? [bottom, top] : [top, bottom];
-      const y = scale(values, ...range, { pad: 0.02 });
+      const y = scale(values, ...range, { format: figure.format, pad: 0.02 });
       return { label: figure.label, at: (i) => (valueOf(i, figure.key) === null ? null : y(valueOf(i, figure.key))),
         ticks: y.ticks.map((tick) => [y(tick), TICKS[figure.format](tick, y.step)]) };
     });

@@ -22,8 +22,8 @@ function scatter(box, key) {
     const all = currentSet().runs.filter((i) => valueOf(i, key) !== null && valueOf(i, "integer/top1") !== null);
     const accuracy = (i) => valueOf(i, "integer/top1");
     const cut = zoom.checked ? collapsed().low : -Infinity;
-    const x = scale(all.map((i) => valueOf(i, key)), left, width - right);
-    const y = scale(all.map(accuracy).filter((v) => v >= cut), bottom, top, { log: false });
+    const x = scale(all.map((i) => valueOf(i, key)), left, width - right, { format: figure.format });
+    const y = scale(all.map(accuracy).filter((v) => v >= cut), bottom, top);
     const inside = (v) => Math.min(y(v), bottom - 2);
     const title = `integer top-1 against ${key === "model/integer_bytes" ? "size in bytes" : "milliseconds an image"}`;
     const root = svg("svg", { width, height, tabindex: 0, role: "img", "aria-label": `${title}, ${all.length} runs` });

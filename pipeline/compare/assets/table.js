@@ -36,7 +36,7 @@ function makeRow(run, index) {
 }
 
 // A config path may break after its dots, and nothing at a hyphen.
-const breakable = (label) => label.replaceAll("-", "\u2011").split(/(?<=\.)/).flatMap((part) => [part, element("wbr")]);
+const breakable = (label) => label.replaceAll("-", "\u2011").split(/(?<=\.)/).flatMap((part, n) => (n ? [element("wbr"), part] : [part]));
 
 function drawHead() {
   const heads = columns.map((column) => {
