@@ -99,7 +99,7 @@ def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:
 def _tags(cfg: DictConfig) -> dict[str, str]:
     hydra = HydraConfig.get()
     tags = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-    tags |= environment() | {"overrides": " ".join(hydra.overrides.task), "seed": str(cfg.seed)}
+    tags |= environment() | {"overrides": shlex.join(hydra.overrides.task), "seed": str(cfg.seed)}
     if hydra.mode is RunMode.MULTIRUN:
         tags["sweep"] = str(hydra.sweep.dir)  # common to all runs of the sweep
     return tags
