@@ -1,0 +1,189 @@
+"""Quantization-aware training of a graph: the simulation, with parameters that learn.
+
+The network has the nodes and names of the folded, fused graph, and keeps BatchNorm beside each layer
+(`stages.graph.qat_layer`). A ReLU that is fused into a node is left to the node's quantizer, whose lowest
+level becomes that of 0.0: rounding then takes the place of ReLU instead of following it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import PipelineError
+from stages.graph.execute import execute
+from stages.graph.fold_bn import attach_batch_norm, fold_batch_norm
+from stages.graph.fuse import fuse
+from stages.graph.ir import Graph, Node
+from stages.graph.points import layers, sources
+from stages.graph.qat_layer import BatchNorm, Phase, QatLayer
+from stages.graph.quantized import QuantizedGraph
+from stages.quant.estimators.base import Estimator, FakeQuantizer, Start
+from stages.quant.estimators.scheme import scheme_like
+from stages.quant.qparams import QParams
+from stages.quant.quantizers.base import WeightsAndActivations
+from stages.quant.weights import fit_bias
+
+DEPLOYED = Phase()
+"""What the integer program will do; evaluation mode."""
+
+
+class QatNetwork(nn.Module):
+    """A network in quantization-aware training.
+
+    Args:
+        model: the float network as captured, BatchNorm not folded.
+        quantized: its calibrated form.
+        quantizer: the schemes that calibrated it.
+        estimator: the backward pass of rounding.
+        batch_norm: ``corrected`` or ``naive`` folding in phases with batch statistics; ``frozen`` has none.
+        momentum: share of a batch's statistics in the moving ones.
+
+    Raises:
+        PipelineError: `quantized` is not the folded, fused `model`.
+    """
+
+    def __init__(
+        self,
+        model: Graph,
+        quantized: QuantizedGraph,
+        quantizer: WeightsAndActivations,
+        estimator: Estimator,
+        *,
+        batch_norm: BatchNorm = "corrected",
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.phase = DEPLOYED
+        self._graph = fuse(attach_batch_norm(model))
+        _check_same_network(self._graph, quantized.graph)
+        self._executed = _without_relu(self._graph)
+        self._sources = sources(self._graph)
+        self._relu = frozenset(node.name for node in self._graph.nodes if _is_relu(node))
+        self.layers = nn.ModuleDict()
+        for name in layers(self._graph):
+            qparams = quantized.weights[name]
+            start = Start(qparams=qparams, scheme=scheme_like(qparams, quantizer.weight))
+            layer = QatLayer(
+                self._graph[name], self._graph.params, estimator.weight(start), batch_norm, momentum
+            )
+            self.layers[_escape(name)] = layer
+        self.activations = nn.ModuleDict()
+        for name, qparams in quantized.activations.items():
+            scheme = scheme_like(qparams, quantizer.activation)
+            start = Start(qparams=qparams, scheme=scheme, relu=name in self._relu)
+            self.activations[_escape(name)] = cast(nn.Module, estimator.activation(start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 (N, *input shape) to logits; in evaluation mode, the simulation's."""
+        return self._run(x, self.phase if self.training else DEPLOYED)
+
+    def penalty(self) -> Tensor:
+        """The estimators' terms of the loss, shape ()."""
+        terms = [term for quantizer in self.quantizers() if (term := quantizer.penalty()) is not None]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Let the estimators choose their starting ranges from a batch, passed through in float."""
+        for layer in self._layers():
+            layer.quantizer.initialize(layer.folded()[0])
+        self._run(x, replace(self.phase, quantize=False, observe=False), initialize=True)
+
+    @torch.no_grad()
+    def quantized(self) -> QuantizedGraph:
+        """The network as it stands: folded by the moving statistics, with the present grids; on the CPU."""
+        params = {
+            key: tensor.detach().cpu() for layer in self._layers() for key, tensor in layer.tensors().items()
+        }
+        graph = fold_batch_norm(replace(self._graph, params=params))
+        points = [node.name for node in graph.nodes if node.name == self._sources[node.name]]
+        activations = {name: _on_cpu(self._activation(name).qparams()) for name in points}
+        weights = {}
+        for layer in self._layers():
+            node = graph[layer.node.name]
+            weights[node.name] = fit_bias(
+                _on_cpu(layer.quantizer.qparams()),
+                graph.params[node.params["weight"]],
+                graph.param(node, "bias"),
+                activations[self._sources[node.inputs[0]]].scale,
+            )
+        return QuantizedGraph(graph=graph, activations=activations, weights=weights)
+
+    def quantizers(self) -> Iterator[FakeQuantizer]:
+        """Those of weights, then those of activations."""
+        yield from (layer.quantizer for layer in self._layers())
+        yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
+
+    def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
+        if x.ndim == 4:  # the layout in which convolution and BatchNorm are fastest on a CPU
+            x = x.contiguous(memory_format=torch.channels_last)
+
+        def compute(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+            input_scale = self._activation(node.inputs[0]).qparams().scale
+            y: Tensor = self.layers[_escape(node.name)](x, phase, input_scale)
+            return y.add_(residual[0]) if residual else y
+
+        def point(node: Node, value: Tensor) -> Tensor:
+            if self._sources[node.name] != node.name:
+                return value
+            quantizer = self._activation(node.name)
+            if initialize:
+                quantizer.initialize(value)
+            if phase.observe:
+                quantizer.observe(value)
+            if phase.quantize:
+                return quantizer(value)
+            return F.relu(value) if node.name in self._relu else value
+
+        return execute(self._executed, x, point, compute)
+
+    def _layers(self) -> Iterator[QatLayer]:
+        for layer in self.layers.values():
+            if isinstance(layer, QatLayer):
+                yield layer
+
+    def _activation(self, name: str) -> FakeQuantizer:
+        """The quantizer of a value, its own or that of the value it was moved from."""
+        return cast(FakeQuantizer, self.activations[_escape(self._sources[name])])
+
+
+def _check_same_network(graph: Graph, calibrated: Graph) -> None:
+    """Raise `PipelineError` unless `calibrated` is the folded `graph`."""
+    folded = fold_batch_norm(graph)
+    changed = [
+        key
+        for key, tensor in calibrated.params.items()
+        if key not in folded.params or not torch.equal(tensor, folded.params[key])
+    ]
+    if folded.nodes != calibrated.nodes or changed:
+        where = f", at {', '.join(changed[:3])}" if changed else ""
+        raise PipelineError(
+            f"the calibrated network differs from the trained one{where}: fine-tuning would start from "
+            "another network than the one that was calibrated. Remedy: leave out corrections that change "
+            "weights where training follows."
+        )
+
+
+def _is_relu(node: Node) -> bool:
+    return node.attrs.get("clamp_min") == 0.0
+
+
+def _without_relu(graph: Graph) -> Graph:
+    """The graph whose clamps at zero are left to the quantizers."""
+    nodes = (replace(n, attrs={**n.attrs, "clamp_min": None}) if _is_relu(n) else n for n in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _on_cpu(qparams: QParams) -> QParams:
+    return replace(qparams, scale=qparams.scale.cpu(), zero_point=qparams.zero_point.cpu())
+
+
+def _escape(name: str) -> str:
+    """torch allows no dots in the names of modules."""
+    return name.replace(".", "/")

@@ -1,0 +1,163 @@
+"""A layer in quantization-aware training, its BatchNorm beside it.
+
+In every step the weight is folded, rounded as it will be deployed, and used:
+
+    ``w_q = fake_quantize(w · g)``,  ``g = γ / σ`` with the moving σ.
+
+With batch statistics (Krishnamoorthi 2018, section 3.2.2), the convolution's output has to be corrected by
+``σ / σ_batch`` and shifted by the batch's mean:
+
+    ``y = (σ / σ_batch) · conv(x, w_q) + β − γ μ_batch / σ_batch = BatchNorm(conv(x, w_q / g))``.
+
+The right-hand side is what is computed: undoing the scale on the small weight instead of the large output
+leaves a plain convolution and a plain BatchNorm over it, at the cost of the float network's. Rounding sees
+weights on the slowly moving scale at all times, as it will after training. With moving statistics (frozen,
+or in evaluation mode), the layer is ``conv(x, w_q) + b_q``, its bias rounded to int32 steps of ``s_x · s_w``.
+
+``naive`` folding rounds ``w · γ / σ_batch``, whose scale jitters from batch to batch, and needs a second
+convolution to learn σ_batch; it is there for comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.graph.execute import linear_map
+from stages.graph.fold_bn import folded_layer, gain_of
+from stages.graph.ir import Node
+from stages.quant.estimators.base import FakeQuantizer
+from stages.quant.weights import dequantize_bias, fit_bias, quantize_bias
+
+BatchNorm = Literal["corrected", "naive", "frozen"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What a training step does.
+
+    Args:
+        quantize: round weights, activations and biases; False trains in float.
+        observe: let observed ranges follow the data.
+        batch_statistics: normalize by the batch, and let the moving statistics follow; False uses those.
+    """
+
+    quantize: bool = True
+    observe: bool = False
+    batch_statistics: bool = False
+
+
+class QatLayer(nn.Module):
+    """A conv2d or linear node with its parameters, by role.
+
+    Args:
+        node: the layer, BatchNorm attached where it has one (`stages.graph.fold_bn.attach_batch_norm`).
+        params: of its graph.
+        quantizer: of the folded weight; a module.
+        batch_norm: how phases with batch statistics fold.
+        momentum: share of a batch's statistics in the moving ones.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        params: Mapping[str, Tensor],
+        quantizer: FakeQuantizer,
+        batch_norm: BatchNorm,
+        momentum: float,
+    ) -> None:
+        super().__init__()
+        self.node = node
+        self.quantizer = quantizer
+        self._naive = batch_norm == "naive"
+        self._momentum = momentum
+        for role, key in node.params.items():
+            if role in ("bn_mean", "bn_var"):
+                self.register_buffer(role, params[key].clone())
+            else:
+                self.register_parameter(role, nn.Parameter(params[key].clone()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and moving statistics under their keys in the graph."""
+        return {key: getattr(self, role) for role, key in self.node.params.items()}
+
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as float, BatchNorm folded by the moving statistics; differentiable."""
+        tensors = self.tensors()
+        if "bn_mean" in self.node.params:
+            return folded_layer(self.node, tensors, gain_of(self.node, tensors))
+        return self._role("weight"), self._role("bias")
+
+    def forward(self, x: Tensor, phase: Phase, input_scale: Tensor) -> Tensor:
+        """The layer's value before residual and clamp.
+
+        Args:
+            x: float32 (N, …), rounded where the phase rounds.
+            phase: what to do.
+            input_scale: of x, shape ().
+        """
+        if not (phase.batch_statistics and "bn_mean" in self.node.params):
+            return self._deployed(x, phase, input_scale, *self.folded())
+        if self._naive:
+            return self._naively_folded(x, phase, input_scale)
+        return self._corrected(x, phase)
+
+    def _corrected(self, x: Tensor, phase: Phase) -> Tensor:
+        weight = self._role("weight")
+        if phase.quantize or phase.observe:
+            folded, _ = self.folded()
+            rounded = self._rounded(folded, phase)
+            if phase.quantize:
+                gain = gain_of(self.node, self.tensors()).float().reshape(-1, *[1] * (weight.ndim - 1))
+                # where the gain is 0, the folded weights are, and stay so
+                weight = rounded / torch.where(gain == 0.0, 1.0, gain)
+        y = linear_map(self.node, x, weight, self._role("bias"))
+        return F.batch_norm(
+            y,
+            self._role("bn_mean"),
+            self._role("bn_var"),
+            self._role("bn_weight"),
+            self._role("bn_bias"),
+            training=True,
+            momentum=self._momentum,
+            eps=self.node.attrs["bn_eps"],
+        )
+
+    def _naively_folded(self, x: Tensor, phase: Phase, input_scale: Tensor) -> Tensor:
+        y = linear_map(self.node, x, self._role("weight"), self._role("bias"))
+        variance, mean = torch.var_mean(y, dim=[dim for dim in range(y.ndim) if dim != 1], correction=0)
+        count = y.numel() // y.shape[1]
+        with torch.no_grad():
+            self._role("bn_mean").lerp_(mean, self._momentum)
+            self._role("bn_var").lerp_(variance * (count / (count - 1)), self._momentum)
+        tensors = self.tensors()
+        folded = folded_layer(self.node, tensors, gain_of(self.node, tensors, variance), mean)
+        return self._deployed(x, phase, input_scale, *folded)
+
+    def _deployed(
+        self, x: Tensor, phase: Phase, input_scale: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        weight = self._rounded(weight, phase)
+        if phase.quantize and bias is not None:
+            bias = self._rounded_bias(bias, weight, input_scale)
+        return linear_map(self.node, x, weight, bias)
+
+    def _rounded(self, weight: Tensor, phase: Phase) -> Tensor:
+        if phase.observe:
+            self.quantizer.observe(weight)
+        return self.quantizer(weight) if phase.quantize else weight
+
+    def _rounded_bias(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:
+        """Rounded to steps of s_x · s_w; the gradient passes through."""
+        scale = fit_bias(self.quantizer.qparams(), weight, bias, input_scale).scale
+        rounded = dequantize_bias(quantize_bias(bias, input_scale, scale), input_scale, scale)
+        return bias + (rounded - bias).detach()
+
+    def _role(self, role: str) -> Any:
+        """A parameter or moving statistic; None where the layer has none."""
+        return getattr(self, role, None)
