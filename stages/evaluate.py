@@ -88,8 +88,8 @@ class Evaluate:
         values |= {f"{name}/images_per_second": len(labels) / spent for name, spent in seconds.items()}
         values["integer/agreement"] = float((predictions["integer"] == predictions["simulated"]).mean())
         values["integer/sqnr_db"] = _sqnr(logits["float"], logits["integer"])
-        float_bytes = inputs[FloatModel].metrics()["model/float_bytes"]
-        values["model/compression"] = float_bytes / integers.metrics()["model/integer_bytes"]
+        values |= inputs[FloatModel].metrics() | integers.metrics()
+        values["model/compression"] = values["model/float_bytes"] / values["model/integer_bytes"]
 
         exact = executable.name == "reference"
         reference = None if exact else Reference().compile(program)
