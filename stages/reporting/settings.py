@@ -14,7 +14,7 @@ class Settings:
     """A run's configuration as a reader wants it; empty where the run was not started through Hydra.
 
     Args:
-        groups: the option chosen in each configuration group.
+        groups: the option chosen in each configuration group, in the order of the defaults list.
         overrides: the command line's.
         document: the composed configuration, as YAML.
     """
@@ -44,6 +44,6 @@ def _groups(path: Path) -> dict[str, str]:
         return {}
     return {
         str(group): str(option)
-        for group, option in choices.items()
+        for group, option in reversed(list(choices.items()))  # Hydra lists the last of the defaults first
         if option is not None and not str(group).startswith("hydra/")
     }

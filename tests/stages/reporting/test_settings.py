@@ -13,10 +13,10 @@ def test_groups_overrides_and_document_are_read(tmp_path):
     (folder / "config.yaml").write_text("seed: 0\nmodel: ${oops}\n")
     (folder / "overrides.yaml").write_text("- model=lenet5\n- seed=1\n")
     (folder / "hydra.yaml").write_text(
-        "hydra:\n  runtime:\n    choices: {model: lenet5, experiment: null, hydra/env: default}\n"
+        "hydra:\n  runtime:\n    choices: {experiment: null, data: mnist, model: lenet5, hydra/env: default}\n"
     )
     settings = read_settings(tmp_path)
-    assert settings.groups == {"model": "lenet5"}
+    assert list(settings.groups.items()) == [("model", "lenet5"), ("data", "mnist")]
     assert settings.overrides == ("model=lenet5", "seed=1")
     assert settings.document == "seed: 0\nmodel: ${oops}\n"
 
