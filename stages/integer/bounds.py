@@ -57,7 +57,7 @@ def check_accumulators(program: Program) -> None:
                 raise ValueError(
                     f"'{op.output}' ({op.op}): the accumulator of output channel {channel} can reach "
                     f"{bounds[channel]}, beyond int32's {INT32_MAX}. Remedy: fewer bits for weights or "
-                    "activations, or granularity=per_tensor where the channel's bias is large for its weights."
+                    "activations, or granularity=per_tensor where a channel's bias is large for its weights."
                 )
         if program.requantize == "fixed_point" and "headroom" in op.attrs:
             bound = _sum_bound(op, program)

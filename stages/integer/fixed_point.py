@@ -43,7 +43,7 @@ def quantize_multiplier(real: ArrayLike) -> tuple[Int32, Int32]:
     shift = exponent.astype(np.int64) + carry
     if (shift > 30).any():
         raise ValueError(
-            f"ratio {real[shift > 30].flat[0]}: must be below 2^30, the most that an int32's shift expresses; "
+            f"ratio {real[shift > 30].flat[0]}: must be below 2^30, the most that a shift can express; "
             "check the scales"
         )
     lost = (shift < -31) | (multiplier == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,8 +20,9 @@ class Interpreter:
     Args:
         program: validated here.
         prepare: what makes an operator's kernel; backends give their own.
-        batch_size: samples that go through the network together; larger inputs are split.
+        batch_size: most samples that go through the network together; larger inputs are split.
         threads: batches in work at a time; None for one a core.
+        initialize: called once in each thread but the caller's, before it works.
 
     Raises:
         ValueError: the program is not valid, or one of its sums can leave int32; names the operator.
@@ -34,11 +35,13 @@ class Interpreter:
         prepare: Prepare = prepare_kernel,
         batch_size: int = 64,
         threads: int | None = None,
+        initialize: Callable[[], None] | None = None,
     ) -> None:
         validate(program)
         self.program = program
         self._batch_size = batch_size
         self._threads = threads or os.cpu_count() or 1
+        self._initialize = initialize
         self._kernels = [prepare(op, program) for op in program.ops]
         last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
         last_reader.pop(program.output, None)
@@ -51,7 +54,7 @@ class Interpreter:
 
         Values are dropped after their last reader. Raises ValueError for another shape or dtype.
         """
-        self._check(q)
+        check_input(self.program, q)
         result = np.empty((len(q), *self.program.values[self.program.output].shape), self._dtype)
 
         def work(batch: slice) -> None:
@@ -62,13 +65,13 @@ class Interpreter:
             for batch in batches:
                 work(batch)
         else:
-            with ThreadPoolExecutor(self._threads) as pool:
+            with ThreadPoolExecutor(self._threads, initializer=self._initialize) as pool:
                 list(pool.map(work, batches))
         return result
 
     def trace(self, q: Integers) -> dict[str, Integers]:
         """Every value by name, the input included, in order of execution."""
-        self._check(q)
+        check_input(self.program, q)
         parts = [self._run_batch(q[batch], keep=True) for batch in self._batches(len(q))]
         names = [self.program.input, *(op.output for op in self.program.ops)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -83,22 +86,24 @@ class Interpreter:
         return values
 
     def _batches(self, samples: int) -> Iterator[slice]:
-        """At least one, so that no samples give an empty result of the right shape."""
-        size = self._batch_size
+        """All threads get some; there is at least one, so that no samples give an empty result."""
+        size = max(1, min(self._batch_size, -(-samples // self._threads)))
         return (slice(i, min(i + size, samples)) for i in range(0, max(samples, 1), size))
 
     @property
     def _dtype(self) -> np.dtype[np.integer]:
         return self.program.values[self.program.output].dtype
 
-    def _check(self, q: Integers) -> None:
-        value = self.program.values[self.program.input]
-        if q.shape[1:] != value.shape or q.dtype != value.dtype:
-            expected = ", ".join(["N", *map(str, value.shape)])
-            raise ValueError(
-                f"input '{value.name}': got {q.dtype} {q.shape}, must be {value.dtype} ({expected}); "
-                "quantize_input turns floats into such levels"
-            )
+
+def check_input(program: Program, q: Integers) -> None:
+    """Raise ValueError unless `q` has the dtype and the shape, (N, *shape), of the program's input."""
+    value = program.values[program.input]
+    if q.shape[1:] != value.shape or q.dtype != value.dtype:
+        expected = ", ".join(["N", *map(str, value.shape)])
+        raise ValueError(
+            f"input '{value.name}': got {q.dtype} {q.shape}, must be {value.dtype} ({expected}); "
+            "quantize_input turns floats into such levels"
+        )
 
 
 def quantize_input(program: Program, x: NDArray[np.float32]) -> Integers:

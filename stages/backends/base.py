@@ -1,0 +1,54 @@
+"""The protocol of a backend, which turns an integer program into something that runs."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import ClassVar, Protocol, runtime_checkable
+
+import stages.backends
+from pipeline.errors import PipelineError, alternatives
+from stages.integer.program import Integers, Program
+
+
+class Executable(Protocol):
+    """A program ready to run on a backend."""
+
+    @property
+    def name(self) -> str:
+        """What runs it: the backend's name, or ``reference`` where the backend fell back to that."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its results should know: why it fell back, what it cannot round exactly."""
+
+    def run(self, q: Integers) -> Integers:
+        """Levels of the program's input value, (N, *shape), to levels of its output value."""
+
+    def trace(self, q: Integers) -> dict[str, Integers]:
+        """Every value by name, the input included, in order of execution."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A frozen dataclass that configuration chooses. Its module names the class ``BACKEND``."""
+
+    name: ClassVar[str]
+    """Its module's name in `stages.backends`, and its option in the ``backend`` group."""
+
+    exact: ClassVar[frozenset[str]]
+    """The requantizations (`Program.requantize`) that it computes as the program's table says; in others
+    its results may differ by one level an operator."""
+
+    def compile(self, program: Program) -> Executable:
+        """Prepare kernels. Raises ValueError for a program that is not valid."""
+
+
+def load_backend(name: str) -> Backend:
+    """The backend of that name with its default settings. Raises `PipelineError` listing the names."""
+    names = {module.name for module in pkgutil.iter_modules(stages.backends.__path__) if not module.ispkg}
+    names.discard("base")
+    if name not in names:
+        raise PipelineError(f"unknown backend '{name}'; {alternatives(name, names)}")
+    backend: Backend = import_module(f"stages.backends.{name}").BACKEND()
+    return backend

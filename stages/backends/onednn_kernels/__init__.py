@@ -1,0 +1,1 @@
+"""Convolution and matrix product of integer programs by PyTorch's oneDNN operators."""
