@@ -13,7 +13,7 @@ def test_groups_overrides_and_document_are_read(tmp_path):
     (folder / "config.yaml").write_text("seed: 0\nmodel: ${oops}\n")
     (folder / "overrides.yaml").write_text("- model=lenet5\n- seed=1\n")
     (folder / "hydra.yaml").write_text(
-        "hydra:\n  runtime:\n    choices: {experiment: null, data: mnist, model: lenet5, hydra/env: default}\n"
+        "hydra: {runtime: {choices: {experiment: null, data: mnist, model: lenet5, hydra/env: default}}}\n"
     )
     settings = read_settings(tmp_path)
     assert list(settings.groups.items()) == [("model", "lenet5"), ("data", "mnist")]
