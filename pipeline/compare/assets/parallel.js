@@ -30,10 +30,11 @@ function parallel(box) {
     return [...choices, ...measured];
   }
 
-  function draw(width) {
+  function draw(room) {
     marks.clear();
     const [top, height, left, right] = [38, 390, 40, 60];
     const all = axes(top, height - 12);
+    const width = Math.max(room, left + right + 76 * (all.length - 1)); // a narrow screen scrolls
     const step = (width - left - right) / Math.max(1, all.length - 1);
     const root = svg("svg", { width, height, role: "img", "aria-label": `Parallel coordinates of ${currentSet().runs.length} runs over ${all.map((a) => a.label).join(", ")}` });
     // the more runs, the thinner each one's colour

@@ -73,7 +73,8 @@ function significance() {
   const alike = tests.against.filter((test) => test.adjusted >= LEVEL).length;
   byId("tests-summary").textContent = `${alike} of ${tests.against.length} other runs cannot be told from ★ `
     + `${runs[tests.best].name} on these ${whole.format(tests.samples)} test samples (McNemar’s exact test on the integer `
-    + "predictions, two-sided; Holm’s adjustment for the number of comparisons, at 0.05). Those that can are grey.";
+    + "predictions, two-sided; Holm’s adjustment for the number of comparisons, at 0.05). Those that can are grey. "
+    + "The best run was picked on these samples, which flatters it.";
   marked = [againstBest(tests), matrix(byId("matrix"), tests.matrix)];
   mark();
 }

@@ -23,7 +23,6 @@ GRID = {
     "quantizer.weight.bits": ("8", "4"),
 }
 COST = {"power_of_two": 0.01, "per_tensor": 0.03, "4": 0.06, "minmax": 0.004}
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 def make_run(index: int, options: dict[str, str], **changes: Any) -> Run:

@@ -1,0 +1,107 @@
+"""The comparison: the right best run, fronts per test set, tests on common samples only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.compare.comparison import MATRIX, compare
+from pipeline.compare.mcnemar import mcnemar
+from pipeline.compare.records import Outcome
+
+
+def test_every_run_has_its_options_and_figures(runs):
+    comparison = compare(runs)
+    assert [run["id"] for run in comparison["runs"]] == [run.id for run in runs]
+    first = comparison["runs"][0]
+    assert first["options"]["quantizer"] == "affine" and first["options"]["quantizer.weight.bits"] == "8"
+    assert first["values"]["integer/top1"] == runs[0].metrics["integer/top1"]
+    assert first["values"]["integer/milliseconds_per_image"] == pytest.approx(
+        1000 / runs[0].metrics["integer/images_per_second"]
+    )
+    assert first["command"].startswith("python -m pipeline quantizer=affine calibration=minmax")
+
+
+def test_the_best_run_is_the_most_accurate_then_the_smallest(make):
+    def run(index, top1, size):
+        return make(index, {}, metrics={"integer/top1": top1, "model/integer_bytes": size})
+
+    (only,) = compare([run(0, 0.9, 1), run(1, 0.95, 9), run(2, 0.95, 5), run(3, 0.95, 5)])["sets"]
+    assert only["best"] == 2
+
+
+def test_fronts_hold_what_no_run_beats_and_run_from_cheap_to_dear(runs):
+    (only,) = compare(runs)["sets"]
+    for key, sign in (("model/integer_bytes", 1), ("integer/milliseconds_per_image", None)):
+        cost = [r.metrics[key] if sign else 1 / r.metrics["integer/images_per_second"] for r in runs]
+        top1 = [r.metrics["integer/top1"] for r in runs]
+        expected = [
+            i
+            for i in range(len(runs))
+            if not any(
+                cost[j] <= cost[i] and top1[j] >= top1[i] and (cost[j], top1[j]) != (cost[i], top1[i])
+                for j in range(len(runs))
+            )
+        ]
+        assert sorted(only["fronts"][key]) == expected
+        assert [cost[i] for i in only["fronts"][key]] == sorted(cost[i] for i in expected)
+
+
+def test_runs_on_different_test_sets_are_not_weighed_against_each_other(runs):
+    other = [replace(run, tags={**run.tags, "data": "mnist"}) for run in runs[:3]]
+    mixed = compare([*runs, *other])
+    assert [(s["name"], len(s["runs"])) for s in mixed["sets"]] == [("digits", 24), ("mnist", 3)]
+    assert all(set(s["fronts"]["model/integer_bytes"]) <= set(s["runs"]) for s in mixed["sets"])
+    assert all(t["run"] in (24, 25, 26) for t in mixed["sets"][1]["tests"]["against"])
+    assert "data" not in mixed["sets"][0]["effects"]["integer/top1"]
+
+
+def test_effects_are_those_that_made_the_figures(runs):
+    (only,) = compare(runs)["sets"]
+    bits = {e["option"]: e["mean"] for e in only["effects"]["model/integer_bytes"]["quantizer.weight.bits"]}
+    assert bits == {"4": pytest.approx(19018 / 2 + 400), "8": pytest.approx(19418)}
+    accuracy = {e["option"]: e for e in only["effects"]["integer/top1"]["granularity"]}
+    assert list(accuracy) == ["per_channel", "per_tensor"]
+    difference = accuracy["per_channel"]["mean"] - accuracy["per_tensor"]["mean"]
+    assert difference == pytest.approx(0.03, abs=0.01) and accuracy["per_tensor"]["runs"] == 12
+
+
+def test_the_best_run_is_tested_against_all_others(runs):
+    (only,) = compare(runs)["sets"]
+    tests = only["tests"]
+    assert tests["best"] == only["best"] and tests["samples"] == 400
+    assert sorted(t["run"] for t in tests["against"]) == sorted(set(range(24)) - {only["best"]})
+    best = runs[only["best"]].outcome.correct
+    for test in tests["against"]:
+        other = runs[test["run"]].outcome.correct
+        counts = int((best & ~other).sum()), int((other & ~best).sum())
+        assert (test["best_only"], test["other_only"]) == counts
+        assert test["p"] == mcnemar(*counts) and test["adjusted"] >= test["p"]
+    p = np.array(tests["matrix"]["p"])
+    assert p.shape == (MATRIX, MATRIX) and (p == p.T).all() and (np.diag(p) == 1).all()
+
+
+def test_only_runs_on_the_same_samples_are_tested(runs):
+    stranger = replace(runs[0], outcome=Outcome(samples="other", correct=np.ones(7, dtype=bool)))
+    silent = replace(runs[1], outcome=None)
+    (only,) = compare([*runs[2:6], stranger, silent])["sets"]
+    assert {t["run"] for t in only["tests"]["against"]} | {only["tests"]["best"]} == {0, 1, 2, 3}
+    assert compare([silent, runs[2]])["sets"][0]["tests"] is None
+
+
+def test_what_was_not_measured_is_missing_not_a_number(make):
+    run = make(0, {}, metrics={"integer/top1": 0.5, "integer/sqnr_db": sys.float_info.max})
+    comparison = compare([run, make(1, {}, metrics={"integer/top1": math.nan})])
+    assert [f["key"] for f in comparison["figures"]] == ["integer/top1"]
+    assert [r["values"]["integer/top1"] for r in comparison["runs"]] == [0.5, None]
+    assert comparison["sets"][0]["best"] == 0
+
+
+def test_one_run_alone_and_runs_without_accuracy(make):
+    (only,) = compare([make(0, {})])["sets"]
+    assert (only["best"], only["fronts"]["model/integer_bytes"], only["tests"]) == (0, [0], None)
+    (nothing,) = compare([make(0, {}, metrics={"loss": 1.0})])["sets"]
+    assert nothing["best"] is None and nothing["fronts"]["model/integer_bytes"] == []

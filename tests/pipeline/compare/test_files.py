@@ -1,0 +1,85 @@
+"""The page is self-contained and safe, the CSV complete, the command line clear."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+from pipeline.compare.comparison import compare
+from pipeline.compare.page import render_csv, render_page
+
+DATE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+def embedded(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+
+
+def test_the_page_holds_the_comparison(runs):
+    comparison = compare(runs)
+    data = embedded(render_page(comparison, source="here", date=DATE))
+    assert data == json.loads(json.dumps(comparison)) | {"source": "here", "date": "2026-01-02T03:04+00:00"}
+
+
+def test_the_page_asks_for_nothing_from_anywhere(runs):
+    page = render_page(compare(runs), source="", date=DATE)
+    without_namespace = page.replace("http://www.w3.org/2000/svg", "")
+    assert "://" not in re.sub(r"sqlite:///\d+\.db", "", without_namespace)
+    assert "default-src 'none'" in page and "@import" not in page
+
+
+def test_no_name_closes_the_script_or_becomes_markup(make):
+    name = "</script><img src=x onerror=alert(1)>&\u2028"
+    comparison = compare([make(0, {}, name=name, tags={"data": name, "overrides": name})])
+    page = render_page(comparison, source=name, date=DATE)
+
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append(tag)
+    parser.feed(page)
+    assert "img" not in tags and tags.count("script") == 2
+    data = embedded(page)
+    assert (data["runs"][0]["name"], data["source"]) == (name, name)
+
+
+def test_the_csv_has_every_run_in_full_precision(runs):
+    comparison = compare(runs)
+    rows = list(csv.DictReader(render_csv(comparison).splitlines()))
+    assert [row["run"] for row in rows] == [run.id for run in runs]
+    for index, (row, run) in enumerate(zip(rows, runs, strict=True)):
+        assert float(row["integer/top1"]) == run.metrics["integer/top1"]
+        assert (row["quantizer"], row["test set"]) == (run.tags["quantizer"], "digits")
+        front = comparison["sets"][0]["fronts"]["model/integer_bytes"]
+        assert row["front/model/integer_bytes"] == str(int(index in front))
+        assert row["command"] == f"python -m pipeline {run.tags['overrides']}"
+
+
+def command(*arguments):
+    line = [sys.executable, "-m", "pipeline.compare", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_writes_both_files(database, tmp_path):
+    out = tmp_path / "deep" / "compare"
+    done = command("--tracking-uri", database, "--experiment", "quantization", "--out", out)
+    assert (done.returncode, done.stdout) == (0, f"24 runs: {out / 'index.html'}, {out / 'runs.csv'}\n")
+    data = embedded((out / "index.html").read_text())
+    assert data["source"] == f"{database} · experiment quantization" and len(data["runs"]) == 24
+    assert data["sets"][0]["tests"]["samples"] == 400
+    assert len((out / "runs.csv").read_text().splitlines()) == 25
+
+
+def test_the_command_refuses_in_a_line(tmp_path):
+    done = command("--tracking-uri", f"sqlite:///{tmp_path}/no.db", "--out", tmp_path / "out")
+    assert done.returncode == 1 and done.stderr.startswith("--tracking-uri=sqlite:///")
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_help_names_the_options():
+    words = command("--help").stdout.split()
+    assert {"--tracking-uri", "--experiment", "--sweep", "--filter", "--out"} <= set(words)

@@ -1,0 +1,70 @@
+"""Runs come out of MLflow as they went in; what cannot be read is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.compare.records import PREDICTIONS, read_runs
+from pipeline.errors import PipelineError
+from pipeline.tracking.mlflow import mlflow_client
+
+
+def test_the_runs_that_were_logged_come_back(database, runs):
+    found = read_runs(database)
+    assert [run.name for run in found] == [run.name for run in runs]
+    for run, logged in zip(found, runs, strict=True):
+        assert run.metrics == pytest.approx(logged.metrics) and run.params == logged.params
+        assert logged.tags.items() <= run.tags.items()
+        assert (run.status, run.started) == (logged.status, logged.started)
+        assert (run.outcome.correct == logged.outcome.correct).all()
+    assert len({run.outcome.samples for run in found}) == 1
+
+
+def test_runs_are_chosen_by_experiment_sweep_and_filter(database, runs):
+    parent = read_runs(database)[0].tags["mlflow.parentRunId"]
+    assert len(read_runs(database, experiment="quantization", sweep=parent)) == 24
+    symmetric = read_runs(database, condition="tags.quantizer = 'symmetric'")
+    assert [run.name for run in symmetric] == [r.name for r in runs if r.tags["quantizer"] == "symmetric"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "text"),
+    [
+        ({"experiment": "quantisation"}, "--experiment=quantisation: not in .*did you mean 'quantization'"),
+        (
+            {"sweep": "abc"},
+            "no run with metrics in .* matches --sweep=abc; experiments there: .*quantization",
+        ),
+        ({"condition": "tags.model = 'x'"}, "no run with metrics in .* matches --filter=tags.model = 'x'"),
+        ({"condition": "colour = 'red'"}, "--filter=colour = 'red': .*[Ii]nvalid"),
+    ],
+)
+def test_what_is_not_there_is_said(database, chosen, text):
+    with pytest.raises(PipelineError, match=text):
+        read_runs(database, **chosen)
+
+
+def test_a_database_that_is_not_there_is_not_created(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'no.db'}"
+    with pytest.raises(PipelineError, match=r"--tracking-uri=.*no\.db: there is no such file"):
+        read_runs(uri)
+    assert not (tmp_path / "no.db").exists()
+
+
+def test_predictions_that_cannot_be_read_leave_the_run_without(database):
+    client = mlflow_client(database)
+    run = read_runs(database)[3]
+    file = Path(run.files.removeprefix("file://")) / PREDICTIONS
+    whole = file.read_bytes()
+    try:
+        file.write_bytes(whole[:50])
+        assert [r.outcome is None for r in read_runs(database)[2:5]] == [False, True, False]
+        file.unlink()
+        assert read_runs(database)[3].outcome is None
+    finally:
+        file.write_bytes(whole)
+    assert client.get_run(run.id).info.status == "FINISHED"
+    assert np.mean(read_runs(database)[3].outcome.correct) == pytest.approx(run.metrics["integer/top1"])
