@@ -59,6 +59,9 @@ class LearnedStep(nn.Module):
         samples: whether dimension 0 counts samples, which N does not.
     """
 
+    least: Tensor
+    zero_point: Tensor
+
     def __init__(self, start: Start, initial: Initial, passed: Passed, *, samples: bool) -> None:
         super().__init__()
         self._start = start
@@ -67,15 +70,14 @@ class LearnedStep(nn.Module):
         self._samples = samples
         self._highest = float(start.qparams.quant_max - start.qparams.zero_point.min())
         self.register_buffer("least", start.qparams.scale * 2.0**-10)
+        self.register_buffer("zero_point", start.qparams.zero_point.clone())
         self.scale = nn.Parameter(start.qparams.scale.clone())
-
-    least: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
         with torch.no_grad():  # a step of the optimizer must not take a scale to zero or below
             self.scale.copy_(torch.maximum(self.scale, self.least))
-        qparams = replace(self._start.qparams, scale=self.scale)
+        qparams = replace(self._start.qparams, scale=self.scale, zero_point=self.zero_point)
         values = x[0].numel() if self._samples else x.numel() / self.scale.numel()
         y: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
             x,
@@ -105,7 +107,8 @@ class LearnedStep(nn.Module):
 
     def qparams(self) -> QParams:
         """The present scales."""
-        return replace(self._start.qparams, scale=torch.maximum(self.scale.detach(), self.least))
+        scale = torch.maximum(self.scale.detach(), self.least)
+        return replace(self._start.qparams, scale=scale, zero_point=self.zero_point)
 
 
 class _Step(torch.autograd.Function):

@@ -7,8 +7,8 @@ The clipping value α of each activation is learned; 2^b levels lie between 0 an
     ∂y/∂α = 1 where x ≥ α, else 0
 
 An L2 penalty on α, ``decay/2 · Σ α²``, draws ranges in that clip too little. The paper's activations come
-out of a ReLU. Where negative values occur, the lower end is ``α · (quant_min − zero_point) /
-(quant_max − zero_point)``, and ``∂y/∂α`` below it is that ratio: −1 for symmetric levels.
+out of a ReLU. Where negative values occur, α is the end farther from zero, both ends are proportional to
+it, and ``∂y/∂α`` beyond either is ``end / α``: −1 below symmetric levels.
 
 Weights have the straight-through estimator over their own range.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, representable, round_to_levels
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, round_to_levels
 from stages.quant.estimators.ste import ObservedRange
 from stages.quant.qparams import QParams
 
@@ -56,18 +56,20 @@ class LearnedClip(nn.Module):
         super().__init__()
         self._start = start
         self._decay = decay
-        self._highest = int(start.qparams.quant_max - start.qparams.zero_point)
-        if self._highest < 1:
-            raise ValueError("the calibrated range has no level above zero: there is nothing to clip")
+        zero_point = int(start.qparams.zero_point)
+        self._levels_to_alpha = max(
+            start.qparams.quant_max - zero_point, zero_point - start.qparams.quant_min
+        )
         self._least = float(start.qparams.scale) * 2.0**-10
-        self.alpha = nn.Parameter(representable(start.qparams)[1].clone())
+        self.alpha = nn.Parameter(start.qparams.scale * self._levels_to_alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
         qparams = self.qparams()
         levels = Levels.of(qparams, x.ndim, relu=self._start.relu)
+        alpha = qparams.scale * self._levels_to_alpha
         y: Tensor = _Clip.apply(  # type: ignore[no-untyped-call]
-            x, self.alpha, qparams.scale, levels
+            x, self.alpha, alpha, qparams.scale, levels
         )
         return y
 
@@ -83,22 +85,21 @@ class LearnedClip(nn.Module):
 
     def qparams(self) -> QParams:
         """The scale that α gives; a step of the optimizer cannot take it to zero or below."""
-        scale = (self.alpha.detach() / self._highest).clamp_min(self._least)
+        scale = (self.alpha.detach() / self._levels_to_alpha).clamp_min(self._least)
         return replace(self._start.qparams, scale=scale)
 
 
 class _Clip(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, scale: Tensor, levels: Levels) -> Tensor:
+    def forward(ctx: Any, x: Tensor, learned: Tensor, alpha: Tensor, scale: Tensor, levels: Levels) -> Tensor:
         v, y = round_to_levels(x, scale, levels)
-        ctx.save_for_backward(v, y, scale)
+        ctx.save_for_backward(v, y, alpha)
         ctx.levels = levels
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        v, y, scale = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        v, y, alpha = ctx.saved_tensors
         passed = inside(gradient, v, ctx.levels)
         # Where the gradient does not pass, y is α, the lower end, or a ReLU's 0: y/α is ∂y/∂α.
-        clipped = (gradient - passed).mul_(y).sum() / (scale * ctx.levels.highest)
-        return passed, clipped, None, None
+        return passed, (gradient - passed).mul_(y).sum() / alpha, None, None, None
