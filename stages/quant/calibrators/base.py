@@ -23,8 +23,9 @@ class Calibrator(Protocol):
     def range(self, statistics: Statistics, qparams: Grid) -> tuple[Tensor, Tensor]:
         """The range (min, max) to quantize, both float32 of shape qparam_shape.
 
-        Lies within the observed minimum and maximum. `qparams` lets a calibrator try what a range would
-        do to the values; it may be called with ranges of any shape ``()`` or ``(C,)``.
+        Lies within the observed range, widened to contain 0 as quantizers widen it. `qparams` lets a
+        calibrator try what a range would do to the values; it may be called with ranges of any shape ``()``
+        or ``(C,)``.
         """
 
 

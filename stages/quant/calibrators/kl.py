@@ -64,7 +64,7 @@ class Kl:
         kept = self._kept(_magnitudes(statistics.counts).reshape(-1, HALF), farther.reshape(-1).long() + 1)
         width = statistics.edges[..., -1] / HALF
         threshold = ((kept.reshape(low.shape) + 0.5) * width).float()
-        return torch.maximum(low, -threshold), torch.minimum(high, threshold)
+        return torch.maximum(low.clamp(max=0.0), -threshold), torch.minimum(high.clamp(min=0.0), threshold)
 
     def _kept(self, counts: Tensor, levels: Tensor) -> Tensor:
         """The best number of bins to keep, int64 (S,), of counts (S, 4096) and levels (S,)."""
@@ -76,7 +76,8 @@ class Kl:
         slot, column = torch.nonzero(candidate >= fewest[:, None].clamp(min=1), as_tuple=True)
         divergence = torch.full(candidate.shape, torch.inf, dtype=torch.float64)
         sums = _Sums.of(counts)
-        for s, c in zip(torch.split(slot, _CHUNK), torch.split(column, _CHUNK), strict=True):
+        for first in range(0, len(slot), _CHUNK):
+            s, c = slot[first : first + _CHUNK], column[first : first + _CHUNK]
             divergence[s, c] = sums.divergence(s, candidate[s, c], levels[s])
         best = candidate.gather(1, divergence.argmin(dim=1, keepdim=True)).squeeze(1)
         return torch.where(occupied > 0, best, bins)

@@ -4,9 +4,10 @@
 rounding, clipping and the zero point's rounding all count. The optimum balances clipping a few large
 values against smaller steps for all others; the fewer the bits, the narrower it is.
 
-Search, from the observed range, keeping the best so far: shrink both ends together by every multiple of
-1/32; then move each end on its own, three times, by up to three steps of 1/4, 1/16 and 1/64. The observed
-range is among the candidates, so the result is never worse than min/max.
+Search, keeping the best so far: multiply both ends of the observed range by powers of 2^(-1/4); put each end
+in turn, twice, at the observed one times powers of 2^(-1/2), which finds lopsided ranges; then move both
+ends and each end by up to 3/16 and up to 3/64. The observed range is among the candidates, so the result is
+never worse than min/max.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from torch import Tensor
 from stages.quant.qparams import QParams, fake_quantize
 from stages.quant.statistics import Statistics
 
-_TOGETHER = 1 - torch.arange(32) / 32
-_APART = tuple(1 + step * torch.arange(-3, 4) for step in (1 / 4, 1 / 16, 1 / 64))
+_TOGETHER = 2.0 ** (-torch.arange(28) / 4)
+_APART = 2.0 ** (-torch.arange(14) / 2)
+_FINE = (1 + torch.arange(-3, 4) / 16, 1 + torch.arange(-3, 4) / 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,34 +35,45 @@ class Mse:
     ) -> tuple[Tensor, Tensor]:
         """The range with the least error among the candidates."""
         search = _Search(statistics, qparams)
-        search.propose(_TOGETHER, _TOGETHER)
-        for factors in _APART:
-            search.propose(factors, torch.ones_like(factors))
-            search.propose(torch.ones_like(factors), factors)
+        search.propose(_times(search.low, _TOGETHER), _times(search.high, _TOGETHER))
+        observed_low, observed_high = search.observed
+        for _ in range(2):
+            search.propose(_times(observed_low, _APART), search.high)
+            search.propose(search.low, _times(observed_high, _APART))
+        for factors in _FINE:
+            search.propose(_times(search.low, factors), _times(search.high, factors))
+            search.propose(_times(search.low, factors), search.high)
+            search.propose(search.low, _times(search.high, factors))
         return search.low, search.high
+
+
+def _times(end: Tensor, factors: Tensor) -> Tensor:
+    """Candidates (K, *qparam_shape) for one end of the range."""
+    return factors.reshape(-1, *[1] * end.ndim) * end
 
 
 class _Search:
     """The best range so far, for each slot.
 
     Attributes:
+        observed: the whole range, widened to contain 0: (min, max), float32, qparam_shape.
         low, high: float32, qparam_shape.
         error: float64, qparam_shape: the squared error there, summed over observations.
     """
 
     def __init__(self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]) -> None:
-        self._statistics, self._qparams = statistics, qparams
+        self._qparams = qparams
         occupied = (statistics.counts > 0).reshape(-1, statistics.counts.shape[-1]).any(dim=0)
         self._x = statistics.centres[..., occupied]
         self._counts = statistics.counts[..., occupied].double()
-        self.low, self.high = statistics.minimum, statistics.maximum
+        self.observed = statistics.minimum.clamp(max=0.0), statistics.maximum.clamp(min=0.0)
+        self.low, self.high = self.observed
         self.error = torch.full_like(self.low, torch.inf, dtype=torch.float64)
 
-    def propose(self, low_factors: Tensor, high_factors: Tensor) -> None:
-        """Try the best range with its ends multiplied, and cut to the observed range; both (K,)."""
-        shape = (-1, *[1] * self.low.ndim)
-        low = torch.maximum(low_factors.reshape(shape) * self.low, self._statistics.minimum)
-        high = torch.minimum(high_factors.reshape(shape) * self.high, self._statistics.maximum)
+    def propose(self, low: Tensor, high: Tensor) -> None:
+        """Try ranges, cut to the observed one; each end (K, *qparam_shape), or qparam_shape for K alike."""
+        low = torch.maximum(low, self.observed[0]) + torch.zeros_like(high)
+        high = torch.minimum(high, self.observed[1]) + torch.zeros_like(low)
         error = self._errors(low, high)
         error, best = torch.cat([self.error.unsqueeze(0), error]).min(dim=0, keepdim=True)
         self.low = torch.cat([self.low.unsqueeze(0), low]).gather(0, best).squeeze(0)
