@@ -64,14 +64,17 @@ def command(*arguments):
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
-def test_the_command_writes_both_files(database, tmp_path):
+def test_the_command_writes_both_files(database, recorded, tmp_path):
     out = tmp_path / "deep" / "compare"
     done = command("--tracking-uri", database, "--experiment", "quantization", "--out", out)
-    assert (done.returncode, done.stdout) == (0, f"24 runs: {out / 'index.html'}, {out / 'runs.csv'}\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{len(recorded)} runs: {out / 'index.html'}, {out / 'runs.csv'}\n",
+    )
     data = embedded((out / "index.html").read_text())
-    assert data["source"] == f"{database} · experiment quantization" and len(data["runs"]) == 24
+    assert data["source"] == f"{database} · experiment quantization" and len(data["runs"]) == len(recorded)
     assert data["sets"][0]["tests"]["samples"] == 400
-    assert len((out / "runs.csv").read_text().splitlines()) == 25
+    assert len((out / "runs.csv").read_text().splitlines()) == 1 + len(recorded)
 
 
 def test_the_command_refuses_in_a_line(tmp_path):
