@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import nn
 
 
@@ -28,14 +27,5 @@ class Model(Protocol):
             PipelineError: images too small for the architecture, or weights that do not fit it.
         """
 
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise what `build` would raise."""
-
     def fingerprint(self) -> str:
         """The sha256 of the weights file; empty where there is none."""
-
-
-def check_build(model: Model, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Build once and throw away, so that what `build` refuses is refused early; draws no random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        model.build(shape, num_classes)

@@ -9,7 +9,6 @@ from math import prod
 from torch import nn
 
 from pipeline.errors import PipelineError
-from stages.models.base import check_build
 from stages.models.weights import load_weights, weights_fingerprint
 
 SMALLEST = 16
@@ -47,10 +46,6 @@ class LeNet5:
         ]
         return load_weights(nn.Sequential(OrderedDict(layers)), self.weights, "lenet5")
 
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise `PipelineError` where the images are too small or the weights do not fit."""
-        check_build(self, shape, num_classes)
-
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""
         return weights_fingerprint(self.weights)
@@ -77,10 +72,6 @@ class LeNet300100:
             ("fc3", nn.Linear(100, num_classes)),
         ]
         return load_weights(nn.Sequential(OrderedDict(layers)), self.weights, "lenet300_100")
-
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise `PipelineError` where the weights do not fit."""
-        check_build(self, shape, num_classes)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

@@ -8,7 +8,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from stages.models.base import check_build
 from stages.models.layers import conv_bn_relu6, depthwise_separable, initialize
 from stages.models.weights import load_weights, weights_fingerprint
 
@@ -57,10 +56,6 @@ class MobileNetV1:
         module = initialize(_classifier(features, channels, num_classes))
         return load_weights(module, self.weights, f"mobilenet_v1 with width={self.width}")
 
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise `PipelineError` where the weights do not fit."""
-        check_build(self, shape, num_classes)
-
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""
         return weights_fingerprint(self.weights)
@@ -99,10 +94,6 @@ class MobileNetV2:
         features.append(conv_bn_relu6(channels, last, 1))
         module = initialize(_classifier(features, last, num_classes))
         return load_weights(module, self.weights, f"mobilenet_v2 with width={self.width}")
-
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise `PipelineError` where the weights do not fit."""
-        check_build(self, shape, num_classes)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from stages.models.base import check_build
 from stages.models.layers import conv_bn_relu6, depthwise_separable
 from stages.models.weights import load_weights, weights_fingerprint
 
@@ -42,10 +41,6 @@ class MobileNetDigits:
         module.add_module("flatten", nn.Flatten())
         module.add_module("classifier", nn.Linear(channels, num_classes))
         return load_weights(module, self.weights, "mobilenet_digits")
-
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise `PipelineError` where the weights do not fit."""
-        check_build(self, shape, num_classes)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

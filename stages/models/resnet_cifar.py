@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.models.base import check_build
 from stages.models.weights import load_weights, weights_fingerprint
 
 
@@ -34,10 +33,6 @@ class ResNetCifar:
         """269,722 parameters at depth 20 for ten classes."""
         module = ResNet((self.depth - 2) // 6, shape[0], num_classes)
         return load_weights(module, self.weights, f"resnet{self.depth}")
-
-    def check(self, shape: tuple[int, int, int], num_classes: int) -> None:
-        """Raise `PipelineError` where the weights do not fit."""
-        check_build(self, shape, num_classes)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""
