@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pipeline.compare.records import Run
 
 UNSET = "(not set)"
-_BESIDE_THE_POINT = ("tracking", "store", "threads")
-"""Settings that change where or how fast a run works, not what it computes."""
+_BESIDE_THE_POINT = ("hydra", "objectives", "replay", "store", "sweep", "threads", "tracking")
+"""Settings that change where and how a run is done, not what it computes."""
 
 
 @dataclass(frozen=True, kw_only=True)

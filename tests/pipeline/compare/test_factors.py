@@ -17,7 +17,8 @@ def test_groups_come_first_then_settings_and_what_never_changes_apart(runs):
 
 def test_the_seed_counts_and_where_runs_are_kept_does_not(make):
     tags = {"overrides": "tracking.uri=a store.path=b threads=2"}
-    pair = [make(i, {}, tags=tags | {"seed": str(i)}) for i in range(2)]
+    params = {"seed": "0", "sweep.resume": "True"}
+    pair = [make(i, {}, params=params, tags=tags | {"seed": str(i), "sweep": str(i)}) for i in range(2)]
     assert find_factors(pair).varying == {"seed": ("0", "1")}
 
 
