@@ -54,6 +54,12 @@ class OneDNNExecutable:
             values = self._tracer.trace(to_unsigned(q))
         return {name: from_unsigned(value, self._program.values[name]) for name, value in values.items()}
 
+    def profile(self, q: Integers) -> dict[str, float]:
+        """Seconds by operator."""
+        check_input(self._program, q)
+        with _threads(self._cpu_threads):
+            return self._interpreter.profile(to_unsigned(q))
+
     @cached_property
     def _tracer(self) -> Interpreter:
         """A second set of kernels, which leave residuals in place."""

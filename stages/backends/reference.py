@@ -26,6 +26,10 @@ class ReferenceExecutable:
         """Every value by name."""
         return self._interpreter.trace(q)
 
+    def profile(self, q: Integers) -> dict[str, float]:
+        """Seconds by operator."""
+        return self._interpreter.profile(q)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,10 +77,23 @@ class Interpreter:
         names = [self.program.input, *(op.output for op in self.program.ops)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def _run_batch(self, q: Integers, keep: bool) -> dict[str, Integers]:
+    def profile(self, q: Integers) -> dict[str, float]:
+        """Seconds spent in each operator, by its output, on all of `q`; one batch after the other."""
+        check_input(self.program, q)
+        seconds = {op.output: 0.0 for op in self.program.ops}
+        for batch in self._batches(len(q)):
+            self._run_batch(q[batch], keep=False, seconds=seconds)
+        return seconds
+
+    def _run_batch(
+        self, q: Integers, keep: bool, seconds: dict[str, float] | None = None
+    ) -> dict[str, Integers]:
         values = {self.program.input: q}
         for op, kernel, dead in zip(self.program.ops, self._kernels, self._dead, strict=True):
+            start = time.perf_counter()
             values[op.output] = kernel(*(values[name] for name in op.inputs))
+            if seconds is not None:
+                seconds[op.output] += time.perf_counter() - start
             if not keep:
                 for name in dead:
                     del values[name]
