@@ -15,11 +15,17 @@ from pipeline.schema import register
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Run what `cfg` describes."""
-    from pipeline.session import execute  # loads numpy and rich, which --help does without
+def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
+    """Run what `cfg` describes; returns the values of its ``objectives``, for a search."""
+    # these load numpy and rich, which --help does without
+    from pipeline.replay import replay
+    from pipeline.session import execute
+    from pipeline.sweep import objective_values
 
-    execute(cfg)
+    if cfg.replay is not None:
+        replay(cfg)
+        return None
+    return objective_values(cfg.objectives, execute(cfg))
 
 
 if __name__ == "__main__":
@@ -28,7 +34,12 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
-    except KeyboardInterrupt:
+    except BaseException as error:
+        from pipeline.sweep_callback import abandon
+
+        abandon(error)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         print(
             "interrupted; finished stages are stored, and the same command goes on from there",
             file=sys.stderr,

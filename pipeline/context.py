@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pipeline.artifact import Artifact, ArtifactRef
     from pipeline.console import Console
-    from pipeline.store import Store
     from pipeline.tracking.base import Tracker
+
+
+class ArtifactStore(Protocol):
+    """Artifacts by kind and key, shared with other runs."""
+
+    def find(self, kind: str, key: str) -> ArtifactRef | None:
+        """The entry, verified; None where it has to be computed."""
+
+    def lock(self, kind: str, key: str) -> AbstractContextManager[None]:
+        """Hold the entry while computing it."""
+
+    def scratch(self, kind: str, key: str) -> Path:
+        """A folder for the state of a computation under way."""
+
+    def save(
+        self, kind: str, key: str, artifact: Artifact, *, made_from: Mapping[str, Any], seconds: float
+    ) -> ArtifactRef:
+        """Keep an artifact. Call within `lock`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +51,6 @@ class RunContext:
     seed: int
     device: str
     tracker: Tracker
-    store: Store
+    store: ArtifactStore
     console: Console
     scratch: Path = Path()

@@ -21,12 +21,26 @@ class StoreConfig:
     """Where artifacts are kept.
 
     Args:
-        path: root folder, shared by all runs; relative to the folder the command starts in.
+        path: root folder, shared by all runs, relative to the folder the command starts in; or an address
+            that fsspec knows, ``s3://bucket/folder``, shared by machines.
+        cache: the folder that keeps what comes from an address. Not used where `path` is a folder.
         reuse: take what is there. False computes everything anew, and still stores it.
     """
 
-    path: Path = Path("outputs/store")
+    path: str = "outputs/store"
+    cache: Path = Path("outputs/store")
     reuse: bool = True
+
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    """How sweeps go on.
+
+    Args:
+        resume: leave out the runs that the same command has finished before.
+    """
+
+    resume: bool = True
 
 
 @dataclass(kw_only=True)
@@ -36,8 +50,12 @@ class RunConfig:
     Args:
         seed: 0 .. 2^32-1; part of every artifact's key.
         device: ``cpu``, ``cuda``, ``cuda:1``, … as torch names it.
-        threads: OpenMP threads of the numeric libraries; None leaves it to them.
+        threads: OpenMP threads of the numeric libraries; None takes all cores, in a sweep that runs jobs
+            at once a job's share of them.
+        objectives: the metrics that a search gets, in the order of its directions.
+        replay: a recorded run's identifier: run it again instead, and compare.
         store: the artifact store.
+        sweep: how sweeps go on.
         tracking: where the run is recorded, an option of the group ``tracking``.
         stages: the stages by any name, in the order they run; null skips one.
     """
@@ -45,7 +63,10 @@ class RunConfig:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
+    objectives: list[str] = field(default_factory=list)
+    replay: str | None = None
     store: StoreConfig = field(default_factory=StoreConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: Any = None
     stages: dict[str, Any] = field(default_factory=dict)
 

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.environment import environment
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.remote_store import open_store
 from pipeline.runner import check_wiring, run_stages
 from pipeline.schema import RunConfig
-from pipeline.store import Store
-from pipeline.tracking.base import Tracker, Tracking
+from pipeline.stage import Stage
+from pipeline.sweep import current, job_fingerprint, threads_per_job
+from pipeline.tracking.base import Job, SweepTracking, Tracker, Tracking
+from pipeline.tracking.null import Null
 
 log = logging.getLogger(__name__)
 
@@ -30,42 +34,57 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 
 
-def execute(cfg: DictConfig) -> dict[str, float]:
+def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[str, float]:
     """Build what `cfg` describes, run it, record it; returns the run's metrics.
 
-    Everything that can be refused without computing is refused before a run is opened.
+    Everything that can be refused without computing is refused before a run is opened. In a sweep, a job
+    that is recorded as finished is left out, and one that is recorded as begun goes on.
+
+    Args:
+        cfg: the resolved configuration, without Hydra's own.
+        tags: recorded beside those that describe the run, and before them where names coincide.
 
     Raises:
         PipelineError: the configuration is wrong, the tracker cannot be reached, or a stage refuses.
     """
-    if cfg.threads is not None:  # libraries read these when they load, and building loads them
-        os.environ.update(dict.fromkeys(THREADS, str(cfg.threads)))
+    _set_threads(cfg)
     console = Console()
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     run, stages = _build(cfg)
     check_wiring(stages)
-    tracker = run.tracking.open(run_dir, console)
+    store = open_store(run.store, warn=console.warn)
+    ctx = RunContext(
+        run_dir=run_dir, seed=run.seed, device=run.device, tracker=Null(), store=store, console=console
+    )
+    tags = _tags(cfg) | dict(tags or {})
+    sweep = current()
+    if sweep is None or not isinstance(run.tracking, SweepTracking):
+        return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
+    job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages))
+    with store.lock("run", job.fingerprint):
+        record = run.tracking.recorded(job)
+        if record is not None and record.finished:
+            console.say(f"done before, in run {record.run_id} (sweep.resume=false does it again)")
+            return dict(record.metrics)
+        return _record(stages, ctx, run.tracking.open_job(run_dir, console, job, record), cfg, tags)
+
+
+def _record(
+    stages: Sequence[Stage], ctx: RunContext, tracker: Tracker, cfg: DictConfig, tags: Mapping[str, str]
+) -> dict[str, float]:
+    """Run the stages with an open tracker, and close it."""
     try:
         tracker.params(dict(flatten(cfg)))
-        tracker.tags(_tags(cfg))
-        store = Store(run.store.path, reuse=run.store.reuse, warn=console.warn)
-        ctx = RunContext(
-            run_dir=run_dir,
-            seed=run.seed,
-            device=run.device,
-            tracker=tracker,
-            store=store,
-            console=console,
-        )
-        metrics = run_stages(stages, ctx)
-        _keep(tracker, run_dir)
+        tracker.tags(tags)
+        metrics = run_stages(stages, replace(ctx, tracker=tracker))
+        _keep(tracker, ctx.run_dir)
     except BaseException as error:
-        _close(tracker, run_dir, error, console)
+        _close(tracker, ctx.run_dir, error, ctx.console)
         raise
     else:
         tracker.finish()
     finally:
-        console.say(f"run directory: {_relative(run_dir)}\nrecord: {tracker.where()}")
+        ctx.console.say(f"run directory: {_relative(ctx.run_dir)}\nrecord: {tracker.where()}")
     return metrics
 
 
@@ -82,6 +101,16 @@ def flatten(cfg: DictConfig) -> Iterator[tuple[str, object]]:
             yield path, OmegaConf.select(cfg, path)
 
     return walk(OmegaConf.to_container(cfg, resolve=False), "")
+
+
+def _set_threads(cfg: DictConfig) -> None:
+    """Libraries read these variables when they load, which is when the stages are built."""
+    hydra = HydraConfig.get()
+    threads = cfg.threads
+    if threads is None and hydra.mode is RunMode.MULTIRUN:
+        threads = threads_per_job(hydra.launcher)
+    if threads is not None:
+        os.environ.update(dict.fromkeys(THREADS, str(threads)))
 
 
 def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:

@@ -74,12 +74,7 @@ class Store:
         self, kind: str, key: str, artifact: Artifact, *, made_from: Mapping[str, Any], seconds: float
     ) -> ArtifactRef:
         """Write an artifact under its key, replacing a damaged or older entry. Call within `lock`."""
-        target = self.root / kind / key
-        temporary_root = self.root / ".tmp"
-        temporary_root.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{kind}.{key}.", dir=temporary_root))
-        try:
+        with self._staged(kind, key) as folder:
             artifact.save(folder)
             files = {name: _file_entry(folder / name) for name in _files(folder)}
             manifest = {
@@ -94,14 +89,24 @@ class Store:
                 "made_from": made_from,
             }
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            for path in [*folder.rglob("*"), folder]:
-                _fsync(path)
-            folder.chmod(0o755)  # mkdtemp makes it private; the store may be shared
-            self._replace(target, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.root / ".scratch" / f"{kind}.{key}", ignore_errors=True)
-        return ArtifactRef(kind=kind, sha256=str(manifest["sha256"]), path=target)
+        return ArtifactRef(kind=kind, sha256=str(manifest["sha256"]), path=self.root / kind / key)
+
+    @contextmanager
+    def receive(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder to copy an entry into, its manifest too; it is verified, then part of the store.
+
+        Raises:
+            ValueError: what was copied is not this entry, whole.
+        """
+        with self._staged(kind, key) as folder:
+            yield folder
+            self.verify(folder)
+            manifest = read_manifest(folder)
+            if (manifest["kind"], manifest["key"]) != (kind, key):
+                raise ValueError(
+                    f"{folder / MANIFEST}: of another entry, {manifest['kind']}/{manifest['key']}"
+                )
 
     def scratch(self, kind: str, key: str) -> Path:
         """A folder for the state of a computation under way; `save` under the same key removes it."""
@@ -128,7 +133,23 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{kind}.{key}.lock")
 
-    def _replace(self, target: Path, folder: Path) -> None:
+    @contextmanager
+    def _staged(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder outside the entries, which becomes the entry, on the disk and whole, after the block."""
+        temporary_root = self.root / ".tmp"
+        temporary_root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{kind}.{key}.", dir=temporary_root))
+        try:
+            yield folder
+            for path in [*folder.rglob("*"), folder]:
+                _fsync(path)
+            folder.chmod(0o755)  # mkdtemp makes it private; the store may be shared
+            self._place(folder, self.root / kind / key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _place(self, folder: Path, target: Path) -> None:
+        target.parent.mkdir(exist_ok=True)
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f"{target.parent.name}.{target.name}.", dir=folder.parent))
             target.rename(old / "replaced")

@@ -82,7 +82,7 @@ def main() -> None:
         ),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--path", type=Path, default=StoreConfig.path, help="default: %(default)s")
+        command.add_argument("--path", type=Path, default=Path(StoreConfig.path), help="default: %(default)s")
         command.add_argument("--kind", help="only this kind of artifact: float_model, observations, …")
         if name == "prune":
             command.add_argument("--older-than", type=float, metavar="DAYS", help="not used for DAYS days")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -36,6 +37,29 @@ class Tracker(Protocol):
         """Say in one line how to look at the record."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run's place in a sweep.
+
+    Args:
+        sweep: identifier of the sweep's own record, the parent of its runs.
+        fingerprint: hash of all that the run's figures depend on.
+    """
+
+    sweep: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A run as it was recorded; not `finished` where it failed, or was killed on the way."""
+
+    run_id: str
+    finished: bool
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
 @runtime_checkable
 class Tracking(Protocol):
     """What the configuration group ``tracking`` chooses: opens a `Tracker` for each run."""
@@ -45,4 +69,40 @@ class Tracking(Protocol):
 
         Raises:
             PipelineError: the record cannot be reached, and the configuration requires it.
+        """
+
+
+@runtime_checkable
+class SweepTracking(Protocol):
+    """A `Tracking` that keeps a sweep together, and knows later which of its runs are done."""
+
+    def open_sweep(self, tags: Mapping[str, str], *, resume: bool) -> Record | None:
+        """The record of a sweep, found by its tag ``fingerprint``, or begun, with `tags`.
+
+        None where it cannot be reached and need not be.
+
+        Args:
+            tags: ``fingerprint``, ``sweep`` (the folder), and what else describes the sweep.
+            resume: False begins a new one in any case.
+        """
+
+    def close_sweep(self, run_id: str, error: BaseException | None = None) -> None:
+        """Close the record as `Tracker.finish` does."""
+
+    def recorded(self, job: Job) -> Record | None:
+        """The latest run of a job: a finished one where there is one."""
+
+    def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
+        """Open a run below the sweep's record; go on with an unfinished `record`."""
+
+
+@runtime_checkable
+class Archive(Protocol):
+    """A `Tracking` from which a run can be had back."""
+
+    def fetch(self, run_id: str, folder: Path) -> Record:
+        """A run's record; what Hydra wrote, the resolved configuration, is copied to ``folder/.hydra``.
+
+        Raises:
+            PipelineError: there is no such run, or it has no configuration.
         """

@@ -9,8 +9,11 @@ import logging
 import os
 import re
 import socket
-from contextlib import AbstractContextManager, nullcontext
+import sqlite3
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +22,8 @@ from filelock import FileLock
 
 from pipeline.console import Console
 from pipeline.errors import PipelineError
-from pipeline.tracking.base import Tracker
+from pipeline.tracking import mlflow_sweep
+from pipeline.tracking.base import Job, Record, Tracker
 from pipeline.tracking.local import LocalTracker, OptionalTracker
 from pipeline.tracking.mlflow_run import SQLITE, MLflowTracker, guarded, unreachable
 
@@ -59,29 +63,74 @@ class MLflow:
 
     def open(self, run_dir: Path, console: Console) -> Tracker:
         """Start an MLflow run named after the last two parts of `run_dir`."""
+        return self._open(run_dir, console, {}, None)
+
+    def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
+        """Start, or go on with, a run below the sweep's parent run."""
+        return self._open(run_dir, console, mlflow_sweep.job_tags(job), record)
+
+    def open_sweep(self, tags: Mapping[str, str], *, resume: bool) -> Record | None:
+        """Find or create the parent run, once even where several processes ask for the same sweep."""
         try:
-            tracker = self._open("/".join(run_dir.parts[-2:]))
+            client, experiment = self._connect()
+            with self._lock():
+                return guarded(self.uri, mlflow_sweep.find_or_create, client, experiment, tags, resume=resume)
+        except PipelineError:
+            if self.required:
+                raise
+            return None  # each job says so for itself
+
+    def close_sweep(self, run_id: str, error: BaseException | None = None) -> None:
+        """Close the parent run."""
+        client, experiment = self._connect()
+        MLflowTracker(client, self.uri, experiment, run_id).finish(error)
+
+    def recorded(self, job: Job) -> Record | None:
+        """The latest run with the job's tags, finished ones first."""
+        client, experiment = self._connect()
+        return guarded(self.uri, mlflow_sweep.find_job, client, experiment, job)
+
+    def fetch(self, run_id: str, folder: Path) -> Record:
+        """Read a run of any experiment of this database or server."""
+        client, _ = self._connect()
+        return mlflow_sweep.fetch(client, self.uri, run_id, folder)
+
+    def _open(
+        self, run_dir: Path, console: Console, tags: Mapping[str, str], record: Record | None
+    ) -> Tracker:
+        no_params: frozenset[str] = frozenset()
+        try:
+            client, experiment = self._connect()
+            if record is None:
+                name = "/".join(run_dir.parts[-2:])
+                run = guarded(self.uri, client.create_run, experiment, run_name=name, tags=dict(tags))
+                run_id, known = str(run.info.run_id), no_params
+            else:
+                run_id = record.run_id
+                known = guarded(self.uri, mlflow_sweep.reopen, client, run_id)
         except PipelineError as refusal:
             if self.required:
                 raise
             console.warn(f"{refusal}\nrecording in {run_dir} instead (tracking.required=false)")
             return LocalTracker(run_dir)
+        tracker = MLflowTracker(client, self.uri, experiment, run_id, known_params=known)
         return tracker if self.required else OptionalTracker(tracker, run_dir, console)
 
-    def _open(self, name: str) -> Tracker:
-        # creating the tables of a database is not safe against a second process doing so
-        if self.uri.startswith(SQLITE):
-            database = Path(self.uri.removeprefix(SQLITE))
-            database.parent.mkdir(parents=True, exist_ok=True)
-            lock: AbstractContextManager[Any] = FileLock(database.with_suffix(".lock"))
-        else:
-            _connect(self.uri)
-            lock = nullcontext()
-        with lock:
+    def _connect(self) -> tuple[Any, str]:
+        """The client, and the identifier of the experiment, which is created where it does not exist."""
+        if not self.uri.startswith(SQLITE):
+            _reach(self.uri)
+        with self._lock():
             client = guarded(self.uri, mlflow_client, self.uri)
-            experiment = guarded(self.uri, self._find_or_create, client)
-        run = guarded(self.uri, client.create_run, experiment, run_name=name)
-        return MLflowTracker(client, self.uri, experiment, run.info.run_id)
+            return client, guarded(self.uri, self._find_or_create, client)
+
+    def _lock(self) -> AbstractContextManager[Any]:
+        """One process at a time where there is a database file: creating its tables is not safe otherwise."""
+        if not self.uri.startswith(SQLITE):
+            return nullcontext()
+        database = Path(self.uri.removeprefix(SQLITE))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(database.with_suffix(".lock"))
 
     def _find_or_create(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
@@ -97,6 +146,7 @@ class MLflow:
         return str(found.experiment_id)
 
 
+@cache
 def mlflow_client(uri: str) -> Any:
     """MLflow's client, imported here and kept quiet. Creates the tables of a new database."""
     for name, value in _ENVIRONMENT.items():
@@ -105,10 +155,16 @@ def mlflow_client(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # its import sets the level anew
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if uri.startswith(SQLITE):
+        client.search_experiments(max_results=1)  # creates the tables
+        with closing(sqlite3.connect(uri.removeprefix(SQLITE))) as database:
+            # writers wait for the disk once a commit, and readers do not wait for writers; kept in the file
+            database.execute("PRAGMA journal_mode=WAL")
+    return client
 
 
-def _connect(uri: str) -> None:
+def _reach(uri: str) -> None:
     """Fail at once, with a remedy, where nothing listens at `uri`."""
     address = urlsplit(uri)
     port = address.port or (443 if address.scheme == "https" else 80)

@@ -23,19 +23,37 @@ _UNSAFE = re.compile(r"[^\w\-. /:]")
 
 
 class MLflowTracker:
-    """One MLflow run."""
+    """One MLflow run.
 
-    def __init__(self, client: Any, uri: str, experiment_id: str, run_id: str) -> None:
+    Args:
+        client: MLflow's client.
+        uri: the database or server, for messages.
+        experiment_id: the experiment's identifier.
+        run_id: the run's identifier.
+        known_params: parameters that the run has already; MLflow refuses to change them.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        uri: str,
+        experiment_id: str,
+        run_id: str,
+        *,
+        known_params: frozenset[str] = frozenset(),
+    ) -> None:
         self._client = client
         self._uri = uri
         self._experiment_id = experiment_id
+        self._known = known_params
         self.run_id = run_id
 
     def params(self, values: Mapping[str, object]) -> None:
         """Record parameters; a value longer than MLflow allows is cut."""
         from mlflow.entities import Param
 
-        entities = [Param(_key(name), _cut(str(value), MAX_PARAM)) for name, value in values.items()]
+        new = {_key(name): str(value) for name, value in values.items() if _key(name) not in self._known}
+        entities = [Param(name, _cut(value, MAX_PARAM)) for name, value in new.items()]
         for batch in _batches(entities):
             self._call(self._client.log_batch, self.run_id, params=batch)
 

@@ -221,7 +221,7 @@ def test_the_run_settings_are_built_from_the_root_beside_other_keys():
     """)
     run = made.build_as(RunConfig)
     made.raise_problems()
-    assert (run.seed, run.store.path, run.store.reuse) == (3, Path("some/where"), True)
+    assert (run.seed, run.store.path, run.store.reuse) == (3, "some/where", True)
 
 
 def test_wrong_run_settings_are_problems_too():

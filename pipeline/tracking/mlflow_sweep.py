@@ -1,0 +1,76 @@
+"""Runs that belong together in MLflow: the parent run of a sweep, its children, and one that comes back.
+
+A child has the tag ``mlflow.parentRunId``, which MLflow's pages group by, and the tag ``fingerprint``, by
+which the same job is found again. Names of tags are MLflow's own where it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.tracking.base import Job, Record
+from pipeline.tracking.mlflow_run import guarded
+
+PARENT = "mlflow.parentRunId"
+FINGERPRINT = "fingerprint"
+
+
+def job_tags(job: Job) -> dict[str, str]:
+    """The tags of a child run."""
+    return {PARENT: job.sweep, FINGERPRINT: job.fingerprint}
+
+
+def find_job(client: Any, experiment: str, job: Job) -> Record | None:
+    """The latest run of a job, a finished one first."""
+    return _latest(client, experiment, job_tags(job))
+
+
+def find_or_create(client: Any, experiment: str, tags: Mapping[str, str], *, resume: bool) -> Record:
+    """The latest parent run of a sweep, running again; or a new one, named after the sweep's folder."""
+    found = _latest(client, experiment, {FINGERPRINT: tags[FINGERPRINT]}) if resume else None
+    if found is not None:
+        reopen(client, found.run_id)
+        return found
+    name = "/".join(Path(tags["sweep"]).parts[-2:])
+    return _record(client.create_run(experiment, run_name=name, tags=dict(tags)))
+
+
+def reopen(client: Any, run_id: str) -> frozenset[str]:
+    """Set a run to RUNNING, without the error it had; returns its parameters' names, which cannot change."""
+    run = client.get_run(run_id)
+    client.update_run(run_id, status="RUNNING")
+    if "error" in run.data.tags:
+        client.delete_tag(run_id, "error")
+    return frozenset(run.data.params)
+
+
+def fetch(client: Any, uri: str, run_id: str, folder: Path) -> Record:
+    """A run's record, and its ``.hydra`` in `folder`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        record = _record(client.get_run(run_id))
+    except MlflowException as error:
+        raise PipelineError(f"run '{run_id}': not found in {uri}; give the id that MLflow shows") from error
+    if not any(file.path == ".hydra" for file in guarded(uri, client.list_artifacts, run_id)):
+        raise PipelineError(
+            f"run '{run_id}' has no configuration among its files ({record.tags.get('mlflow.runName', '')}); "
+            "give the id of a single run, not of a sweep, that ended by itself"
+        )
+    guarded(uri, client.download_artifacts, run_id, ".hydra", str(folder))
+    return record
+
+
+def _latest(client: Any, experiment: str, tags: Mapping[str, str]) -> Record | None:
+    condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    newest_first = ["attributes.start_time DESC"]
+    records = [_record(run) for run in client.search_runs([experiment], condition, order_by=newest_first)]
+    return next((record for record in records if record.finished), records[0] if records else None)
+
+
+def _record(run: Any) -> Record:
+    finished = run.info.status == "FINISHED"
+    return Record(run_id=run.info.run_id, finished=finished, metrics=run.data.metrics, tags=run.data.tags)
