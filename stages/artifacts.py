@@ -121,6 +121,7 @@ class QuantizedModel:
                 tensors[f"{group}|{name}|scale"] = qparams.scale
                 tensors[f"{group}|{name}|zero_point"] = qparams.zero_point
                 chosen[name] = {k: getattr(qparams, k) for k in ("quant_min", "quant_max", "ch_axis")}
+        tensors |= {f"levels|{name}": q.contiguous() for name, q in self.quantized.levels.items()}
         save_file(tensors, directory / "qparams.safetensors")
         (directory / "qparams.json").write_text(json.dumps(document))
 
@@ -140,9 +141,15 @@ class QuantizedModel:
                 for name, levels in document[kind].items()
             }
 
-        graph = load_graph(directory)
         return cls(
-            quantized=QuantizedGraph(graph=graph, activations=group("activations"), weights=group("weights"))
+            quantized=QuantizedGraph(
+                graph=load_graph(directory),
+                activations=group("activations"),
+                weights=group("weights"),
+                levels={
+                    key.removeprefix("levels|"): q for key, q in tensors.items() if key.startswith("levels|")
+                },
+            )
         )
 
 

@@ -7,14 +7,14 @@ int32 steps of ``s_x · s_w``, and nothing in between (a residual is added befor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from stages.graph.execute import execute
 from stages.graph.ir import Graph, Node
 from stages.graph.points import sources
-from stages.quant.qparams import QParams, fake_quantize, quantize
+from stages.quant.qparams import QParams, dequantize, fake_quantize, quantize
 from stages.quant.weights import dequantize_bias, quantize_bias
 
 
@@ -26,18 +26,23 @@ class QuantizedGraph:
         graph: the network, BatchNorm folded, fused.
         activations: parameters by quantization point (`stages.graph.points.quantization_points`).
         weights: parameters by layer name.
+        levels: int8 weights by layer name, the weight's shape, where something better than rounding to
+            nearest chose them: a quantizer, a correction. Simulation and program both hold these.
     """
 
     graph: Graph
     activations: Mapping[str, QParams]
     weights: Mapping[str, QParams]
+    levels: Mapping[str, Tensor] = field(default_factory=dict)
 
     def qparams(self, name: str) -> QParams:
         """The parameters of any value, its own or those of the value it was moved from."""
         return self.activations[sources(self.graph)[name]]
 
     def integer_weight(self, node: Node) -> Tensor:
-        """A layer's weight as levels, int8 or uint8, the weight's shape."""
+        """A layer's weight as levels, int8, the weight's shape: those chosen for it, else the nearest."""
+        if node.name in self.levels:
+            return self.levels[node.name]
         return quantize(self.graph.params[node.params["weight"]], self.weights[node.name])
 
     def integer_bias(self, node: Node) -> Tensor | None:
@@ -58,9 +63,7 @@ class Simulation:
             if "weight" not in node.params:
                 continue
             qparams = quantized.weights[node.name]
-            rounded[node.params["weight"]] = fake_quantize(
-                quantized.graph.params[node.params["weight"]], qparams
-            )
+            rounded[node.params["weight"]] = dequantize(quantized.integer_weight(node), qparams)
             bias = quantized.integer_bias(node)
             if bias is not None:
                 input_scale = quantized.qparams(node.inputs[0]).scale

@@ -1,0 +1,52 @@
+"""Quantized graphs: the levels that simulation and program hold, and their way to disk and back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stages.artifacts import QuantizedModel
+from stages.graph.execute import execute
+from stages.graph.ir import Graph, Node
+from stages.graph.lower import lower
+from stages.graph.quantized import QuantizedGraph, Simulation
+from stages.quant.qparams import QParams, quantize
+
+
+def unit() -> QParams:
+    return QParams(scale=torch.tensor(1.0), zero_point=torch.tensor(0), quant_min=-127, quant_max=127)
+
+
+@pytest.fixture
+def quantized() -> QuantizedGraph:
+    """A linear layer of 3 inputs and 2 outputs on a grid of step 1."""
+    nodes = (
+        Node(name="x", op="input", shape=(3,)),
+        Node(name="fc", op="linear", inputs=("x",), params={"weight": "fc.weight"}, shape=(2,)),
+    )
+    params = {"fc.weight": torch.tensor([[0.4, 1.6, -2.2], [3.0, -0.6, 0.1]])}
+    graph = Graph(nodes=nodes, params=params, output="fc")
+    return QuantizedGraph(graph=graph, activations={"x": unit(), "fc": unit()}, weights={"fc": unit()})
+
+
+def test_levels_are_the_nearest_where_none_were_chosen(quantized):
+    node = quantized.graph["fc"]
+    assert torch.equal(quantized.integer_weight(node), quantize(quantized.graph.params["fc.weight"], unit()))
+
+
+def test_simulation_and_program_hold_the_chosen_levels(quantized):
+    chosen = torch.tensor([[1, 1, -3], [3, 0, 1]], dtype=torch.int8)  # some a step away from the nearest
+    quantized = replace(quantized, levels={"fc": chosen})
+    (op,) = lower(quantized, "float").ops
+    assert torch.equal(torch.from_numpy(op.tensors["weight"]), chosen)
+    x = torch.tensor([[1.0, 2.0, 3.0]])
+    expected = execute(quantized.graph.with_params({"fc.weight": chosen.float()}), x)
+    assert torch.equal(Simulation(quantized)(x), expected)
+
+
+def test_levels_survive_saving(quantized, tmp_path):
+    chosen = torch.tensor([[1, 1, -3], [3, 0, 1]], dtype=torch.int8)
+    QuantizedModel(quantized=replace(quantized, levels={"fc": chosen})).save(tmp_path)
+    loaded = QuantizedModel.load(tmp_path).quantized
+    assert loaded.levels.keys() == {"fc"} and torch.equal(loaded.levels["fc"], chosen)
+    assert loaded.levels["fc"].dtype == torch.int8
