@@ -44,7 +44,8 @@ const facets = byId("facets");
 
 function drawFacets() {
   const members = currentSet().runs;
-  facets.replaceChildren(...factors.flatMap((factor) => {
+  // a search tries too many values to choose from; words find them
+  facets.replaceChildren(...factors.filter((factor) => data.factors[factor].length <= 24).flatMap((factor) => {
     const chips = data.factors[factor].map((option) => {
       const count = members.filter((index) => runs[index].options[factor] === option).length;
       const chip = element("button", {

@@ -6,7 +6,8 @@ const zoom = byId("zoom");
 function collapsed() {
   const values = currentSet().runs.map((i) => valueOf(i, "integer/top1")).filter((v) => v !== null).sort((a, b) => a - b);
   const at = (share) => values[Math.floor(share * (values.length - 1))];
-  return { low: at(0.25), needed: at(0.5) - at(0) > 4 * (at(1) - at(0.5)) };
+  const fall = at(0.5) - at(0);
+  return { low: at(0.25), needed: fall > 0.05 && fall > 4 * (at(1) - at(0.5)) };
 }
 
 function scatter(box, key) {

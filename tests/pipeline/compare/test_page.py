@@ -264,3 +264,19 @@ def test_five_hundred_runs_are_quick(load, make):
     }""")
     expect(rows(page)).to_have_count(100)
     assert milliseconds < 1000
+
+
+def test_the_values_of_a_search_are_found_by_words_and_coloured_by_order(load, make):
+    rates = [f"{0.001 * 1.2**n:.4g}" for n in range(30)]
+    page = load([make(n, {"quantizer": "affine", "training.lr": rate}) for n, rate in enumerate(rates)])
+    expect(page.locator("#facets .chip")).to_have_count(0)
+    page.locator("#text").fill(f"training.lr={rates[7]}")
+    expect(rows(page)).to_have_count(1)
+    first, last = (page.locator("#parallel .thread").nth(n).evaluate("n => n.style.stroke") for n in (0, 29))
+    assert first != last
+    expect(page.locator("#effects-section")).to_be_hidden()
+
+
+def test_small_differences_are_shown_whole(load, make):
+    page = load([make(n, {"a": str(n)}, metrics={TOP1: 0.98 - 0.001 * (n == 3)}) for n in range(4)])
+    expect(page.locator("#zoom-choice")).to_be_hidden()
