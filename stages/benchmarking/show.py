@@ -1,0 +1,42 @@
+"""A benchmark on the console: a table a setting, one for the engine's operators, one for single figures."""
+
+from __future__ import annotations
+
+from pipeline.console import Console
+from stages.benchmarking.result import Benchmark, Setting
+
+
+def show(benchmark: Benchmark, console: Console) -> None:
+    """Print all tables; a competitor that failed stands there with its reason."""
+    columns = ("competitor", "median ms", "quartiles", f"over {benchmark.baseline}")
+    for setting in benchmark.settings():
+        console.table(benchmark.title(setting), columns, _lines(benchmark, setting))
+    for name, layers in benchmark.layers.items():
+        console.table(
+            f"{name}: operators of the engine",
+            ("operator", "ms", "million operations", "share of the int8 limit"),
+            [
+                (
+                    f"{t.name} ({t.op})",
+                    f"{1e3 * t.seconds:.3f}",
+                    f"{t.operations / 1e6:.1f}",
+                    f"{t.share:.1%}",
+                )
+                for t in layers
+            ],
+        )
+    if benchmark.figures:
+        figures = [(name, f"{value:.6g}") for name, value in benchmark.figures.items()]
+        console.table("figures", ("name", "value"), figures)
+
+
+def _lines(benchmark: Benchmark, setting: Setting) -> list[tuple[str, str, str, str]]:
+    lines = []
+    for row, ratio in benchmark.of(setting):
+        if row.timing is None:
+            lines.append((row.competitor, "failed", "", row.failure))
+            continue
+        low, high = (1e3 * quartile for quartile in row.timing.quartiles)
+        over = "" if ratio is None else f"{ratio:.2f}×"
+        lines.append((row.competitor, f"{1e3 * row.timing.median:.2f}", f"{low:.2f} – {high:.2f}", over))
+    return lines

@@ -1,0 +1,93 @@
+"""Timing in turns: competitors alternate, so that what slows the machine down slows them all.
+
+A round gives each competitor one turn; a turn is one untimed call, which brings its code, data and threads
+back, and then as many timed calls as fill `turn_seconds`, of which the mean is the round's sample. Rounds
+begin with another competitor each time, so that none always runs behind the same one. What is compared are
+medians over rounds; quartiles say how steady they are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Step = Callable[[], object]
+"""The work itself."""
+
+Timer = Callable[[int], float]
+"""Does one untimed call of the work, then the given number of calls; returns seconds a call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds a call, one sample a round."""
+
+    samples: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.samples:
+            raise ValueError("samples: there must be at least one")
+
+    @property
+    def median(self) -> float:
+        """Half of the rounds were faster."""
+        return float(np.median(self.samples))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """A quarter of the rounds was faster than the first, a quarter slower than the second."""
+        low, high = np.quantile(self.samples, (0.25, 0.75))
+        return float(low), float(high)
+
+
+def timer(step: Step) -> Timer:
+    """Time calls in this process."""
+
+    def seconds(calls: int) -> float:
+        step()
+        start = time.perf_counter()
+        for _ in range(calls):
+            step()
+        return (time.perf_counter() - start) / calls
+
+    return seconds
+
+
+def interleave(
+    timers: Mapping[str, Timer], *, rounds: int, turn_seconds: float = 0.1, pause: float = 0.005
+) -> tuple[dict[str, Timing], dict[str, Exception]]:
+    """Time all competitors in turns; returns the timings, and what those raised that have none.
+
+    Args:
+        timers: by competitor.
+        rounds: samples a competitor.
+        turn_seconds: a turn makes as many calls as fit, at least one.
+        pause: seconds before each turn, in which threads of the one before stop spinning.
+    """
+    failures: dict[str, Exception] = {}
+
+    def turn(name: str, calls: int) -> float:
+        try:
+            return timers[name](calls)
+        except Exception as error:  # the others go on
+            failures[name] = error
+            return math.nan
+
+    names = list(timers)
+    calls = {}
+    for name in names:
+        seconds = turn(name, 1)
+        calls[name] = 1 if name in failures else max(1, int(turn_seconds / max(seconds, 1e-9)))
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        start = number % max(len(names), 1)
+        for name in names[start:] + names[:start]:
+            if name not in failures:
+                time.sleep(pause)
+                samples[name].append(turn(name, calls[name]))
+    timings = {name: Timing(samples=tuple(samples[name])) for name in names if name not in failures}
+    return timings, failures

@@ -1,0 +1,102 @@
+"""The networks to measure, and the programs made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.seed import derive_seed
+from pipeline.stage import Stage
+from stages.artifacts import FloatModel, IntegerProgram, Observations, QuantizedModel
+from stages.benchmarking.calibrating import silent_context
+from stages.benchmarking.competitor import Batches, Case
+from stages.data.base import Data
+from stages.data.batches import batches, calibration_subset
+from stages.graph.capture import capture
+from stages.models.base import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One network and its data.
+
+    Args:
+        model: the architecture; random weights, drawn from the run's seed, where it has no file of them.
+        data: gives input and calibration batches.
+        batch_sizes: what the engine is measured on.
+    """
+
+    model: Model
+    data: Data
+    batch_sizes: tuple[int, ...] = (1, 64)
+
+    def __post_init__(self) -> None:
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ValueError(f"batch_sizes={list(self.batch_sizes)}: must be one or more, each at least 1")
+
+    def module(self, seed: int) -> nn.Module:
+        """The float network in evaluation mode; random weights are the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "weights"))
+            return self.model.build(self.data.shape, self.data.num_classes).eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """From a workload to a case: the stages that make its program, run in memory.
+
+    Args:
+        observe: the stage *observe*; its data is replaced by the workload's.
+        calibrate: the stage *calibrate*.
+        convert: the stage *convert*.
+    """
+
+    observe: Stage
+    calibrate: Stage
+    convert: Stage
+
+    def case(self, workload: Workload, *, seed: int, scratch: Path, samples: int | None = None) -> Case:
+        """The work for one thread, on the first calibration batch; see `with_input`.
+
+        Args:
+            workload: the network.
+            seed: the run's.
+            scratch: a folder for what is made on the way.
+            samples: to calibrate on; None for what `observe` says.
+        """
+        template: Any = self.observe
+        observe = replace(template, data=workload.data, samples=samples or template.samples)
+        module = workload.module(seed)
+        context = silent_context(scratch, seed)
+        model = FloatModel(graph=capture(module, workload.data.shape))
+        observations = observe.run(context, {FloatModel: model})
+        quantized = self.calibrate.run(context, {Observations: observations})
+        integers: Any = self.convert.run(context, {QuantizedModel: quantized})
+        if not isinstance(integers, IntegerProgram):
+            raise TypeError(f"convert={self.convert!r}: must be the stage that gives an IntegerProgram")
+        ids = calibration_subset(workload.data.train(), observe.samples, seed)
+        calibration = Batches(
+            data=workload.data, ids=tuple(int(i) for i in ids), batch_size=observe.batch_size
+        )
+        return Case(
+            module=module,
+            model=model,
+            program=integers.program,
+            x=next(iter(calibration)),
+            calibration=calibration,
+            threads=1,
+            seed=seed,
+            scratch=scratch,
+        )
+
+
+def with_input(case: Case, batch_size: int, threads: int) -> Case:
+    """The case on `batch_size` test images, repeated where the split has fewer."""
+    data = case.calibration.data
+    x, _ = next(batches(data.test(), batch_size, data))
+    times = -(-batch_size // len(x))
+    return replace(case, x=x.repeat(times, 1, 1, 1)[:batch_size].contiguous(), threads=threads)
