@@ -32,7 +32,7 @@ class OneDNNExecutable:
     name = "onednn"
 
     def __init__(self, program: Program, layers: Layers, *, batch_size: int, threads: int | None) -> None:
-        self.notes: tuple[str, ...] = ()
+        self.notes = _notes(layers)
         self._program = program
         self._unsigned = unsigned(program)
         self._layers = layers
@@ -57,7 +57,7 @@ class OneDNNExecutable:
     def profile(self, q: Integers) -> dict[str, float]:
         """Seconds by operator."""
         check_input(self._program, q)
-        with _threads(self._cpu_threads):
+        with _one_thread():
             return self._interpreter.profile(to_unsigned(q))
 
     @cached_property
@@ -114,6 +114,16 @@ class OneDNN:
 
 
 BACKEND = OneDNN
+
+
+def _notes(layers: Layers) -> tuple[str, ...]:
+    """What differs from a CPU with 8-bit dot products."""
+    if layers == Layers():
+        return ()
+    return (
+        "backend onednn: this CPU has no VNNI, so that weights beyond ±64 are multiplied in two parts: "
+        "exact, at about twice the time",
+    )
 
 
 def _use_one_thread() -> None:

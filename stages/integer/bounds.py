@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stages.integer.fixed_point import INT32_MAX, multiply_by_quantized_multiplier
 from stages.integer.program import Op, Program, Value
+from stages.integer.validate import validate
 
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
@@ -48,7 +49,11 @@ def accumulator_bounds(op: Op, program: Program) -> NDArray[np.int64]:
 
 
 def check_accumulators(program: Program) -> None:
-    """Raise ValueError, naming the operator and its bound, where a sum of `program` can leave int32."""
+    """Raise ValueError, naming the operator and its bound, where a sum of `program` can leave int32.
+
+    The program itself is validated first.
+    """
+    validate(program)
     for op in program.ops:
         if op.op in ("conv2d", "linear"):
             bounds = accumulator_bounds(op, program)

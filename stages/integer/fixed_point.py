@@ -37,19 +37,17 @@ def quantize_multiplier(real: ArrayLike) -> tuple[Int32, Int32]:
     if wrong.any():
         raise ValueError(f"ratio {real[wrong].flat[0]}: must be finite and not negative; check the scales")
     fraction, exponent = np.frexp(real)
-    multiplier = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
-    carry = multiplier == 2**31
-    multiplier[carry] = 2**30
-    shift = exponent.astype(np.int64) + carry
+    rounded = np.floor(fraction * 2.0**31 + 0.5)
+    carry = rounded == 2.0**31
+    shift = exponent + carry
     if (shift > 30).any():
         raise ValueError(
             f"ratio {real[shift > 30].flat[0]}: must be below 2^30, the most that a shift can express; "
             "check the scales"
         )
-    lost = (shift < -31) | (multiplier == 0)
-    multiplier[lost] = 0
-    shift[lost] = 0
-    return multiplier.astype(np.int32), shift.astype(np.int32)
+    held = (shift >= -31) & (real > 0)
+    multiplier = np.where(held, np.where(carry, 2.0**30, rounded), 0).astype(np.int32)
+    return multiplier, np.where(held, shift, 0).astype(np.int32)
 
 
 def saturating_rounding_doubling_high_mul(a: ArrayLike, b: ArrayLike) -> Int32:

@@ -67,7 +67,7 @@ class Op:
             stride, padding`` (pairs), max_pool2d also ``dilation, ceil_mode``; concat ``axis``; reshape
             ``shape``; pad ``pads``; slice ``starts, ends, steps`` (per-sample dimensions, no batch);
             requantizing operators ``act_min, act_max``; add and residuals ``headroom``.
-        tensors: conv2d ``weight`` int8 (O, I/groups, kH, kW), linear ``weight`` int8 (O, I);
+        tensors: conv2d ``weight`` int8 or uint8 (O, I/groups, kH, kW), linear's (O, I);
             ``weight_scale`` float32 and ``weight_zero_point`` int32, (1,) or (O,); ``bias`` int32 (O,);
             ``multiplier``, ``shift`` int32 and ``ratio`` float32: (1,) or (O,) for conv2d and linear,
             (number of inputs,) for add and concat, (1,) for avg_pool2d and requantize.

@@ -106,11 +106,17 @@ def _check_attrs(op: Op, form: Signature) -> None:
 def _check_tensors(op: Op, form: Signature) -> None:
     """Names, dtypes, shapes and ranges of an operator's tensors."""
     if form.layer:
-        weight = _tensor(op, "weight", np.int8)
+        weight = _tensor(op, "weight", (np.int8, np.uint8))
         channels = (weight.shape[0],) if weight.ndim else ()
         _tensor(op, "bias", np.int32, channels)
         _tensor(op, "weight_scale", np.float32, (1,), channels)
-        _tensor(op, "weight_zero_point", np.int32, (1,), channels)
+        zero_point = _tensor(op, "weight_zero_point", np.int32, (1,), channels)
+        levels = np.iinfo(weight.dtype)
+        if ((zero_point < levels.min) | (zero_point > levels.max)).any():
+            raise ValueError(
+                f"weight_zero_point spans {zero_point.min()}..{zero_point.max()}: "
+                f"must be within {weight.dtype}'s {levels.min}..{levels.max}"
+            )
     if form.ratios == "channel":
         _check_ratio(op, "", (1,), channels)
     elif form.ratios != "none":
@@ -133,14 +139,14 @@ def _check_ratio(op: Op, prefix: str, *shapes: tuple[int, ...]) -> None:
         raise ValueError(f"{prefix}ratio: must be finite and not negative")
 
 
-def _tensor(op: Op, name: str, dtype: Any, *shapes: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A tensor of `op`, of that dtype and one of `shapes` (any where none is given)."""
+def _tensor(op: Op, name: str, dtypes: Any, *shapes: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """A tensor of `op`, of (one of) those dtypes and one of `shapes` (any where none is given)."""
     if name not in op.tensors:
         raise ValueError(f"tensor '{name}' is missing; has {', '.join(sorted(op.tensors)) or 'none'}")
     tensor = op.tensors[name]
-    if tensor.dtype != dtype or (shapes and tensor.shape not in shapes):
-        wanted = " or ".join(map(str, shapes)) if shapes else "any shape"
-        raise ValueError(
-            f"tensor '{name}' is {tensor.dtype} {tensor.shape}: must be {np.dtype(dtype)} {wanted}"
-        )
+    allowed = [np.dtype(dtype) for dtype in (dtypes if isinstance(dtypes, tuple) else (dtypes,))]
+    if tensor.dtype not in allowed or (shapes and tensor.shape not in shapes):
+        wanted = " or ".join(dict.fromkeys(map(str, shapes))) if shapes else "of any shape"
+        types = " or ".join(map(str, allowed))
+        raise ValueError(f"tensor '{name}' is {tensor.dtype} {tensor.shape}: must be {types} {wanted}")
     return tensor
