@@ -15,6 +15,7 @@ from stages.data.base import Data
 from stages.graph.capture import capture
 from stages.graph.fold_bn import fold_batch_norm
 from stages.models.base import Model
+from stages.models.checkpoint import Epoch
 from stages.models.fit import FloatTraining, fit
 
 
@@ -56,8 +57,8 @@ class Train:
         module = self.model.build(self.data.shape, self.data.num_classes)
         if self.model.weights is None:
 
-            def record(epoch: int, loss: float, accuracy: float, seconds: float) -> None:
-                ctx.tracker.metrics({"train/loss": loss, "train/top1": accuracy}, step=epoch)
+            def record(number: int, epoch: Epoch) -> None:
+                ctx.tracker.metrics({"train/loss": epoch.loss, "train/top1": epoch.accuracy}, step=number)
 
             fit(
                 module,

@@ -115,6 +115,12 @@ class QatNetwork(nn.Module):
             )
         return QuantizedGraph(graph=graph, activations=activations, weights=weights)
 
+    def estimated(self) -> Iterator[nn.Parameter]:
+        """The parameters that the estimator learns: scales, clipping values."""
+        for layer in self._layers():
+            yield from cast(nn.Module, layer.quantizer).parameters()
+        yield from self.activations.parameters()
+
     def quantizers(self) -> Iterator[FakeQuantizer]:
         """Those of weights, then those of activations."""
         yield from (layer.quantizer for layer in self._layers())

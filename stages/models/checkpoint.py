@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,17 @@ KEY = "training"
 
 
 class Epoch(NamedTuple):
-    """What one epoch gave: mean loss, share of training samples it got right, and its duration."""
+    """What one epoch gave.
+
+    Mean loss, the share of training samples it got right as they passed by, its duration, the learning rate
+    of its last step, and the accuracy on held-out samples after it (NaN where none are held out).
+    """
 
     loss: float
     accuracy: float
     seconds: float
+    learning_rate: float = math.nan
+    held_out: float = math.nan
 
 
 def identity_of(module: nn.Module, *settings: object) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from stages.models.recipe import Recipe
 
 
 class Objective(Protocol):
@@ -17,8 +16,8 @@ class Objective(Protocol):
     def module(self) -> nn.Module:
         """The network: float32 (N, C, H, W) to logits (N, num_classes)."""
 
-    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
-        """As torch's optimizers take them. ``rate`` in a group multiplies the recipe's learning rate."""
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """As torch's optimizers take them; ``rate`` in a group (else 1) multiplies the learning rate."""
 
     def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
         """The loss, shape (), and the logits for a batch at `step` of `steps`."""
@@ -34,9 +33,9 @@ class CrossEntropy:
         self.module = module
         self._label_smoothing = label_smoothing
 
-    def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Weights decay, vectors (biases, BatchNorm) do not."""
-        return decayed_apart(self.module, recipe.weight_decay)
+        return decayed_apart(self.module.parameters(), weight_decay)
 
     def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy."""
@@ -48,9 +47,9 @@ class CrossEntropy:
         return True
 
 
-def decayed_apart(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def decayed_apart(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: parameters of two dimensions and more with weight decay, the others without."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    parameters = [p for p in parameters if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

@@ -1,0 +1,128 @@
+"""Stage *finetune*: quantization-aware training of the calibrated network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+from torch import Tensor
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.artifacts import FloatModel, QuantizedModel
+from stages.data.base import Data
+from stages.graph.execute import execute
+from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fuse import fuse
+from stages.graph.ir import Graph
+from stages.graph.qat import QatNetwork
+from stages.graph.qat_objective import QatObjective, QatSchedule
+from stages.models.checkpoint import Epoch
+from stages.models.fit import FloatTraining, fit
+from stages.quant.estimators.base import Estimator
+from stages.quant.quantizers.base import WeightsAndActivations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Train with simulated quantization, from the float network and the calibrated ranges.
+
+    Args:
+        data: the data set; only its training split is used.
+        quantizer: the schemes that calibrated the network.
+        estimator: the backward pass of rounding.
+        recipe: optimizer, learning rate and the like.
+        schedule: when rounding begins, and when ranges and BatchNorm rest.
+        quantizer_learning_rate: peak for what the estimator learns; None for the recipe's.
+        distillation: share, in [0, 1], of the loss that compares with the float network's logits.
+        temperature: of distillation, > 0.
+    """
+
+    name: ClassVar[str] = "finetune"
+    consumes: ClassVar[tuple[type, ...]] = (FloatModel, QuantizedModel)
+    produces: ClassVar[type] = QuantizedModel
+    code: ClassVar[tuple[str, ...]] = (
+        "stages.artifacts",
+        "stages.data",
+        "stages.graph",
+        "stages.models",
+        "stages.quant",
+    )
+    cacheable: ClassVar[bool] = True
+
+    data: Data
+    quantizer: WeightsAndActivations
+    estimator: Estimator
+    recipe: FloatTraining
+    schedule: QatSchedule = field(default_factory=QatSchedule)
+    quantizer_learning_rate: float | None = None
+    distillation: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.recipe.epochs < 1:
+            raise ValueError("recipe.epochs=0: must be at least 1; training=post_training does without")
+        if self.quantizer_learning_rate is not None and not self.quantizer_learning_rate > 0.0:
+            raise ValueError(
+                f"quantizer_learning_rate={self.quantizer_learning_rate}: must be positive, or null for the "
+                "recipe's"
+            )
+        if not 0.0 <= self.distillation <= 1.0:
+            raise ValueError(f"distillation={self.distillation}: must be a share, 0..1")
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature={self.temperature}: must be positive")
+
+    def check(self) -> None:
+        """Raise where the data is missing."""
+        self.data.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> QuantizedModel:
+        """Train; a killed training goes on from its last epoch."""
+        model: Graph = inputs[FloatModel].graph
+        network = QatNetwork(
+            model,
+            inputs[QuantizedModel].quantized,
+            self.quantizer,
+            self.estimator,
+            batch_norm=self.schedule.batch_norm,
+        )
+        objective = QatObjective(
+            network,
+            self.schedule,
+            quantizer_rate=(self.quantizer_learning_rate or self.recipe.learning_rate)
+            / self.recipe.learning_rate,
+            label_smoothing=self.recipe.label_smoothing,
+            teacher=_teacher(model, ctx.device) if self.distillation else None,
+            distillation=self.distillation,
+            temperature=self.temperature,
+        )
+
+        def record(number: int, epoch: Epoch) -> None:
+            values = {
+                "finetune/loss": epoch.loss,
+                "finetune/top1": epoch.accuracy,
+                "finetune/held_out_top1": epoch.held_out,
+                "finetune/learning_rate": epoch.learning_rate,
+            }
+            ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
+
+        fit(
+            network,
+            self.data,
+            self.recipe,
+            seed=ctx.seed,
+            device=ctx.device,
+            objective=objective,
+            progress=ctx.console.progress,
+            on_epoch=record,
+            checkpoint=ctx.scratch / "finetune.safetensors",
+        )
+        return QuantizedModel(quantized=network.quantized())
+
+
+def _teacher(model: Graph, device: str) -> Callable[[Tensor], Tensor]:
+    graph = fuse(fold_batch_norm(model))
+    return partial(execute, graph.with_params({key: t.to(device) for key, t in graph.params.items()}))

@@ -1,0 +1,75 @@
+"""A part of the training split that is not trained on, and early stopping by it.
+
+The test split takes no part: what is chosen by looking at it is no longer measured by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.seed import derive_seed
+from stages.data.base import Data, Split
+from stages.data.batches import batches
+from stages.data.files import written_atomically
+
+Rows = NDArray[np.int64]
+
+
+def hold_out(split: Split, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Indices to train on and indices held out, both ascending; the draw depends on seed and size alone."""
+    rows = np.arange(len(split), dtype=np.int64)
+    count = round(share * len(split))
+    held = np.random.default_rng(derive_seed(seed, "held out")).choice(rows, size=count, replace=False)
+    return np.setdiff1d(rows, held), np.sort(held)
+
+
+def accuracy(module: nn.Module, split: Split, data: Data, rows: Rows, device: str = "cpu") -> float:
+    """Top-1 on the given rows, in evaluation mode; NaN where there are none. Leaves the mode as it was."""
+    if not len(rows):
+        return math.nan
+    training = module.training
+    module.eval()
+    correct = 0
+    with torch.inference_mode():
+        for x, y in batches(split, 256, data, order=rows):
+            correct += int((module(x.to(device)).argmax(1) == y.to(device)).sum())
+    module.train(training)
+    return correct / len(rows)
+
+
+def best_epoch(accuracies: Sequence[float], first: int) -> int:
+    """Number (from 1) of the best epoch among those from `first` on, the earliest of equals; 0 for none."""
+    candidates = range(max(first, 1), len(accuracies) + 1)
+    return max(candidates, key=lambda number: (accuracies[number - 1], -number), default=0)
+
+
+class Kept:
+    """The weights of one epoch, beside a checkpoint or, where there is none, in memory."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self._file = None if checkpoint is None else checkpoint.with_suffix(".best.safetensors")
+        self._tensors: dict[str, Tensor] = {}
+
+    def keep(self, module: nn.Module) -> None:
+        """Remember the module as it is."""
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in module.state_dict().items()
+        }
+        if self._file is None:
+            self._tensors = tensors
+            return
+        with written_atomically(self._file) as temporary:
+            save_file(tensors, temporary)
+
+    def restore(self, module: nn.Module) -> None:
+        """Put back what was kept."""
+        module.load_state_dict(self._tensors if self._file is None else load_file(self._file))
