@@ -121,7 +121,9 @@ class QuantizedModel:
                 tensors[f"{group}|{name}|scale"] = qparams.scale
                 tensors[f"{group}|{name}|zero_point"] = qparams.zero_point
                 chosen[name] = {k: getattr(qparams, k) for k in ("quant_min", "quant_max", "ch_axis")}
-        tensors |= {f"levels|{name}": q.contiguous() for name, q in self.quantized.levels.items()}
+        for group in ("levels", "biases"):
+            chosen_tensors: Mapping[str, torch.Tensor] = getattr(self.quantized, group)
+            tensors |= {f"{group}|{name}": t.contiguous() for name, t in chosen_tensors.items()}
         save_file(tensors, directory / "qparams.safetensors")
         (directory / "qparams.json").write_text(json.dumps(document))
 
@@ -141,14 +143,17 @@ class QuantizedModel:
                 for name, levels in document[kind].items()
             }
 
+        def beside(kind: str) -> dict[str, torch.Tensor]:
+            prefix = f"{kind}|"
+            return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
         return cls(
             quantized=QuantizedGraph(
                 graph=load_graph(directory),
                 activations=group("activations"),
                 weights=group("weights"),
-                levels={
-                    key.removeprefix("levels|"): q for key, q in tensors.items() if key.startswith("levels|")
-                },
+                levels=beside("levels"),
+                biases=beside("biases"),
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,20 +33,25 @@ def execute(graph: Graph, x: Tensor, hook: Hook | None = None, layer: Layer | No
     values: dict[str, Tensor] = {}
     for node in graph.nodes:
         operands = [values[name] for name in node.inputs]
-        if node.op == "input":
-            value = x
-        elif layer is not None and "weight" in node.params:
-            value = layer(node, *operands)
-        else:
-            value = _COMPUTE[node.op](graph, node, *operands)
-        if node.op != "input":
-            value = _clamp_to(value, node.attrs.get("clamp_min"), node.attrs.get("clamp_max"))
+        value = x if node.op == "input" else compute(graph, node, *operands, layer=layer)
         values[node.name] = value if hook is None else hook(node, value)
         del operands, value
         for name in set(node.inputs):
             if last_reader[name] == node.name and name != graph.output:
                 del values[name]
     return values[graph.output]
+
+
+def compute(graph: Graph, node: Node, *operands: Tensor, layer: Layer | None = None) -> Tensor:
+    """The value of one node, other than the input, from the values that it reads."""
+    if layer is None or "weight" not in node.params:
+        layer = partial(_COMPUTE[node.op], graph)
+    return activate(node, layer(node, *operands))
+
+
+def activate(node: Node, pre_activation: Tensor) -> Tensor:
+    """The node's fused clamp: ``f(x)``, the identity where it has none."""
+    return _clamp_to(pre_activation, node.attrs.get("clamp_min"), node.attrs.get("clamp_max"))
 
 
 def _clamp_to(x: Tensor, low: float | None, high: float | None) -> Tensor:
@@ -64,9 +70,16 @@ def linear_map(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     return F.conv2d(x, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"])
 
 
-def _layer(graph: Graph, node: Node, x: Tensor, *residual: Tensor) -> Tensor:
-    y = linear_map(node, x, graph.params[node.params["weight"]], graph.param(node, "bias"))
-    return y + residual[0] if residual else y
+def pre_activation(
+    node: Node, weight: Tensor, bias: Tensor | None, x: Tensor, residual: Tensor | None = None
+) -> Tensor:
+    """What a layer computes over the given parameters, before its clamp."""
+    y = linear_map(node, x, weight, bias)
+    return y if residual is None else y + residual
+
+
+def _layer(graph: Graph, node: Node, *operands: Tensor) -> Tensor:
+    return pre_activation(node, graph.params[node.params["weight"]], graph.param(node, "bias"), *operands)
 
 
 def _batch_norm(graph: Graph, node: Node, x: Tensor) -> Tensor:

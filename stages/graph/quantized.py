@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from stages.graph.execute import execute
+from stages.graph.execute import execute, pre_activation
 from stages.graph.ir import Graph, Node
 from stages.graph.points import sources
 from stages.quant.qparams import QParams, dequantize, fake_quantize, quantize
@@ -28,16 +28,24 @@ class QuantizedGraph:
         weights: parameters by layer name.
         levels: int8 weights by layer name, the weight's shape, where something better than rounding to
             nearest chose them: a quantizer, a correction. Simulation and program both hold these.
+        biases: float32 (O,) by layer name, where a correction changed the bias, or gave it one. The graph
+            keeps its own, so that it remains the float network.
     """
 
     graph: Graph
     activations: Mapping[str, QParams]
     weights: Mapping[str, QParams]
     levels: Mapping[str, Tensor] = field(default_factory=dict)
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
 
     def qparams(self, name: str) -> QParams:
         """The parameters of any value, its own or those of the value it was moved from."""
         return self.activations[sources(self.graph)[name]]
+
+    def round_activation(self, node: Node, value: Tensor) -> Tensor:
+        """A node's value rounded to its levels where it is a quantization point, else as it is."""
+        qparams = self.activations.get(node.name)
+        return value if qparams is None else fake_quantize(value, qparams)
 
     def integer_weight(self, node: Node) -> Tensor:
         """A layer's weight as levels, int8, the weight's shape: those chosen for it, else the nearest."""
@@ -47,10 +55,18 @@ class QuantizedGraph:
 
     def integer_bias(self, node: Node) -> Tensor | None:
         """A layer's bias in int32 steps of input scale × weight scale, (O,); None where it has none."""
-        bias = self.graph.param(node, "bias")
+        bias = self.biases.get(node.name, self.graph.param(node, "bias"))
         if bias is None:
             return None
         return quantize_bias(bias, self.qparams(node.inputs[0]).scale, self.weights[node.name].scale)
+
+    def layer_params(self, node: Node) -> tuple[Tensor, Tensor | None]:
+        """A layer's weight and bias as the real values that the integers stand for, float32."""
+        qparams = self.weights[node.name]
+        weight, bias = dequantize(self.integer_weight(node), qparams), self.integer_bias(node)
+        if bias is None:
+            return weight, None
+        return weight, dequantize_bias(bias, self.qparams(node.inputs[0]).scale, qparams.scale)
 
 
 class Simulation:
@@ -58,27 +74,19 @@ class Simulation:
 
     def __init__(self, quantized: QuantizedGraph) -> None:
         self.quantized = quantized
-        rounded: dict[str, Tensor] = {}
-        for node in quantized.graph.nodes:
-            if "weight" not in node.params:
-                continue
-            qparams = quantized.weights[node.name]
-            rounded[node.params["weight"]] = dequantize(quantized.integer_weight(node), qparams)
-            bias = quantized.integer_bias(node)
-            if bias is not None:
-                input_scale = quantized.qparams(node.inputs[0]).scale
-                rounded[node.params["bias"]] = dequantize_bias(bias, input_scale, qparams.scale)
-        self.graph = quantized.graph.with_params(rounded)
+        nodes = (node for node in quantized.graph.nodes if "weight" in node.params)
+        self._params = {node.name: quantized.layer_params(node) for node in nodes}
 
     def __call__(self, x: Tensor, hook: Callable[[Node, Tensor], None] | None = None) -> Tensor:
         """Run on float `x` (N, C, H, W); `hook` sees each node and its (rounded) value."""
-        activations = self.quantized.activations
 
         def round_points(node: Node, value: Tensor) -> Tensor:
-            if node.name in activations:
-                value = fake_quantize(value, activations[node.name])
+            value = self.quantized.round_activation(node, value)
             if hook is not None:
                 hook(node, value)
             return value
 
-        return execute(self.graph, x, round_points)
+        return execute(self.quantized.graph, x, round_points, self._layer)
+
+    def _layer(self, node: Node, *operands: Tensor) -> Tensor:
+        return pre_activation(node, *self._params[node.name], *operands)
