@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from numpy.typing import NDArray
 
 
 @runtime_checkable
@@ -29,3 +32,26 @@ class ArtifactRef:
     kind: str
     sha256: str
     path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What a tracker needs to log an artifact as a model that answers requests.
+
+    Args:
+        name: the model's name in the record.
+        folder: the saved artifact.
+        loader_module: module whose ``_load_pyfunc(folder)`` gives an object with ``predict(data, params)``.
+        example: an input, batch first.
+        outputs: shape of the float32 output, without the batch.
+        params: names and defaults of ``predict``'s parameters.
+        requirements: distributions that the loader needs.
+    """
+
+    name: str
+    folder: Path
+    loader_module: str
+    example: NDArray[Any]
+    outputs: tuple[int, ...]
+    params: Mapping[str, str]
+    requirements: tuple[str, ...]

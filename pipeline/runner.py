@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pipeline.artifact import Artifact, ArtifactRef
+from pipeline.artifact import Artifact, ArtifactRef, ServedModel
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.fingerprint import identity, key_of
@@ -40,6 +40,14 @@ class HasFiles(Protocol):
 
     def write_files(self, run_dir: Path) -> None:
         """Write them to the run directory, whence the tracker copies them."""
+
+
+@runtime_checkable
+class Servable(Protocol):
+    """An artifact that can answer requests. The runner has it logged as a model when all stages are done."""
+
+    def served(self, run_dir: Path) -> ServedModel:
+        """How to load it, from files that `HasFiles.write_files` wrote."""
 
 
 def check_wiring(stages: Sequence[object]) -> None:
@@ -80,6 +88,7 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
     recorder = RecordingTracker(ctx.tracker)
     ctx = replace(ctx, tracker=recorder)
     artifacts = _Artifacts(ctx, stages)
+    served: dict[type[Artifact], ServedModel] = {}
     checked = False
     for index, stage in enumerate(stages):
         start = time.perf_counter()
@@ -99,9 +108,13 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
             recorder.metrics(artifacts[stage.produces].metrics())
         if stage.produces is not None and issubclass(stage.produces, HasFiles):
             artifacts[stage.produces].write_files(ctx.run_dir)
+        if stage.produces is not None and issubclass(stage.produces, Servable):
+            served[stage.produces] = artifacts[stage.produces].served(ctx.run_dir)
         _write_json(ctx.run_dir / "metrics.json", recorder.latest)
         ctx.console.stage(stage.name, cached=cached, seconds=seconds)
         artifacts.keep({kind for later in stages[index + 1 :] for kind in later.consumes})
+    for model in served.values():  # once no stage has refused
+        recorder.model(model)
     return dict(recorder.latest)
 
 

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
+from pipeline.artifact import ServedModel
 from stages.backends.base import Executable, load_backend
 from stages.graph.ir import Graph
 from stages.graph.quantized import QuantizedGraph
@@ -174,6 +175,19 @@ class IntegerProgram:
         folder = run_dir / "program"
         folder.mkdir(exist_ok=True)
         self.save(folder)
+
+    def served(self, run_dir: Path) -> ServedModel:
+        """As a model that takes float images and gives logits, by `stages.serving`."""
+        values = self.program.values
+        return ServedModel(
+            name="program",
+            folder=run_dir / "program",
+            loader_module="stages.serving",
+            example=np.zeros((1, *values[self.program.input].shape), dtype=np.float32),
+            outputs=tuple(values[self.program.output].shape),
+            params={"backend": "reference"},
+            requirements=("quantization-pipeline",),
+        )
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pipeline.artifact import ServedModel
     from pipeline.console import Console
 
 
@@ -29,6 +30,9 @@ class Tracker(Protocol):
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file, or a folder with all it holds, into the record."""
+
+    def model(self, model: ServedModel) -> None:
+        """Log a model that can be served and registered."""
 
     def finish(self, error: BaseException | None = None) -> None:
         """Close the run: FINISHED, FAILED with the error's text, or KILLED where the user stopped it."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifact import ServedModel
 from pipeline.console import Console
 from pipeline.errors import PipelineError
 from pipeline.tracking.base import Tracker
@@ -35,6 +36,10 @@ class LocalTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Append the path alone: the files lie in the run directory."""
         self._append("artifact", path=str(path), folder=folder)
+
+    def model(self, model: ServedModel) -> None:
+        """Append the folder, which lies in the run directory."""
+        self._append("model", name=model.name, folder=str(model.folder))
 
     def finish(self, error: BaseException | None = None) -> None:
         """Append."""
@@ -77,6 +82,10 @@ class OptionalTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Pass on."""
         self._try("artifact", path, folder)
+
+    def model(self, model: ServedModel) -> None:
+        """Pass on."""
+        self._try("model", model)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Pass on."""

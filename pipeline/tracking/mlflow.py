@@ -48,12 +48,14 @@ class MLflow:
         artifacts: folder that an SQLite experiment's files are copied to. A server has its own.
         required: False turns an unreachable record into a warning, and `tracking.jsonl` in the run
             directory keeps what would have been recorded.
+        log_model: log the program as a model, which ``mlflow models serve`` runs.
     """
 
     uri: str = "sqlite:///outputs/mlflow.db"
     experiment: str = "quantization"
     artifacts: Path = Path("outputs/mlartifacts")
     required: bool = True
+    log_model: bool = True
 
     def __post_init__(self) -> None:
         if not re.match(r"(sqlite:///.|https?://.)", self.uri):
@@ -113,7 +115,9 @@ class MLflow:
                 raise
             console.warn(f"{refusal}\nrecording in {run_dir} instead (tracking.required=false)")
             return LocalTracker(run_dir)
-        tracker = MLflowTracker(client, self.uri, experiment, run_id, known_params=known)
+        tracker = MLflowTracker(
+            client, self.uri, experiment, run_id, known_params=known, log_models=self.log_model
+        )
         return tracker if self.required else OptionalTracker(tracker, run_dir, console)
 
     def _connect(self) -> tuple[Any, str]:

@@ -9,7 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from pipeline.artifact import ServedModel
 from pipeline.errors import PipelineError
+from pipeline.tracking.mlflow_model import log_model
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +33,7 @@ class MLflowTracker:
         experiment_id: the experiment's identifier.
         run_id: the run's identifier.
         known_params: parameters that the run has already; MLflow refuses to change them.
+        log_models: whether `model` does anything.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class MLflowTracker:
         run_id: str,
         *,
         known_params: frozenset[str] = frozenset(),
+        log_models: bool = True,
     ) -> None:
         self._client = client
         self._uri = uri
         self._experiment_id = experiment_id
         self._known = known_params
+        self._log_models = log_models
         self.run_id = run_id
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -81,6 +86,11 @@ class MLflowTracker:
             self._call(self._client.log_artifacts, self.run_id, str(path), inside)
         else:
             self._call(self._client.log_artifact, self.run_id, str(path), folder or None)
+
+    def model(self, model: ServedModel) -> None:
+        """Log as a pyfunc model with signature and input example, unless the configuration says not to."""
+        if self._log_models:
+            self._call(log_model, self._uri, self.run_id, model)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Close the run; its tag ``error`` holds the text of an error."""

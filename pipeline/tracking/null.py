@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifact import ServedModel
 from pipeline.console import Console
 
 
@@ -29,6 +30,9 @@ class Null:
         """Ignore."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
+        """Ignore."""
+
+    def model(self, model: ServedModel) -> None:
         """Ignore."""
 
     def finish(self, error: BaseException | None = None) -> None:

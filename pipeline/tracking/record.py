@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.artifact import ServedModel
 from pipeline.tracking.base import Tracker
 
 
@@ -37,6 +38,10 @@ class RecordingTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Pass on."""
         self._tracker.artifact(path, folder)
+
+    def model(self, model: ServedModel) -> None:
+        """Pass on."""
+        self._tracker.model(model)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Pass on."""
