@@ -6,6 +6,7 @@ their own schema, the dataclass that ``_target_`` names (see `pipeline.build`).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,7 @@ def register() -> None:
     """Make the schema known to Hydra as ``run_schema``, open to the groups' own keys."""
     node = OmegaConf.structured(RunConfig, flags={"struct": False})
     ConfigStore.instance().store(name="run_schema", node=node, provider="pipeline")
+    # conf's launchers have the names of their plugins' schemas, and are to be checked against them
+    warnings.filterwarnings(
+        "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
+    )

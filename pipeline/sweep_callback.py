@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.build import Builder
 from pipeline.errors import PipelineError
+from pipeline.schema import register
 from pipeline.sweep import Sweep, enter, sweep_fingerprint
 from pipeline.tracking.base import SweepTracking
 
@@ -32,6 +33,11 @@ class SweepCallback(Callback):
     def __init__(self) -> None:
         self._sweep: Sweep | None = None
         self._tracking: SweepTracking | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in a job's process, which composes its configuration itself."""
+        register()
+        self.__dict__.update(state)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse what some job could not compose, and open the sweep's record."""
