@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from pipeline.artifact import ServedModel
 
 
-def log_model(uri: str, run_id: str, model: ServedModel) -> None:
-    """Log `model` to an open run, with signature and input example."""
-    import mlflow
+def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> None:
+    """Log `model` as an output of an open run, with signature and input example.
+
+    Step by step through the client: MLflow's own ``log_model`` works on the process's current run and
+    experiment, and loads the model for a prediction.
+    """
+    from mlflow import pyfunc
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-    mlflow.set_tracking_uri(uri)
     example = model.example
     signature = ModelSignature(
         inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.outputs))]),
         params=ParamSchema([ParamSpec(name, "string", value) for name, value in model.params.items()]),
     )
-    with _quiet():
-        Model.log(
-            artifact_path=None,
-            name=model.name,
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
+    logged = client.create_logged_model(experiment, name=model.name, source_run_id=run_id)
+    described = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        run_id=run_id,
+    )
+    with tempfile.TemporaryDirectory(prefix="model-") as folder, _quiet():
+        pyfunc.save_model(
+            f"{folder}/model",
+            mlflow_model=described,
             loader_module=model.loader_module,
             data_path=str(model.folder),
             signature=signature,
             input_example=example,
             pip_requirements=list(model.requirements),
-            validate_serving_input=False,  # loads the model for a prediction; the tests do
         )
+        client.log_model_artifacts(logged.model_id, f"{folder}/model")
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class MLflowTracker:
     def model(self, model: ServedModel) -> None:
         """Log as a pyfunc model with signature and input example, unless the configuration says not to."""
         if self._log_models:
-            self._call(log_model, self._uri, self.run_id, model)
+            self._call(log_model, self._client, self._experiment_id, self.run_id, model)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Close the run; its tag ``error`` holds the text of an error."""
