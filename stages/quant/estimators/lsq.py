@@ -75,13 +75,14 @@ class LearnedStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
-        qparams = self.qparams()
-        # the value of `qparams`, the gradient of the parameter
-        scale = self.scale + (qparams.scale - self.scale).detach()
+        with torch.no_grad():  # a step of the optimizer must not take a scale to zero or below
+            self.scale.copy_(torch.maximum(self.scale, self.least))
+        # a copy: what is kept for the backward pass must not change with the next forward pass
+        qparams = replace(self._start.qparams, scale=self.scale.clone(), zero_point=self.zero_point)
         values = x[0].numel() if self._samples else x.numel() / self.scale.numel()
         y: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
             x,
-            replace(qparams, scale=scale).broadcast(x.ndim)[0],
+            qparams.broadcast(x.ndim)[0],
             Levels.of(qparams, x.ndim, relu=self._start.relu),
             self._passed,
             1.0 / math.sqrt(values * max(self._highest, 1.0)),
@@ -106,7 +107,7 @@ class LearnedStep(nn.Module):
         return None
 
     def qparams(self) -> QParams:
-        """The present scales; a step of the optimizer cannot take one to zero or below."""
+        """The present scales."""
         scale = torch.maximum(self.scale.detach(), self.least)
         return replace(self._start.qparams, scale=scale, zero_point=self.zero_point)
 

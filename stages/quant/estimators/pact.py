@@ -60,16 +60,17 @@ class LearnedClip(nn.Module):
         self._levels_to_alpha = max(
             start.qparams.quant_max - zero_point, zero_point - start.qparams.quant_min
         )
-        self._least = float(start.qparams.scale) * 2.0**-10
+        self._least = float(start.qparams.scale) * self._levels_to_alpha * 2.0**-10
         self.alpha = nn.Parameter(start.qparams.scale * self._levels_to_alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
+        with torch.no_grad():  # a step of the optimizer must not take α to zero or below
+            self.alpha.clamp_(min=self._least)
         qparams = self.qparams()
         levels = Levels.of(qparams, x.ndim, relu=self._start.relu)
-        alpha = qparams.scale * self._levels_to_alpha
         y: Tensor = _Clip.apply(  # type: ignore[no-untyped-call]
-            x, self.alpha, alpha, qparams.scale, levels
+            x, self.alpha.clone(), qparams.scale, levels
         )
         return y
 
@@ -84,22 +85,22 @@ class LearnedClip(nn.Module):
         return 0.5 * self._decay * self.alpha.square()
 
     def qparams(self) -> QParams:
-        """The scale that α gives; a step of the optimizer cannot take it to zero or below."""
-        scale = (self.alpha.detach() / self._levels_to_alpha).clamp_min(self._least)
-        return replace(self._start.qparams, scale=scale)
+        """The scale that α gives."""
+        alpha = self.alpha.detach().clamp(min=self._least)
+        return replace(self._start.qparams, scale=alpha / self._levels_to_alpha)
 
 
 class _Clip(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, learned: Tensor, alpha: Tensor, scale: Tensor, levels: Levels) -> Tensor:
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, scale: Tensor, levels: Levels) -> Tensor:
         v, y = round_to_levels(x, scale, levels)
         ctx.save_for_backward(v, y, alpha)
         ctx.levels = levels
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         v, y, alpha = ctx.saved_tensors
         passed = inside(gradient, v, ctx.levels)
         # Where the gradient does not pass, y is α, the lower end, or a ReLU's 0: y/α is ∂y/∂α.
-        return passed, (gradient - passed).mul_(y).sum() / alpha, None, None, None
+        return passed, (gradient - passed).mul_(y).sum() / alpha, None, None

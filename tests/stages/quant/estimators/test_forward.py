@@ -61,6 +61,15 @@ def test_scales_stay_positive_whatever_the_optimizer_does(estimator, a_start, x)
     y = quantizer(x)
     assert torch.isfinite(y).all()
     assert (quantizer.qparams().scale > 0).all()
+    assert all((parameter > 0).all() for parameter in quantizer.parameters())
+
+
+@each
+def test_two_forward_passes_before_a_backward_pass(estimator, a_start, x):
+    quantizer = estimator.weight(a_start)
+    x.requires_grad_()
+    (quantizer(x) + quantizer(2.0 * x)).sum().backward()
+    assert torch.isfinite(x.grad).all()
 
 
 @each
