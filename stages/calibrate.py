@@ -9,14 +9,13 @@ from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import Observations, QuantizedModel
-from stages.graph.ir import Graph
-from stages.graph.points import layers, sources
+from stages.graph.points import sources
 from stages.graph.quantized import QuantizedGraph
+from stages.graph.schemes import resolve_schemes
 from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
-from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import WeightsAndActivations
-from stages.quant.weights import weight_qparams
+from stages.quant.weights import weight_levels, weight_qparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,32 +44,33 @@ class Calibrate:
     def run(self, ctx: RunContext, inputs: Inputs) -> QuantizedModel:
         """Choose the parameters of all points, then of all layers, whose biases depend on them."""
         observations: Observations = inputs[Observations]
+        graph = observations.graph
+        schemes = resolve_schemes(self.quantizer, graph)
         activations = {}
         for name, statistics in observations.statistics.items():
+            grid = schemes.activations[name].qparams
             try:
-                low, high = self.calibration.activation.range(statistics, self.quantizer.activation.qparams)
-                activations[name] = self.quantizer.activation.qparams(low, high)
+                activations[name] = grid(*self.calibration.activation.range(statistics, grid))
             except ValueError as error:
                 raise PipelineError(f"calibrating '{name}': {error}") from error
-        weights = self._weights(observations.graph, activations)
-        return QuantizedModel(
-            quantized=QuantizedGraph(graph=observations.graph, activations=activations, weights=weights)
-        )
-
-    def _weights(self, graph: Graph, activations: dict[str, QParams]) -> dict[str, QParams]:
         source = sources(graph)
-        chosen = {}
-        for name in layers(graph):
+        weights, levels = {}, {}
+        for name, quantizer in schemes.weights.items():
             node = graph[name]
+            weight = graph.params[node.params["weight"]]
             try:
-                chosen[name] = weight_qparams(
-                    graph.params[node.params["weight"]],
+                weights[name] = weight_qparams(
+                    weight,
                     graph.param(node, "bias"),
                     activations[source[node.inputs[0]]].scale,
-                    self.quantizer.weight,
+                    quantizer,
                     self.calibration.weight,
                     self.granularity,
                 )
             except ValueError as error:
                 raise PipelineError(f"quantizing the weight of '{name}': {error}") from error
-        return chosen
+            if (chosen := weight_levels(quantizer, weight, weights[name], name)) is not None:
+                levels[name] = chosen
+        return QuantizedModel(
+            quantized=QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
+        )

@@ -4,11 +4,12 @@ A bias is added to the accumulator, so it is held in its steps: ``q_b = round(b 
 it to fit, with room for the sum it is added to, ``|q_b| ≤ 2^30``; and a channel whose weights are all zero is
 nothing but its bias. Hence, after the quantizer has chosen the weight's scale:
 
-1. where all weights that share a scale round to zero, ``s_w = max|b| / (s_x · 2^16)``: the bias has 16 bits;
+1. where all weights that share a scale round to zero, ``s_w ≥ max|b| / (s_x · 2^17)``: the bias has 16 bits;
 2. everywhere, ``s_w ≥ max|b| / (s_x · 2^30)``. This raises the scale of channels that folding BatchNorm
    left almost zero, whose rounded weights then count for little beside the bias, as they did before.
 
-Scales only grow, so the grid still covers the range; the zero point stays.
+Scales only grow, so the grid still covers the range; the zero point stays. A scale that a rule sets is the
+next power of two, so that the rules hold for grids whose scales are powers of two as for any other.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from torch import Tensor
 from stages.quant.calibrators.base import Calibrator
 from stages.quant.granularity.base import Granularity
 from stages.quant.qparams import QParams, fake_quantize
-from stages.quant.quantizers.base import Quantizer, usable
+from stages.quant.quantizers.base import ChoosesLevels, Quantizer, next_power_of_two, usable
 from stages.quant.statistics import Statistics
 
 MAX_BIAS = 2**30
-ZERO_CHANNEL_BIAS = 2**16
+ZERO_CHANNEL_BIAS = 2**17
 
 
 def weight_qparams(
@@ -68,10 +69,16 @@ def fit_bias(qparams: QParams, weight: Tensor, bias: Tensor | None, input_scale:
     zero = (rows.amax() if qparams.ch_axis is None else rows.amax(dim=1)) == 0
     magnitude = bias.detach().abs().double()
     steps = (magnitude if qparams.scale.ndim else magnitude.amax()) / input_scale.double()
-    scale = torch.where(zero, usable(steps / ZERO_CHANNEL_BIAS), qparams.scale)
-    least = (steps / MAX_BIAS).float()
-    up = torch.nextafter(least, torch.full_like(least, torch.inf))  # rounding must not lead beyond the bound
-    return replace(qparams, scale=torch.where(least.double() >= scale, up, scale))
+    scale = torch.where(zero, usable(next_power_of_two(steps / ZERO_CHANNEL_BIAS)), qparams.scale)
+    least = next_power_of_two(steps / MAX_BIAS).float()
+    return replace(qparams, scale=torch.where(steps / MAX_BIAS > scale, least, scale))
+
+
+def weight_levels(quantizer: Quantizer, weight: Tensor, qparams: QParams, name: str) -> Tensor | None:
+    """The levels that the quantizer chooses for a layer's weight; None where they are the nearest."""
+    if isinstance(quantizer, ChoosesLevels):
+        return quantizer.levels(weight.detach(), qparams, name)
+    return None
 
 
 def quantize_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import alternatives
 from stages.quant.qparams import QParams
 
 MIN_SCALE = 2.0**-60
@@ -23,7 +25,7 @@ class Quantizer(Protocol):
 
     @property
     def bits(self) -> int:
-        """The grid has at most ``2^bits`` levels."""
+        """A tensor's values take at most ``2^bits`` levels."""
 
     @property
     def signed(self) -> bool | None:
@@ -39,6 +41,29 @@ class Quantizer(Protocol):
         """
 
 
+@runtime_checkable
+class ChoosesLevels(Protocol):
+    """A quantizer that does not round weights to the nearest level of their grid."""
+
+    elementwise: ClassVar[bool]
+    """Whether each value is rounded on its own, as activations and training need it; False for a quantizer
+    that looks at a whole weight."""
+
+    def levels(self, weight: Tensor, qparams: QParams, name: str) -> Tensor:
+        """The levels of a layer's weight, int8, the weight's shape; the same for the same arguments.
+
+        Args:
+            weight: float32 (O, …).
+            qparams: its grid.
+            name: of the layer.
+        """
+
+
+LayerRule = Mapping[str, Quantizer | int] | Literal["float"]
+"""``{weight: …, activation: …}``, either may be left out: a quantizer, or bits for the usual one; ``float``
+keeps a layer unquantized."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightsAndActivations:
     """The schemes of a network: what the configuration group ``quantizer`` chooses.
@@ -46,17 +71,57 @@ class WeightsAndActivations:
     Args:
         weight: for weights; signed, as integer kernels hold weights in int8.
         activation: for the input and every computed value.
+        first_last_bits: bits of the first and the last layer: of their weights, of what they read, and of
+            what the network gives; None: those of all.
+        layers: exceptions by layer name or pattern (``*``, ``?``, ``[ab]``); of those that match, later ones
+            win. A layer's activation is the value that it computes. They prevail over `first_last_bits`.
     """
 
     weight: Quantizer
     activation: Quantizer
+    first_last_bits: int | None = None
+    layers: Mapping[str, LayerRule] | None = None
 
     def __post_init__(self) -> None:
-        if self.weight.signed is not True:
-            raise ValueError(
-                f"weight.signed={self.weight.signed}: must be true, integer kernels hold weights in int8; "
-                "an unsigned grid is for activations"
-            )
+        _check_weight("weight", self.weight)
+        _check_activation("activation", self.activation)
+        if self.first_last_bits is not None and not 2 <= self.first_last_bits <= 8:
+            raise ValueError(f"first_last_bits={self.first_last_bits}: must be 2..8, or null")
+        for pattern, rule in (self.layers or {}).items():
+            if rule == "float":
+                continue
+            for role, choice in rule.items():
+                name = f"layers.{pattern}.{role}"
+                if role not in _ROLES:
+                    raise ValueError(f"{name}: {alternatives(role, _ROLES)}")
+                quantizer = self.usual(role, choice) if isinstance(choice, int) else choice
+                _ROLES[role](name, quantizer)
+
+    def usual(self, role: str, bits: int) -> Quantizer:
+        """The quantizer of all weights, or of all activations, at another width."""
+        return with_bits(self.weight if role == "weight" else self.activation, bits)
+
+
+def _check_weight(name: str, quantizer: Quantizer) -> None:
+    if quantizer.signed is not True:
+        raise ValueError(
+            f"{name}.signed={quantizer.signed}: must be true, integer kernels hold weights in int8; "
+            "an unsigned grid is for activations"
+        )
+
+
+def _check_activation(name: str, quantizer: Quantizer) -> None:
+    if isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise:
+        raise ValueError(
+            f"{name}: {type(quantizer).__name__} chooses levels for a whole weight, which kernels cannot do "
+            "for values they compute. Remedy: symmetric or affine"
+        )
+
+
+_ROLES: Mapping[str, Callable[[str, Quantizer], None]] = {
+    "weight": _check_weight,
+    "activation": _check_activation,
+}
 
 
 def check_bits(bits: int) -> None:
@@ -66,6 +131,13 @@ def check_bits(bits: int) -> None:
             f"bits={bits}: must be 2..8. Integer kernels hold levels in 8 bits, and 1 bit leaves no level "
             "beside zero"
         )
+
+
+def with_bits(quantizer: Quantizer, bits: int) -> Quantizer:
+    """The same scheme at another width. Raises ValueError where it has no such width."""
+    component: Any = quantizer  # a dataclass, as all components are
+    changed: Quantizer = replace(component, bits=bits)
+    return changed
 
 
 def widened(minimum: Tensor, maximum: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,6 +158,12 @@ def widened(minimum: Tensor, maximum: Tensor) -> tuple[Tensor, Tensor]:
 def usable(scale: Tensor) -> Tensor:
     """Scales as float32; 1 where the range is so narrow (zero, mostly) that all values round to zero."""
     return torch.where(scale < MIN_SCALE, 1.0, scale).to(torch.float32)
+
+
+def next_power_of_two(x: Tensor) -> Tensor:
+    """The least ``2^k ≥ x``, exactly; x float, positive and normal (0 stays 0), any shape."""
+    fraction, exponent = torch.frexp(x)
+    return torch.where(fraction == 0.5, x, torch.ldexp(torch.sign(x).double(), exponent).to(x.dtype))
 
 
 def _extreme(x: Tensor, which: str) -> float:

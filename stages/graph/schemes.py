@@ -1,0 +1,70 @@
+"""Which quantizer each layer's weight and each computed value gets: the rules of `quantizer`, resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pipeline.errors import PipelineError
+from stages.graph.ir import Graph
+from stages.graph.points import layers, quantization_points, sources
+from stages.quant.quantizers.base import LayerRule, Quantizer, WeightsAndActivations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schemes:
+    """The quantizers of a network.
+
+    Args:
+        weights: by layer name; layers that stay float are left out.
+        activations: by quantization point.
+    """
+
+    weights: Mapping[str, Quantizer]
+    activations: Mapping[str, Quantizer]
+
+
+def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
+    """Apply the rules to a folded, fused network.
+
+    Raises:
+        PipelineError: a pattern that matches nothing; lists the names.
+    """
+    weights = dict.fromkeys(layers(graph), quantizer.weight)
+    activations = dict.fromkeys(quantization_points(graph), quantizer.activation)
+    if quantizer.first_last_bits is not None and weights:
+        source, order = sources(graph), list(weights)
+        for name in (order[0], order[-1]):
+            weights[name] = quantizer.usual("weight", quantizer.first_last_bits)
+            read = source[graph[name].inputs[0]]
+            activations[read] = quantizer.usual("activation", quantizer.first_last_bits)
+        activations[source[graph.output]] = quantizer.usual("activation", quantizer.first_last_bits)
+    kept_float: set[str] = set()
+    for pattern, rule in (quantizer.layers or {}).items():
+        if rule == "float":
+            kept_float |= _matches(pattern, rule, layers(graph))
+            continue
+        for role, chosen in (("weight", weights), ("activation", activations)):
+            if role in rule:
+                choice = rule[role]
+                own = quantizer.usual(role, choice) if isinstance(choice, int) else choice
+                matched = _matches(pattern, rule, chosen)
+                chosen.update(dict.fromkeys(matched, own))
+                kept_float -= matched if role == "weight" else set()
+    return Schemes(
+        weights={name: own for name, own in weights.items() if name not in kept_float},
+        activations=activations,
+    )
+
+
+def _matches(pattern: str, rule: LayerRule, names: Iterable[str]) -> set[str]:
+    """The names that the pattern matches, at least one."""
+    found = {name for name in names if fnmatchcase(name, pattern)}
+    if not found:
+        kind = "layer" if rule == "float" or "weight" in rule else "value"
+        raise PipelineError(
+            f"quantizer.layers: the pattern '{pattern}' matches no {kind}. Remedy: one of "
+            f"{', '.join(names)}, or a pattern of them"
+        )
+    return found
