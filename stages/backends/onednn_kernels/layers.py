@@ -29,7 +29,7 @@ VIEWS = frozenset({"reshape", "slice"})
 """Operators whose result may share memory with their input."""
 
 PACKED_SIZES = 4
-"""Batch sizes for which packed weights are kept at a time."""
+"""Batch sizes for which packed weights are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +129,12 @@ def _call(
     packed: dict[int, Tensor] = {}
 
     def call(q: Tensor, residual: Tensor | None) -> Tensor:
-        if len(q) not in packed:
+        weights = packed.get(len(q))
+        if weights is None:
             if len(packed) == PACKED_SIZES:
-                packed.pop(next(iter(packed)))
-            packed[len(q)] = pack(list(q.shape))
-        layer = [q, 1.0, x.zero_point, packed[len(q)], ratio, no_zero_points]
+                packed.clear()
+            weights = packed[len(q)] = pack(list(q.shape))
+        layer = [q, 1.0, x.zero_point, weights, ratio, no_zero_points]
         output = [1.0, y.zero_point, torch.uint8]
         if residual is None:
             return unary(*layer, bias, *geometry, *output, *clamp)
