@@ -20,6 +20,8 @@ from stages.backends.reference import Reference
 from stages.data.base import Data, Split
 from stages.data.batches import batches
 from stages.graph.execute import execute
+from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fuse import fuse
 from stages.graph.quantized import Simulation
 from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.parity import Parity, sqnr_db
@@ -70,8 +72,9 @@ class Evaluate:
         program = integers.program
         executable = self.backend.compile(program)
         simulation = Simulation(model.quantized)
+        network = fuse(fold_batch_norm(inputs[FloatModel].graph))  # as it was before any fine-tuning
         forms: dict[str, Callable[[Tensor], Logits]] = {
-            "float": lambda x: execute(model.quantized.graph, x).numpy(),
+            "float": lambda x: execute(network, x).numpy(),
             "simulated": lambda x: simulation(x).numpy(),
             "integer": lambda x: dequantize_output(
                 program, executable.run(quantize_input(program, x.numpy()))
