@@ -1,21 +1,25 @@
-"""Competitors in processes of their own, which stay alive and answer one request at a time."""
+"""Competitors, here or in processes of their own, which stay alive and answer one request at a time."""
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
+import pickle
+import select
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, Literal
 
 from stages.benchmarking.competitor import Case, Competitor
 from stages.benchmarking.timing import Timer, timer
 
-START_SECONDS = 600.0
-"""Longest time to prepare: compilers take minutes for large networks."""
+PATIENCE_SECONDS = 900.0
+"""Longest time to prepare, or to answer: compilers take minutes for large networks."""
 
 
 class FailedError(RuntimeError):
@@ -24,32 +28,36 @@ class FailedError(RuntimeError):
 
 @contextmanager
 def started(competitor: Competitor, case: Case) -> Iterator[Timer]:
-    """Prepare a competitor, here or in a process of its own, and give its timer.
+    """Prepare a competitor, and give its timer; its process ends with the context.
 
     Raises:
-        FailedError: it could not be prepared or run once.
+        FailedError: it could not be prepared, or not run once.
     """
-    if not competitor.isolated:
-        try:
-            seconds = timer(competitor.prepare(case))
-            seconds(1)
-        except Exception as error:  # whatever a competitor raises is its reason
-            raise FailedError(reason(error)) from error
-        yield seconds
+    if competitor.isolated:
+        with _child("serve", competitor, case) as process:
+            _answer(process)
+
+            def remote(calls: int) -> float:
+                _pipe(process.stdin).write(f"{calls}\n".encode())
+                _pipe(process.stdin).flush()
+                return float(_answer(process))
+
+            yield remote
         return
-    with _child(_serve, competitor, case) as connection:
-        _answer(connection)
-
-        def remote(calls: int) -> float:
-            connection.send(calls)
-            return float(_answer(connection))
-
-        yield remote
+    try:
+        local = timer(competitor.prepare(case))
+        local(1)
+    except Exception as error:  # whatever a competitor raises is its reason
+        raise FailedError(reason(error)) from error
+    yield local
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """Peak resident memory of a process, in bytes: before the work, and after it."""
+    """Peak resident memory of a process in bytes: before the work, and after it.
+
+    A peak never falls, so work that fits into what preparing took adds nothing.
+    """
 
     before: int
     after: int
@@ -62,80 +70,63 @@ class Peak:
 
 def peak_memory(competitor: Competitor, case: Case) -> Peak:
     """Do the work once in a new process. Raises `FailedError`."""
-    with _child(_measure, competitor, case) as connection:
-        before, after = _answer(connection)
-        return Peak(before=before, after=after)
+    with _child("measure", competitor, case) as process:
+        before, after = _answer(process)
+        return Peak(before=int(before), after=int(after))
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error, with its type, as it is reported."""
+    """An error's type and first line, as reported where a competitor has no timing."""
+    if isinstance(error, FailedError):
+        return str(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
 @contextmanager
-def _child(target: Any, competitor: Competitor, case: Case) -> Iterator[Connection]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=target, args=(there, competitor, case), daemon=True)
-    process.start()
-    there.close()
+def _child(
+    task: Literal["serve", "measure"], competitor: Competitor, case: Case
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of `stages.benchmarking.child`. It gets its work by a file, and so shares no memory."""
+    handle, name = tempfile.mkstemp(suffix=".pickle", dir=case.scratch)
+    request = Path(name)
+    with os.fdopen(handle, "wb") as file:
+        pickle.dump((task, competitor, case), file)
+    command = [sys.executable, "-m", "stages.benchmarking.child", str(request)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
     try:
-        yield here
+        yield process
     finally:
-        here.close()  # the child reads the end of the stream, and ends
-        process.join(timeout=5.0)
-        if process.is_alive():
+        _pipe(process.stdin).close()  # the child reads the end of its input, and ends
+        try:
+            process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        _pipe(process.stdout).close()
+        request.unlink(missing_ok=True)
 
 
-def _answer(connection: Connection) -> Any:
-    try:
-        if not connection.poll(START_SECONDS):
-            raise FailedError(f"no answer within {START_SECONDS:.0f} s")
-        kind, value = connection.recv()
-    except EOFError as error:
-        raise FailedError("its process ended without an answer (out of memory?)") from error
-    if kind == "error":
-        raise FailedError(value)
-    return value
+def _answer(process: subprocess.Popen[bytes]) -> Any:
+    """The next line of the child: ``{"value": …}`` or ``{"error": …}``."""
+    pipe = _pipe(process.stdout)
+    ready, _, _ = select.select([pipe], [], [], PATIENCE_SECONDS)
+    if not ready:
+        process.kill()
+        raise FailedError(f"no answer within {PATIENCE_SECONDS:.0f} s")
+    line = pipe.readline()
+    if not line:
+        raise FailedError(f"its process ended with status {process.wait()} and without an answer")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise FailedError(answer["error"])
+    return answer["value"]
 
 
-def _prepared(connection: Connection, competitor: Competitor, case: Case) -> Any:
-    import torch
-
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the process lives
-    torch.set_num_threads(case.threads)
-    return competitor.prepare(case)
-
-
-def _serve(connection: Connection, competitor: Competitor, case: Case) -> None:
-    """The child's loop: number of calls in, seconds a call out, until the stream ends."""
-    try:
-        seconds = timer(_prepared(connection, competitor, case))
-        seconds(1)
-        connection.send(("ready", None))
-        while True:
-            connection.send(("seconds", seconds(connection.recv())))
-    except (EOFError, OSError):
-        return
-    except Exception as error:  # reported to the parent, which names the competitor
-        connection.send(("error", reason(error)))
-
-
-def _measure(connection: Connection, competitor: Competitor, case: Case) -> None:
-    try:
-        step = _prepared(connection, competitor, case)
-        before = _peak_bytes()
-        step()
-        connection.send(("bytes", (before, _peak_bytes())))
-    except Exception as error:
-        connection.send(("error", reason(error)))
-
-
-def _peak_bytes() -> int:
-    """The largest resident set so far. It never falls, so work that fits what was there adds nothing."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise ValueError("the process was started without pipes")
+    return stream
