@@ -31,6 +31,7 @@ from stages.graph.quantized import QuantizedGraph
 from stages.graph.serialize import load_graph, save_graph
 from stages.integer.format import load_program, save_program
 from stages.integer.interpreter import dequantize_output, quantize_input
+from stages.integer.packing import stored_bytes
 from stages.integer.program import Integers, Program
 from stages.quant.qparams import QParams
 from stages.quant.statistics import Statistics
@@ -217,7 +218,7 @@ class IntegerProgram:
         arrays = [
             t for op in self.program.ops for name, t in op.tensors.items() if not name.endswith("ratio")
         ]
-        return {"model/integer_bytes": float(sum(array.nbytes for array in arrays))}
+        return {"model/integer_bytes": float(sum(map(stored_bytes, arrays)))}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,19 @@
 """Programs on disk: ``program.json`` for values and operators, ``tensors.safetensors`` for the rest.
 
-    {"format": 1, "requantize": …, "input": …, "output": …,
+    {"format": 2, "requantize": …, "input": …, "output": …,
      "values": {name: {"shape": […], "scale": …, "zero_point": …, "levels": [quant_min, quant_max]}},
-     "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}}]}
+     "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}, "packed": {"shape": […], "bits": …}}]}
 
-Attributes that have their usual value (`USUAL`) are left out. A tensor's key is ``<output>|<name>``.
+Attributes that have their usual value (`USUAL`) are left out. A tensor's key is ``<output>|<name>``. A weight
+that needs fewer than 8 bits is packed (`stages.integer.packing`), and ``<output>|weight.indices`` and
+``<output>|weight.levels`` take its place; loading unpacks it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from stages.integer.kernel import signature
+from stages.integer.packing import Packed, pack, unpack
 from stages.integer.program import FORMAT_VERSION, Op, Program, Value
 from stages.integer.validate import validate
 
@@ -48,7 +52,7 @@ def save_program(program: Program, directory: Path) -> None:
     tensors = {
         f"{op.output}|{name}": np.ascontiguousarray(tensor)
         for op in program.ops
-        for name, tensor in op.tensors.items()
+        for name, tensor in _stored(op).items()
     }
     save_file(tensors, directory / "tensors.safetensors")
 
@@ -124,15 +128,46 @@ def _value_from_json(name: str, fields: Mapping[str, Any]) -> Value:
 def _op_to_json(op: Op) -> dict[str, Any]:
     attrs = {name: value for name, value in op.attrs.items() if name not in USUAL or value != USUAL[name]}
     fields = {"op": op.op, "inputs": op.inputs, "output": op.output, "attrs": attrs}
+    if packed := _packed_weight(op):
+        fields["packed"] = {"shape": packed.shape, "bits": packed.bits}
     return {name: value for name, value in fields.items() if value or name != "attrs"}
+
+
+def _packed_weight(op: Op) -> Packed | None:
+    return pack(op.tensors["weight"]) if "weight" in op.tensors else None
+
+
+def _stored(op: Op) -> dict[str, NDArray[Any]]:
+    """The operator's tensors as the file holds them."""
+    tensors = dict(op.tensors)
+    if packed := _packed_weight(op):
+        del tensors["weight"]
+        tensors |= {"weight.indices": packed.indices, "weight.levels": packed.levels}
+    return tensors
+
+
+def _unpacked(stored: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The operator's tensors as kernels take them."""
+    tensors = dict(stored)
+    if form := fields.get("packed"):
+        indices, levels = tensors.pop("weight.indices"), tensors.pop("weight.levels")
+        tensors["weight"] = unpack(
+            Packed(shape=tuple(form["shape"]), bits=form["bits"], indices=indices, levels=levels)
+        )
+    return tensors
 
 
 def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, Mapping[str, NDArray[Any]]]) -> Op:
     output = fields["output"]
-    op = Op(op=fields["op"], inputs=tuple(fields["inputs"]), output=output, tensors=tensors.get(output, {}))
+    op = Op(
+        op=fields["op"],
+        inputs=tuple(fields["inputs"]),
+        output=output,
+        tensors=_unpacked(tensors.get(output, {}), fields),
+    )
     attrs = {name: USUAL[name] for name in signature(op).attr_names(op) if name in USUAL}
     attrs |= {name: _tuples(value) for name, value in fields.get("attrs", {}).items()}
-    return Op(op=op.op, inputs=op.inputs, output=output, attrs=attrs, tensors=op.tensors)
+    return replace(op, attrs=attrs)
 
 
 def _tuples(value: Any) -> Any:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 Requantize = Literal["fixed_point", "float"]
 Integers = NDArray[np.integer[Any]]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

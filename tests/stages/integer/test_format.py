@@ -72,7 +72,7 @@ def test_usual_attributes_are_left_out(saved: Path) -> None:
 
 def test_another_version_is_refused_with_a_remedy(saved: Path) -> None:
     _edit(saved, lambda document: document.update(format=99))
-    with pytest.raises(ValueError, match=r"program\.json: format 99, .* reads format 1\. Remedy: convert"):
+    with pytest.raises(ValueError, match=r"program\.json: format 99, .* reads format 2\. Remedy: convert"):
         load_program(saved)
 
 
