@@ -88,13 +88,22 @@ def _main_input(reader: Node, node: Node) -> Node | None:
     return reader if reader.inputs[0] == node.name and reader.inputs[1] != node.name else None
 
 
-def _input_channels(node: Node, weight: Tensor, channels: int) -> Tensor:
-    """A view (or copy) of the weight with the input channel first: (channels, …)."""
+def input_channels(node: Node, weight: Tensor, channels: int) -> Tensor:
+    """A view (or copy) of a layer's weight with the input channel first: (channels, m)."""
     if node.op == "linear":  # a flattened image: each channel is a run of features
-        return weight.reshape(weight.shape[0], channels, -1).transpose(0, 1)
+        return weight.reshape(weight.shape[0], channels, -1).transpose(0, 1).reshape(channels, -1)
     groups = node.attrs["groups"]
     grouped = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     return grouped.transpose(1, 2).reshape(channels, -1)
+
+
+def scale_channels(pair: Pair, params: dict[str, Tensor], factors: Tensor) -> None:
+    """Divide channels by `factors`, (channels,), where they are made, and multiply where they are read."""
+    first, second = (params[node.params["weight"]] for node in pair)
+    params[pair.first.params["weight"]] = first / factors.reshape(-1, *[1] * (first.ndim - 1))
+    if (bias := pair.first.params.get("bias")) is not None:
+        params[bias] = params[bias] / factors
+    params[pair.second.params["weight"]] = _scale_input_channels(pair.second, second, factors)
 
 
 def _scale_input_channels(node: Node, weight: Tensor, factors: Tensor) -> Tensor:
@@ -110,13 +119,10 @@ def _equalize_pair(pair: Pair, params: dict[str, Tensor]) -> Tensor:
     first, second = params[pair.first.params["weight"]], params[pair.second.params["weight"]]
     channels = first.shape[0]
     r1 = first.reshape(channels, -1).abs().amax(dim=1)
-    r2 = _input_channels(pair.second, second, channels).reshape(channels, -1).abs().amax(dim=1)
+    r2 = input_channels(pair.second, second, channels).abs().amax(dim=1)
     alive = (r1 > 0) & (r2 > 0)  # a dead channel keeps its scale
     factors = torch.where(alive, torch.sqrt(r1 / r2.clamp_min(1e-300)), torch.ones_like(r1))
-    params[pair.first.params["weight"]] = first / factors.reshape(-1, *[1] * (first.ndim - 1))
-    if (bias := pair.first.params.get("bias")) is not None:
-        params[bias] = params[bias] / factors
-    params[pair.second.params["weight"]] = _scale_input_channels(pair.second, second, factors)
+    scale_channels(pair, params, factors)
     return factors
 
 
