@@ -1,5 +1,7 @@
 """The grids that quantizers lay over a range: levels, zero, and the error of rounding to them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,12 +10,17 @@ from hypothesis import strategies as st
 from stages.quant.qparams import dequantize, fake_quantize, quantize
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.base import MIN_SCALE, Quantizer, WeightsAndActivations
+from stages.quant.quantizers.codebook import Codebook
+from stages.quant.quantizers.power_of_two import PowerOfTwo
+from stages.quant.quantizers.stochastic import Stochastic
 from stages.quant.quantizers.symmetric import Symmetric
 
 BITS = st.integers(2, 8)
 QUANTIZERS = st.one_of(
     st.builds(Affine, bits=BITS, signed=st.booleans()),
     st.builds(Symmetric, bits=BITS, signed=st.sampled_from([None, True])),
+    st.builds(PowerOfTwo, bits=BITS, signed=st.sampled_from([None, True])),
+    st.builds(Stochastic, bits=BITS, signed=st.booleans(), scheme=st.just("affine")),
 )
 REAL = st.floats(-(2.0**66), 2.0**66, width=32)
 RANGES = st.tuples(REAL, REAL).map(sorted).map(lambda ends: tuple(torch.tensor(end) for end in ends))
@@ -71,8 +78,8 @@ def test_channels_equal_a_loop_over_ranges(quantizer, ranges):
     """A vector of ranges gives what its elements give one by one (levels by the data: for all at once)."""
     low, high = (torch.stack(ends) for ends in zip(*ranges, strict=True))
     together = quantizer.qparams(low, high, ch_axis=0)
-    if isinstance(quantizer, Symmetric):
-        quantizer = Symmetric(bits=quantizer.bits, signed=together.quant_min < 0)
+    if quantizer.signed is None:
+        quantizer = replace(quantizer, signed=together.quant_min < 0)
     apart = [quantizer.qparams(*ends) for ends in ranges]
     assert torch.equal(together.scale, torch.stack([q.scale for q in apart]))
     assert torch.equal(together.zero_point, torch.stack([q.zero_point for q in apart]))
@@ -90,6 +97,11 @@ def test_channels_equal_a_loop_over_ranges(quantizer, ranges):
         (Symmetric(bits=8), 0.0, (0, 254)),
         (Symmetric(bits=2), 0.0, (0, 2)),
         (Symmetric(bits=2), -1.0, (-1, 1)),
+        (PowerOfTwo(bits=4), 0.0, (0, 14)),
+        (PowerOfTwo(bits=4), -1.0, (-7, 7)),
+        (Stochastic(bits=4), -1.0, (-7, 7)),
+        (Stochastic(bits=4, scheme="affine", signed=False), -1.0, (0, 15)),
+        (Codebook(bits=4), -1.0, (-127, 127)),
     ],
 )
 def test_levels(quantizer, low, levels):
@@ -114,7 +126,7 @@ def test_scales_can_be_multiplied_and_inverted(quantizer, ends):
     assert torch.finfo(torch.float32).tiny <= MIN_SCALE**2
 
 
-@pytest.mark.parametrize("cls", [Affine, Symmetric])
+@pytest.mark.parametrize("cls", [Affine, Symmetric, PowerOfTwo, Stochastic, Codebook])
 @pytest.mark.parametrize("bits", [1, 9])
 def test_bits_are_refused(cls, bits):
     with pytest.raises(ValueError, match=rf"bits={bits}: must be 2\.\.8"):
@@ -142,3 +154,29 @@ def test_unsigned_levels_refuse_negative_values():
 def test_weights_must_be_signed(weight):
     with pytest.raises(ValueError, match=rf"weight\.signed={weight.signed}: must be true"):
         WeightsAndActivations(weight=weight, activation=Affine())
+
+
+def test_whole_tensors_quantizers_are_not_for_activations():
+    with pytest.raises(
+        ValueError, match=r"activation: Codebook chooses levels for a whole weight.*Remedy: sym"
+    ):
+        WeightsAndActivations(weight=Symmetric(signed=True), activation=Codebook())
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"wieght": 4}, r"layers\.fc\.wieght: did you mean 'weight'\? valid: activation, weight"),
+        ({"weight": 9}, r"bits=9: must be 2\.\.8"),
+        ({"weight": Affine(signed=False)}, r"layers\.fc\.weight\.signed=False: must be true"),
+        ({"activation": Codebook()}, r"layers\.fc\.activation: Codebook chooses"),
+    ],
+)
+def test_rules_are_checked(rule, message):
+    with pytest.raises(ValueError, match=message):
+        WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), layers={"fc": rule})
+
+
+def test_first_and_last_bits_are_checked():
+    with pytest.raises(ValueError, match=r"first_last_bits=1: must be 2\.\.8, or null"):
+        WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), first_last_bits=1)
