@@ -23,7 +23,7 @@ from stages.graph.qat_objective import QatObjective, QatSchedule
 from stages.models.checkpoint import Epoch
 from stages.models.fit import FloatTraining, fit
 from stages.quant.estimators.base import Estimator
-from stages.quant.quantizers.base import WeightsAndActivations
+from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,12 @@ class Finetune:
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
             raise ValueError("recipe.epochs=0: must be at least 1; training=post_training does without")
+        weight = self.quantizer.weight
+        if isinstance(weight, ChoosesLevels) and not weight.elementwise:
+            raise ValueError(
+                f"quantizer.weight: {type(weight).__name__} chooses levels for a whole weight, which has no "
+                "gradient. Remedy: quantizer=symmetric, or training=post_training"
+            )
         if self.quantizer_learning_rate is not None and not self.quantizer_learning_rate > 0.0:
             raise ValueError(
                 f"quantizer_learning_rate={self.quantizer_learning_rate}: must be positive, or null for the "

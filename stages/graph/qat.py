@@ -21,13 +21,14 @@ from stages.graph.fold_bn import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node
 from stages.graph.points import layers, sources
-from stages.graph.qat_layer import BatchNorm, Phase, QatLayer
+from stages.graph.qat_layer import BatchNorm, Dither, Phase, QatLayer
 from stages.graph.quantized import QuantizedGraph
-from stages.quant.estimators.base import Estimator, FakeQuantizer, Start
-from stages.quant.estimators.scheme import scheme_like
+from stages.graph.schemes import Schemes, resolve_schemes
+from stages.quant.estimators.base import Estimator, FakeQuantizer
+from stages.quant.estimators.scheme import start_of
 from stages.quant.qparams import QParams
-from stages.quant.quantizers.base import WeightsAndActivations
-from stages.quant.weights import fit_bias
+from stages.quant.quantizers.base import ChoosesLevels, Dithers, Quantizer, WeightsAndActivations
+from stages.quant.weights import fit_bias, weight_levels
 
 DEPLOYED = Phase()
 """What the integer program will do; evaluation mode."""
@@ -45,7 +46,7 @@ class QatNetwork(nn.Module):
         momentum: share of a batch's statistics in the moving ones.
 
     Raises:
-        PipelineError: `quantized` is not the folded, fused `model`.
+        PipelineError: `quantized` is not the folded, fused `model`, or a quantizer cannot round in training.
     """
 
     def __init__(
@@ -66,17 +67,16 @@ class QatNetwork(nn.Module):
         self._sources = sources(self._graph)
         self._relu = frozenset(node.name for node in self._graph.nodes if _is_relu(node))
         self.layers = nn.ModuleDict()
+        self._schemes = _trainable(resolve_schemes(quantizer, quantized.graph))
         for name in layers(self._graph):
-            qparams = quantized.weights[name]
-            start = Start(qparams=qparams, scheme=scheme_like(qparams, quantizer.weight))
-            layer = QatLayer(
-                self._graph[name], self._graph.params, estimator.weight(start), batch_norm, momentum
+            own = self._schemes.weights.get(name)  # None: the layer stays float
+            learned = None if own is None else estimator.weight(start_of(quantized.weights[name], own))
+            self.layers[_escape(name)] = QatLayer(
+                self._graph[name], self._graph.params, learned, _dither(own, name), batch_norm, momentum
             )
-            self.layers[_escape(name)] = layer
         self.activations = nn.ModuleDict()
         for name, qparams in quantized.activations.items():
-            scheme = scheme_like(qparams, quantizer.activation)
-            start = Start(qparams=qparams, scheme=scheme, relu=name in self._relu)
+            start = start_of(qparams, self._schemes.activations[name], relu=name in self._relu)
             self.activations[_escape(name)] = cast(nn.Module, estimator.activation(start))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +92,8 @@ class QatNetwork(nn.Module):
     def initialize(self, x: Tensor) -> None:
         """Let the estimators choose their starting ranges from a batch, passed through in float."""
         for layer in self._layers():
-            layer.quantizer.initialize(layer.folded()[0])
+            if layer.quantizer is not None:
+                layer.quantizer.initialize(layer.folded()[0])
         self._run(x, replace(self.phase, quantize=False, observe=False), initialize=True)
 
     @torch.no_grad()
@@ -104,26 +105,30 @@ class QatNetwork(nn.Module):
         graph = fold_batch_norm(replace(self._graph, params=params))
         points = [node.name for node in graph.nodes if node.name == self._sources[node.name]]
         activations = {name: _on_cpu(self._activation(name).qparams()) for name in points}
-        weights = {}
+        weights, levels = {}, {}
         for layer in self._layers():
+            if layer.quantizer is None:
+                continue
             node = graph[layer.node.name]
-            weights[node.name] = fit_bias(
-                _on_cpu(layer.quantizer.qparams()),
-                graph.params[node.params["weight"]],
-                graph.param(node, "bias"),
-                activations[self._sources[node.inputs[0]]].scale,
-            )
-        return QuantizedGraph(graph=graph, activations=activations, weights=weights)
+            weight = graph.params[node.params["weight"]]
+            input_scale = activations[self._sources[node.inputs[0]]].scale
+            qparams = _on_cpu(layer.quantizer.qparams())
+            weights[node.name] = fit_bias(qparams, weight, graph.param(node, "bias"), input_scale)
+            own = self._schemes.weights[node.name]
+            if (chosen := weight_levels(own, weight, weights[node.name], node.name)) is not None:
+                levels[node.name] = chosen
+        return QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
 
     def estimated(self) -> Iterator[nn.Parameter]:
         """The parameters that the estimator learns: scales, clipping values."""
         for layer in self._layers():
-            yield from cast(nn.Module, layer.quantizer).parameters()
+            if layer.quantizer is not None:
+                yield from cast(nn.Module, layer.quantizer).parameters()
         yield from self.activations.parameters()
 
     def quantizers(self) -> Iterator[FakeQuantizer]:
         """Those of weights, then those of activations."""
-        yield from (layer.quantizer for layer in self._layers())
+        yield from (layer.quantizer for layer in self._layers() if layer.quantizer is not None)
         yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
 
     def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
@@ -144,6 +149,9 @@ class QatNetwork(nn.Module):
             if phase.observe:
                 quantizer.observe(value)
             if phase.quantize:
+                dither = _dither(self._schemes.activations[node.name], node.name)
+                if dither is not None and phase.draw:  # activations of a finished network round to nearest
+                    value = dither(value, quantizer.qparams().scale, phase.draw)
                 return quantizer(value)
             return F.relu(value) if node.name in self._relu else value
 
@@ -184,6 +192,24 @@ def _without_relu(graph: Graph) -> Graph:
     """The graph whose clamps at zero are left to the quantizers."""
     nodes = (replace(n, attrs={**n.attrs, "clamp_min": None}) if _is_relu(n) else n for n in graph.nodes)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _trainable(schemes: Schemes) -> Schemes:
+    """Raise `PipelineError` for a quantizer that looks at a whole weight instead of rounding values."""
+    for name, quantizer in schemes.weights.items():
+        if isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise:
+            raise PipelineError(
+                f"'{name}': {type(quantizer).__name__} chooses levels for a whole weight, which has no "
+                "gradient. Remedy: quantizer=symmetric, or training=post_training"
+            )
+    return schemes
+
+
+def _dither(quantizer: Quantizer | None, name: str) -> Dither | None:
+    component: object = quantizer
+    if not isinstance(component, Dithers):
+        return None
+    return lambda x, scale, draw: component.dither(x, scale, name, draw)
 
 
 def _on_cpu(qparams: QParams) -> QParams:

@@ -20,7 +20,7 @@ convolution to learn σ_batch; it is there for comparison.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +36,9 @@ from stages.quant.weights import dequantize_bias, fit_bias, quantize_bias
 
 BatchNorm = Literal["corrected", "naive", "frozen"]
 
+Dither = Callable[[Tensor, Tensor, int], Tensor]
+"""(x, scale, number of the draw) → x with noise; see `stages.quant.quantizers.base.Dithers`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -45,11 +48,13 @@ class Phase:
         quantize: round weights, activations and biases; False trains in float.
         observe: let observed ranges follow the data.
         batch_statistics: normalize by the batch, and let the moving statistics follow; False uses those.
+        draw: of the noise of quantizers that round by chance, counted from 1; 0 for the draw that is kept.
     """
 
     quantize: bool = True
     observe: bool = False
     batch_statistics: bool = False
+    draw: int = 0
 
 
 class QatLayer(nn.Module):
@@ -58,7 +63,8 @@ class QatLayer(nn.Module):
     Args:
         node: the layer, BatchNorm attached where it has one (`stages.graph.fold_bn.attach_batch_norm`).
         params: of its graph.
-        quantizer: of the folded weight; a module.
+        quantizer: of the folded weight; a module. None keeps the layer float.
+        dither: adds the noise of rounding by chance, (x, scale, draw) to x's shape; None rounds to nearest.
         batch_norm: how phases with batch statistics fold.
         momentum: share of a batch's statistics in the moving ones.
     """
@@ -67,13 +73,15 @@ class QatLayer(nn.Module):
         self,
         node: Node,
         params: Mapping[str, Tensor],
-        quantizer: FakeQuantizer,
+        quantizer: FakeQuantizer | None,
+        dither: Dither | None,
         batch_norm: BatchNorm,
         momentum: float,
     ) -> None:
         super().__init__()
         self.node = node
         self.quantizer = quantizer
+        self._dither = dither
         self._naive = batch_norm == "naive"
         self._momentum = momentum
         for role, key in node.params.items():
@@ -143,20 +151,22 @@ class QatLayer(nn.Module):
         self, x: Tensor, phase: Phase, input_scale: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         weight = self._rounded(weight, phase)
-        if phase.quantize and bias is not None:
-            bias = self._rounded_bias(bias, weight, input_scale)
+        if phase.quantize and bias is not None and self.quantizer is not None:
+            scale = fit_bias(self.quantizer.qparams(), weight, bias, input_scale).scale
+            rounded = dequantize_bias(quantize_bias(bias, input_scale, scale), input_scale, scale)
+            bias = bias + (rounded - bias).detach()  # to steps of s_x · s_w; the gradient passes through
         return linear_map(self.node, x, weight, bias)
 
     def _rounded(self, weight: Tensor, phase: Phase) -> Tensor:
+        if self.quantizer is None:
+            return weight
         if phase.observe:
             self.quantizer.observe(weight)
-        return self.quantizer(weight) if phase.quantize else weight
-
-    def _rounded_bias(self, bias: Tensor, weight: Tensor, input_scale: Tensor) -> Tensor:
-        """Rounded to steps of s_x · s_w; the gradient passes through."""
-        scale = fit_bias(self.quantizer.qparams(), weight, bias, input_scale).scale
-        rounded = dequantize_bias(quantize_bias(bias, input_scale, scale), input_scale, scale)
-        return bias + (rounded - bias).detach()
+        if not phase.quantize:
+            return weight
+        if self._dither is not None:
+            weight = self._dither(weight, self.quantizer.qparams().broadcast(weight.ndim)[0], phase.draw)
+        return self.quantizer(weight)
 
     def _role(self, role: str) -> Any:
         """A parameter or moving statistic; None where the layer has none."""

@@ -9,7 +9,7 @@ T its temperature.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -116,7 +116,7 @@ class QatObjective:
 
     def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
         """See the module's equation; sets the network's phase."""
-        self._network.phase = self._schedule.phase(step, steps)
+        self._network.phase = replace(self._schedule.phase(step, steps), draw=step + 1)
         if step == self._schedule.first(steps):
             self._network.initialize(x)
         logits = self._network(x)

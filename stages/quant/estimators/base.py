@@ -31,11 +31,20 @@ class Start:
         qparams: as calibrated.
         scheme: makes quantization parameters of the same levels and `ch_axis` for another range.
         relu: clamp at 0 as well: the lowest level becomes that of 0.0, which costs nothing.
+        snap: from any scale to one that the quantizer can have, of the same shape; None where it can have
+            any.
     """
 
     qparams: QParams
     scheme: Scheme
     relu: bool = False
+    snap: Callable[[Tensor], Tensor] | None = None
+
+    def usable(self, scale: Tensor) -> Tensor:
+        """The scale itself, or the one that it snaps to; the gradient passes through, the value is exact."""
+        if self.snap is None:
+            return scale.clone()
+        return self.snap(scale.detach()) + (scale - scale.detach())
 
 
 class FakeQuantizer(Protocol):

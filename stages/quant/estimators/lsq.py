@@ -77,8 +77,8 @@ class LearnedStep(nn.Module):
         """Float32 in and out, any shape."""
         with torch.no_grad():  # a step of the optimizer must not take a scale to zero or below
             self.scale.copy_(torch.maximum(self.scale, self.least))
-        # a copy: what is kept for the backward pass must not change with the next forward pass
-        qparams = replace(self._start.qparams, scale=self.scale.clone(), zero_point=self.zero_point)
+        scale = self._start.usable(self.scale)
+        qparams = replace(self._start.qparams, scale=scale, zero_point=self.zero_point)
         values = x[0].numel() if self._samples else x.numel() / self.scale.numel()
         y: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
             x,
@@ -108,7 +108,7 @@ class LearnedStep(nn.Module):
 
     def qparams(self) -> QParams:
         """The present scales."""
-        scale = torch.maximum(self.scale.detach(), self.least)
+        scale = self._start.usable(torch.maximum(self.scale.detach(), self.least))
         return replace(self._start.qparams, scale=scale, zero_point=self.zero_point)
 
 

@@ -67,10 +67,11 @@ class LearnedClip(nn.Module):
         """Float32 in and out, any shape."""
         with torch.no_grad():  # a step of the optimizer must not take α to zero or below
             self.alpha.clamp_(min=self._least)
-        qparams = self.qparams()
+        scale = self._start.usable(self.alpha / self._levels_to_alpha)
+        qparams = replace(self._start.qparams, scale=scale.detach())
         levels = Levels.of(qparams, x.ndim, relu=self._start.relu)
         y: Tensor = _Clip.apply(  # type: ignore[no-untyped-call]
-            x, self.alpha.clone(), qparams.scale, levels
+            x, scale * self._levels_to_alpha, qparams.scale, levels
         )
         return y
 
@@ -87,7 +88,7 @@ class LearnedClip(nn.Module):
     def qparams(self) -> QParams:
         """The scale that α gives."""
         alpha = self.alpha.detach().clamp(min=self._least)
-        return replace(self._start.qparams, scale=alpha / self._levels_to_alpha)
+        return replace(self._start.qparams, scale=self._start.usable(alpha / self._levels_to_alpha))
 
 
 class _Clip(torch.autograd.Function):

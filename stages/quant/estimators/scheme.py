@@ -1,29 +1,34 @@
-"""The quantizer as training sees it: new ranges for a tensor whose levels are already chosen."""
+"""The quantizer as training sees it: other ranges and scales for a tensor whose levels are already chosen."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from stages.quant.estimators.base import Scheme
+from stages.quant.estimators.base import Start, representable
 from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import Quantizer
 
+PROBE = 1.3
+"""A factor that takes a power of two, or any other preferred scale, to one that is none."""
 
-def scheme_like(qparams: QParams, quantizer: Quantizer) -> Scheme:
-    """A map from ranges to grids of the levels and `ch_axis` of `qparams`.
 
-    Args:
-        qparams: as calibrated; a layer may have bits of its own.
-        quantizer: of weights or of activations.
+def start_of(qparams: QParams, quantizer: Quantizer, *, relu: bool = False) -> Start:
+    """Where training begins for a tensor with the calibrated grid `qparams`, which `quantizer` laid.
+
+    A learned scale is free where the quantizer lays the same grid over what the grid can represent, and
+    snaps to the scale that the quantizer chooses for that range otherwise (a power of two).
 
     Raises:
-        ValueError: when called, where the quantizer gives other levels after all.
+        ValueError: when ranges are observed, where the quantizer gives other levels than the calibrated.
     """
-    own = _with_levels(quantizer, qparams)
-    one_sided = quantizer.signed is not True and qparams.quant_min == 0 and not bool(qparams.zero_point.any())
+    by_data = quantizer.signed is None  # the calibrated range decided, for good
+    component: Any = quantizer  # a dataclass, as all components are
+    own: Quantizer = replace(component, signed=qparams.quant_min < 0) if by_data else quantizer
+    one_sided = by_data and qparams.quant_min == 0
 
     def scheme(minimum: Tensor, maximum: Tensor) -> QParams:
         low = minimum.clamp(min=0.0) if one_sided else minimum
@@ -35,12 +40,9 @@ def scheme_like(qparams: QParams, quantizer: Quantizer) -> Scheme:
             )
         return found
 
-    return scheme
+    def snap(scale: Tensor) -> Tensor:
+        return scheme(*representable(replace(qparams, scale=scale))).scale
 
-
-def _with_levels(quantizer: Quantizer, qparams: QParams) -> Quantizer:
-    """The quantizer, a dataclass as all components are, with the bits and the sign that `qparams` has."""
-    component: Any = quantizer
-    own = {"bits": (qparams.quant_max - qparams.quant_min).bit_length(), "signed": qparams.quant_min < 0}
-    names = {field.name for field in fields(component) if field.init}
-    return cast(Quantizer, replace(component, **{name: own[name] for name in own if name in names}))
+    probe = PROBE * qparams.scale
+    free = torch.allclose(snap(probe), probe, rtol=1e-5, atol=0.0)
+    return Start(qparams=qparams, scheme=scheme, relu=relu, snap=None if free else snap)

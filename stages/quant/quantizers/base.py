@@ -59,6 +59,21 @@ class ChoosesLevels(Protocol):
         """
 
 
+@runtime_checkable
+class Dithers(Protocol):
+    """A quantizer that rounds by chance while a network is trained."""
+
+    def dither(self, x: Tensor, scale: Tensor, name: str, draw: int) -> Tensor:
+        """`x` with noise, whose nearest level is the quantizer's choice for `x`.
+
+        Args:
+            x: float32, any shape.
+            scale: of its grid; broadcasts.
+            name: of the layer or value.
+            draw: counts training steps from 1; 0 is the draw that `ChoosesLevels.levels` makes.
+        """
+
+
 LayerRule = Mapping[str, Quantizer | int] | Literal["float"]
 """``{weight: …, activation: …}``, either may be left out: a quantizer, or bits for the usual one; ``float``
 keeps a layer unquantized."""

@@ -61,4 +61,8 @@ class Stochastic:
     def levels(self, weight: Tensor, qparams: QParams, name: str) -> Tensor:
         """The layer's weight, rounded by the draw that is its own; int8, the weight's shape."""
         scale, _ = qparams.broadcast(weight.ndim)
-        return quantize(dithered(weight, scale, uniform_noise(weight, self.seed, name)), qparams)
+        return quantize(self.dither(weight, scale, name, 0), qparams)
+
+    def dither(self, x: Tensor, scale: Tensor, name: str, draw: int) -> Tensor:
+        """``x + ε·Δ``, ε the draw of that number for that name."""
+        return dithered(x, scale, uniform_noise(x, self.seed, name, draw))

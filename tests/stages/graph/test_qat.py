@@ -1,6 +1,7 @@
 """Quantization-aware training: what is trained is what will be deployed."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from stages.graph.points import layers, quantization_points, sources
 from stages.graph.qat import QatNetwork
 from stages.graph.qat_layer import Phase
 from stages.graph.quantized import QuantizedGraph, Simulation
+from stages.graph.schemes import resolve_schemes
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.estimators.dsq import Dsq
 from stages.quant.estimators.lsq import Lsq
@@ -26,6 +28,9 @@ from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.base import WeightsAndActivations
+from stages.quant.quantizers.codebook import Codebook
+from stages.quant.quantizers.power_of_two import PowerOfTwo
+from stages.quant.quantizers.stochastic import Stochastic
 from stages.quant.quantizers.symmetric import Symmetric
 from stages.quant.weights import weight_qparams
 
@@ -58,7 +63,10 @@ class Net(nn.Module):
         return self.classifier(F.relu(self.bn3(self.hidden(y))))
 
 
-@pytest.fixture
+captured = functools.cache(lambda module: capture(module, SHAPE))
+
+
+@pytest.fixture(scope="session")
 def module():
     torch.manual_seed(0)
     net = Net()
@@ -85,11 +93,12 @@ def schemes(bits, affine=False):
 
 def calibrated(graph, x, quantizer, granularity):
     folded = fuse(fold_batch_norm(graph))
+    own = resolve_schemes(quantizer, folded)
     points, activations = set(quantization_points(folded)), {}
 
     def observe(node, value):
         if node.name in points:
-            activations[node.name] = quantizer.activation.qparams(value.min(), value.max())
+            activations[node.name] = own.activations[node.name].qparams(value.min(), value.max())
         return value
 
     execute(folded, x, observe)
@@ -99,7 +108,7 @@ def calibrated(graph, x, quantizer, granularity):
             folded.params[folded[name].params["weight"]],
             folded.param(folded[name], "bias"),
             activations[source[folded[name].inputs[0]]].scale,
-            quantizer.weight,
+            own.weights[name],
             MinMax(),
             granularity,
         )
@@ -108,8 +117,8 @@ def calibrated(graph, x, quantizer, granularity):
     return QuantizedGraph(graph=folded, activations=activations, weights=weights)
 
 
-def network(module, x, estimator, *, bits=4, affine=False, granularity=None, **settings):
-    graph, quantizer = capture(module, SHAPE), schemes(bits, affine)
+def network(module, x, estimator, *, bits=4, affine=False, granularity=None, quantizer=None, **settings):
+    graph, quantizer = captured(module), quantizer or schemes(bits, affine)
     quantized = calibrated(graph, x, quantizer, granularity or PerChannel())
     return QatNetwork(graph, quantized, quantizer, estimator, **settings)
 
@@ -128,7 +137,7 @@ def train(net, x, steps=5, phase=TRAINING):
 
 
 def test_names_and_nodes_are_those_of_the_deployed_graph(module):
-    graph = capture(module, SHAPE)
+    graph = captured(module)
     attached, folded = fuse(attach_batch_norm(graph)), fuse(fold_batch_norm(graph))
     assert [(n.name, n.op, n.inputs) for n in attached.nodes] == [
         (n.name, n.op, n.inputs) for n in folded.nodes
@@ -153,6 +162,44 @@ def test_evaluation_is_the_simulation(module, x, estimator, bits, affine, granul
     assert (logits == simulated).float().mean() >= 0.9
 
 
+@pytest.mark.parametrize("estimator", [Ste(), Pact(), Lsq(), Dsq()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("scheme", [PowerOfTwo, Stochastic])
+def test_evaluation_is_the_simulation_for_other_quantizers(module, x, estimator, scheme):
+    """Powers of two stay such; chance decides in training, and once for the weights that are deployed."""
+    quantizer = WeightsAndActivations(
+        weight=scheme(bits=4, signed=True), activation=scheme(bits=4), first_last_bits=8
+    )
+    net = train(network(module, x, estimator, quantizer=quantizer), x).eval()
+    quantized = net.quantized()
+    with torch.no_grad():
+        logits, simulated = net(x), Simulation(quantized)(x)
+    step = float(quantized.qparams(quantized.graph.output).scale)
+    assert (logits - simulated).abs().max() <= 1.001 * step
+    assert (logits == simulated).float().mean() >= 0.9
+    assert quantized.weights["classifier"].quant_max == 127
+    assert quantized.weights["depthwise"].quant_max == 7
+    if scheme is PowerOfTwo:
+        scales = [q.scale for q in (*quantized.weights.values(), *quantized.activations.values())]
+        assert all((torch.frexp(scale)[0] == 0.5).all() for scale in scales)
+
+
+def test_chance_draws_anew_in_each_step_and_again_after_a_resumption(module, x):
+    quantizer = WeightsAndActivations(weight=Stochastic(bits=4, signed=True), activation=Stochastic(bits=4))
+    net = network(module, x, Ste(), quantizer=quantizer).train()
+    outputs = []
+    for draw in (1, 2, 1):
+        net.phase = Phase(draw=draw)
+        outputs.append(net(x))
+    assert torch.equal(outputs[0], outputs[2])
+    assert not torch.equal(outputs[0], outputs[1])
+
+
+def test_a_codebook_is_refused(module, x):
+    quantizer = WeightsAndActivations(weight=Codebook(bits=4), activation=Symmetric(bits=8))
+    with pytest.raises(PipelineError, match=r"Codebook chooses levels for a whole weight.*Remedy"):
+        network(module, x, Ste(), quantizer=quantizer)
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_frozen_step_trains_what_is_deployed(module, x, bits):
     net = train(network(module, x, Lsq(), bits=bits), x)
@@ -163,7 +210,7 @@ def test_a_frozen_step_trains_what_is_deployed(module, x, bits):
 
 def test_before_training_it_is_the_calibrated_network(module, x):
     net = network(module, x, Ste()).eval()
-    start = calibrated(capture(module, SHAPE), x, schemes(4), PerChannel())
+    start = calibrated(captured(module), x, schemes(4), PerChannel())
     with torch.no_grad():
         torch.testing.assert_close(net(x), Simulation(start)(x), rtol=0, atol=1e-6)
 
@@ -291,7 +338,7 @@ def test_training_lowers_the_loss(module, x, estimator):
 
 
 def test_another_calibrated_network_is_refused(module, x):
-    graph, quantizer = capture(module, SHAPE), schemes(4)
+    graph, quantizer = captured(module), schemes(4)
     quantized = calibrated(graph, x, quantizer, PerChannel())
     changed = {key: 1.01 * tensor for key, tensor in quantized.graph.params.items()}
     other = QuantizedGraph(

@@ -3,15 +3,14 @@
 import pytest
 import torch
 
-from stages.quant.estimators.base import Start
-from stages.quant.estimators.scheme import scheme_like
+from stages.quant.estimators.scheme import start_of
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.symmetric import Symmetric
 
 
 def start(quantizer, minimum, maximum, ch_axis=None, relu=False):
     qparams = quantizer.qparams(torch.as_tensor(minimum), torch.as_tensor(maximum), ch_axis)
-    return Start(qparams=qparams, scheme=scheme_like(qparams, quantizer), relu=relu)
+    return start_of(qparams, quantizer, relu=relu)
 
 
 @pytest.fixture(scope="session", name="start")
