@@ -25,6 +25,9 @@ from stages.graph.ir import Graph, Node
 TOLERANCE = 1e-3
 """Largest difference between module and graph, relative to the largest output."""
 
+UNSUPPORTED = ""
+"""Stands for the value of a refused call, so that the walk goes on and finds the others."""
+
 
 def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     """Capture `module`, which maps (N, *shape) float32 to one tensor (N, …), as a graph.
@@ -136,7 +139,7 @@ class _Translation:
         translate = aten.TRANSLATIONS.get(base.removesuffix("_"))
         if translate is None:
             self.problems.append(f"{where}: no integer form; replace it by supported operators")
-            self.names[fx_node.name] = "unsupported"
+            self.names[fx_node.name] = UNSUPPORTED
             return
         call = aten.Call(
             overload=operator,
@@ -150,8 +153,9 @@ class _Translation:
                 raise ValueError("the first dimension must stay the batch, and only it may vary")
             result = translate(call)
         except ValueError as problem:
-            self.problems.append(f"{where}: {problem}")
-            self.names[fx_node.name] = "unsupported"
+            if aten.Ref(UNSUPPORTED) not in call.args:  # else it only follows from what was said before
+                self.problems.append(f"{where}: {problem}")
+            self.names[fx_node.name] = UNSUPPORTED
             return
         # a name is an alias: dropout in evaluation mode, a reshape that changes nothing
         name = result if isinstance(result, str) else self._append(result, call.shape, path, fx_node)

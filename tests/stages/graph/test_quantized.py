@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from stages.graph.execute import execute
 from stages.graph.ir import Graph, Node
 from stages.graph.lower import lower
 from stages.graph.quantized import QuantizedGraph, Simulation
+from stages.integer.interpreter import Interpreter
 from stages.quant.qparams import QParams, quantize
 
 
@@ -50,3 +52,17 @@ def test_levels_survive_saving(quantized, tmp_path):
     loaded = QuantizedModel.load(tmp_path).quantized
     assert loaded.levels.keys() == {"fc"} and torch.equal(loaded.levels["fc"], chosen)
     assert loaded.levels["fc"].dtype == torch.int8
+
+
+def test_a_layer_without_a_grid_stays_float(quantized):
+    """Levels in, levels out, real weights between; simulation and program agree."""
+    quantized = replace(quantized, weights={}, biases={"fc": torch.tensor([0.25, -0.5])})
+    program = lower(quantized, "float")
+    (op,) = program.ops
+    assert op.op == "float_linear" and op.tensors["weight"].dtype == np.float32
+    x = torch.tensor([[1.0, 2.0, 3.0], [-7.0, 50.0, 9.0]])
+    simulated = Simulation(quantized)(x)
+    assert torch.equal(
+        simulated, torch.round(x @ quantized.graph.params["fc.weight"].T + quantized.biases["fc"])
+    )
+    assert (Interpreter(program).run(x.numpy().astype(np.int8)) == simulated.numpy()).all()

@@ -1,0 +1,226 @@
+"""The program computes what the simulation predicts, value by value, for random networks."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.errors import PipelineError
+from stages.graph.capture import capture
+from stages.graph.execute import execute, pre_activation
+from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fuse import fuse
+from stages.graph.lower import MAX_HEADROOM, lower, to_levels
+from stages.graph.points import layers, quantization_points, sources
+from stages.graph.quantized import QuantizedGraph
+from stages.integer.interpreter import Interpreter, quantize_input
+from stages.integer.validate import validate
+from stages.quant.calibrators.minmax import MinMax
+from stages.quant.granularity.per_channel import PerChannel
+from stages.quant.granularity.per_tensor import PerTensor
+from stages.quant.qparams import dequantize
+from stages.quant.quantizers.affine import Affine
+from stages.quant.quantizers.symmetric import Symmetric
+from stages.quant.statistics import Statistics
+from stages.quant.weights import weight_qparams
+
+SHAPE = (3, 8, 8)
+
+
+class Everything(nn.Module):
+    """Every operator that has an integer form, once at least."""
+
+    def __init__(self, groups=1, stride=1, activation=F.relu):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, stride=stride)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=groups, bias=False)
+        self.conv3 = nn.Conv2d(8, 8, 1)
+        self.bn_alone = nn.BatchNorm2d(16)
+        self.fc1, self.fc2 = nn.Linear(16, 12), nn.Linear(12, 12)
+        self.activation = activation
+
+    def forward(self, x):
+        x = self.activation(self.bn1(self.conv1(x)))
+        y = self.activation(self.conv2(x) + x)
+        z = F.max_pool2d(self.conv3(y), 3, 1, 1)
+        a = F.pad(z[:, ::2], (0, 0, 0, 0, 2, 2)) + F.avg_pool2d(y, 3, 1, 1)
+        x = F.relu6(self.bn_alone(torch.cat([a, y], 1)))
+        x = x.mean((2, 3))
+        x = self.fc1(x)
+        return self.fc2(F.relu(x)) + x
+
+
+@cache
+def captured(groups=1, stride=1, activation=F.relu):
+    """The export takes seconds; random networks are this one with other parameters."""
+    return capture(Everything(groups, stride, activation), SHAPE)
+
+
+def randomized(graph, generator):
+    """The same nodes with parameters and statistics drawn anew."""
+    params = {}
+    for key, tensor in graph.params.items():
+        if key.endswith("running_var"):
+            params[key] = 0.2 + torch.rand(tensor.shape, generator=generator)
+        elif tensor.is_floating_point():
+            fan_in = max(tensor[0].numel(), 1) if tensor.ndim > 1 else 1
+            params[key] = torch.randn(tensor.shape, generator=generator) / fan_in**0.5
+    return graph.with_params(params)
+
+
+def quantized(graph, seed, weight=None, activation=None, granularity=None):
+    """Random parameters, calibrated by min/max on random samples."""
+    generator = torch.Generator().manual_seed(seed)
+    graph = fuse(fold_batch_norm(randomized(graph, generator)))
+    statistics = {name: Statistics() for name in quantization_points(graph)}
+
+    def record(node, value):
+        if node.name in statistics:
+            statistics[node.name].update(PerTensor().to_observations(value))
+        return value
+
+    x = torch.randn(16, *SHAPE, generator=generator)
+    with torch.no_grad():
+        execute(graph, x, record)
+    activation = activation or Symmetric(bits=8)
+    weight, granularity = weight or Symmetric(bits=8, signed=True), granularity or PerChannel()
+    activations = {
+        name: activation.qparams(*MinMax().range(s, activation.qparams)) for name, s in statistics.items()
+    }
+    weights = {}
+    for name in layers(graph):
+        node = graph[name]
+        scale = activations[sources(graph)[node.inputs[0]]].scale
+        tensor, bias = graph.params[node.params["weight"]], graph.param(node, "bias")
+        weights[name] = weight_qparams(tensor, bias, scale, weight, MinMax(), granularity)
+    return QuantizedGraph(graph=graph, activations=activations, weights=weights), x
+
+
+def differences(model, x, requantize):
+    """Per quantization point, simulated − integer levels, and how far the value lay from a tie, in levels.
+
+    Each layer works on the integers' own inputs: else one value that falls on the other side of a tie would
+    show in all layers after it.
+    """
+    program = lower(model, requantize)
+    validate(program)
+    integers = Interpreter(program).trace(quantize_input(program, x.numpy()))
+    found = {}
+
+    def compare(node, value):
+        if node.name not in model.activations:
+            return value
+        rounded = model.round_activation(node, value)
+        levels = to_levels(rounded, model, node.name).astype(int)
+        unrounded = (value / model.activations[node.name].scale).numpy()
+        from_tie = np.abs(unrounded - np.floor(unrounded) - 0.5)
+        found[node.name] = levels - integers[node.name].astype(int), from_tie
+        return dequantize(torch.from_numpy(integers[node.name]), model.activations[node.name])
+
+    def layer(node, *operands):
+        return pre_activation(node, *model.layer_params(node), *operands)
+
+    with torch.no_grad():
+        execute(model.graph, x, compare, layer)
+    return found
+
+
+schemes = st.builds(
+    lambda affine, weight_bits, activation_bits, per_channel: {
+        "weight": Affine(bits=weight_bits, signed=True)
+        if affine
+        else Symmetric(bits=weight_bits, signed=True),
+        "activation": Affine(bits=activation_bits) if affine else Symmetric(bits=activation_bits),
+        "granularity": PerChannel() if per_channel else PerTensor(),
+    },
+    st.booleans(),
+    st.integers(2, 8),
+    st.integers(2, 8),
+    st.booleans(),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    scheme=schemes,
+    form=st.sampled_from([(1, 1, F.relu), (2, 2, F.relu6), (8, 1, F.hardtanh)]),
+)
+def test_float_rounding_gives_what_is_simulated(seed, scheme, form):
+    """simulated == integer at every layer, but for values that float32 cannot tell from a tie."""
+    model, x = quantized(captured(*form), seed, **scheme)
+    for name, (difference, from_tie) in differences(model, x, "float").items():
+        assert np.abs(difference).max() <= 1, name
+        assert (from_tie[difference != 0] < 1e-4).all(), name
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), scheme=schemes)
+def test_fixed_point_rounding_stays_within_a_level_of_each_layer(seed, scheme):
+    """The double rounding of fixed point moves a value by one level at the most."""
+    model, x = quantized(captured(), seed, **scheme)
+    for name, (difference, from_tie) in differences(model, x, "fixed_point").items():
+        assert np.abs(difference).max() <= 1, name
+        assert (from_tie[difference != 0] < 0.25).all(), name
+
+
+def test_every_operator_of_the_vocabulary_is_lowered():
+    model, _ = quantized(captured(), 0)
+    lowered = {op.op for op in lower(model, "float").ops}
+    expected = "conv2d linear add concat avg_pool2d max_pool2d pad slice reshape requantize"
+    assert lowered == set(expected.split())
+
+
+def test_a_clamp_of_its_own_requantizes():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return torch.cat([y, F.relu(y)], 1)
+
+    model, x = quantized(capture(Two(), SHAPE), 0)
+    assert [op.op for op in lower(model, "float").ops] == ["conv2d", "requantize", "concat"]
+    assert all(np.abs(d).max() <= 1 for d, _ in differences(model, x, "float").values())
+
+
+@pytest.mark.parametrize("quantizer", [Symmetric(bits=8), Affine(bits=8)])
+def test_bounds_of_relu6_are_levels_of_the_output(quantizer):
+    model, _ = quantized(captured(activation=F.relu6), 0, activation=quantizer)
+    program = lower(model, "float")
+    op = next(op for op in program.ops if op.output == "conv1")
+    value = program.values["conv1"]
+    assert op.attrs["act_min"] == value.zero_point
+    assert op.attrs["act_max"] == min(round(6.0 / value.scale) + value.zero_point, value.quant_max)
+
+
+def test_headroom_leaves_room_for_the_worst_sum():
+    model, _ = quantized(captured(), 0)
+    program = lower(model, "fixed_point")
+    for op in program.ops:
+        if "headroom" in op.attrs:
+            assert 0 <= op.attrs["headroom"] <= MAX_HEADROOM
+
+
+def test_a_sum_that_cannot_fit_is_refused_naming_the_layer():
+    class Outlier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return self.conv(x) + x
+
+    model, _ = quantized(capture(Outlier(), SHAPE), 0)
+    point = model.activations["conv"]
+    object.__setattr__(point, "scale", point.scale * 1e-9)
+    with pytest.raises(PipelineError, match=r"'conv': a sum can reach .* overflows int32.*Remedy"):
+        lower(model, "fixed_point")
