@@ -106,6 +106,8 @@ class Evaluate:
                 f"backend {executable.name} rounds by {'/'.join(sorted(self.backend.exact))}; "
                 f"the program's {program.requantize} may differ by one level",
             )
+        if islands := [op.output for op in program.ops if op.op.startswith("float_")]:
+            notes += (f"computed in float, between integers: {', '.join(islands)}",)
         return Metrics(
             values=values, layers=layers, predictions={"labels": labels, **predictions}, notes=notes
         )

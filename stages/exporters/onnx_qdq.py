@@ -139,11 +139,14 @@ class _Writer:
 
     def layer(self, op: Op, weight: Array, axis: int = 0) -> list[str]:
         """The real input, weight and bias of a layer; `axis` of the weight is the output channel."""
+        dequantized = [self.reals(op.inputs[0])]
+        if "weight_scale" not in op.tensors:  # a layer that stayed float
+            real = (("weight", weight), ("bias", op.tensors["bias"]))
+            return dequantized + [self.constant(f"{op.output}/{role}", array) for role, array in real]
         scale = op.tensors["weight_scale"]
         zero_point = op.tensors["weight_zero_point"].astype(weight.dtype)
         bias_scale = self.program.values[op.inputs[0]].scale * scale.astype(np.float64)
         along = {} if scale.size == 1 else {"axis": axis}
-        dequantized = [self.reals(op.inputs[0])]
         for role, levels, step, zero, axes in (
             ("weight", weight, scale, zero_point, along),
             ("bias", op.tensors["bias"], bias_scale, np.zeros(scale.shape, np.int32), along and {"axis": 0}),
@@ -160,7 +163,7 @@ class _Writer:
     def finish(self, op: Op, real: str) -> None:
         """Quantize an operator's real result; before that, add a layer's second input."""
         y = self.program.values[op.output]
-        if op.op in ("conv2d", "linear") and len(op.inputs) == 2:
+        if "weight" in op.tensors and len(op.inputs) == 2:
             if self.residual == "requantized":
                 own = _unsummed(op, self.program.values[op.inputs[1]], y)
                 self.quantize(real, own, own.quant_min, own.quant_max)
@@ -268,6 +271,8 @@ def _slice(writer: _Writer, op: Op) -> None:
 _WRITERS: Mapping[str, Callable[[_Writer, Op], None]] = {
     "conv2d": _conv2d,
     "linear": _linear,
+    "float_conv2d": _conv2d,
+    "float_linear": _linear,
     "add": _add,
     "concat": _concat,
     "avg_pool2d": _avg_pool2d,

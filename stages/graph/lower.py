@@ -95,6 +95,8 @@ def _span(x: Value) -> int:
 
 
 def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    if node.name not in quantized.weights:
+        return _float_layer(quantized, node, values)
     x, y = values[node.inputs[0]], values[node.name]
     qparams = quantized.weights[node.name]
     weight = quantized.integer_weight(node).numpy()
@@ -122,6 +124,21 @@ def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
         tensors |= _rescaling(np.asarray(residual_ratio), headroom, prefix="residual_")
     tensors |= _rescaling(ratio, headroom)
     return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=attrs, tensors=tensors)
+
+
+def _float_layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    weight, bias = quantized.layer_params(node)
+    attrs = {k: v for k, v in node.attrs.items() if not k.startswith("clamp")}
+    return Op(
+        op=f"float_{node.op}",
+        inputs=node.inputs,
+        output=node.name,
+        attrs={**attrs, **_bounds(node, values[node.name])},
+        tensors={
+            "weight": weight.numpy(),
+            "bias": np.zeros(len(weight), np.float32) if bias is None else bias.numpy(),
+        },
+    )
 
 
 def _ratios(node: Node, values: Mapping[str, Value], divisor: int = 1) -> Array:

@@ -25,7 +25,7 @@ class QuantizedGraph:
     Args:
         graph: the network, BatchNorm folded, fused.
         activations: parameters by quantization point (`stages.graph.points.quantization_points`).
-        weights: parameters by layer name.
+        weights: parameters by layer name; a layer that is not among them stays float.
         levels: int8 weights by layer name, the weight's shape, where something better than rounding to
             nearest chose them: a quantizer, a correction. Simulation and program both hold these.
         biases: float32 (O,) by layer name, where a correction changed the bias, or gave it one. The graph
@@ -53,16 +53,25 @@ class QuantizedGraph:
             return self.levels[node.name]
         return quantize(self.graph.params[node.params["weight"]], self.weights[node.name])
 
+    def real_bias(self, node: Node) -> Tensor | None:
+        """A layer's bias as corrected, float32 (O,); None where it has none."""
+        return self.biases.get(node.name, self.graph.param(node, "bias"))
+
     def integer_bias(self, node: Node) -> Tensor | None:
         """A layer's bias in int32 steps of input scale × weight scale, (O,); None where it has none."""
-        bias = self.biases.get(node.name, self.graph.param(node, "bias"))
+        bias = self.real_bias(node)
         if bias is None:
             return None
         return quantize_bias(bias, self.qparams(node.inputs[0]).scale, self.weights[node.name].scale)
 
     def layer_params(self, node: Node) -> tuple[Tensor, Tensor | None]:
-        """A layer's weight and bias as the real values that the integers stand for, float32."""
-        qparams = self.weights[node.name]
+        """A layer's weight and bias as the real values that the integers stand for, float32.
+
+        Those of the network, where the layer stays float.
+        """
+        qparams = self.weights.get(node.name)
+        if qparams is None:
+            return self.graph.params[node.params["weight"]], self.real_bias(node)
         weight, bias = dequantize(self.integer_weight(node), qparams), self.integer_bias(node)
         if bias is None:
             return weight, None

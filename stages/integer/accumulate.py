@@ -1,4 +1,4 @@
-"""What conv2d and linear share: exact sums of products through floating-point BLAS, then requantization.
+"""What layers share: exact sums of products through floating-point BLAS, then requantization.
 
 Sums of integers are exact in float32 as long as no partial sum can reach 2^24, in whatever order BLAS forms
 them; `product_bounds` proves that from the weights, and float64 (2^53) serves the layers that exceed it.
@@ -58,6 +58,31 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
         accumulators = sums.astype(np.int32)
         accumulators += bias
         terms = rescale(accumulators)
+        if table is not None and residual is not None:
+            terms += look_up(table, residual)
+        return finish(terms)
+
+    return output
+
+
+def real_weight(op: Op, program: Program) -> NDArray[np.float32]:
+    """A float layer's weight, ``w · s_x / s_y``: sums of its products with ``qx − zx`` are in steps of y."""
+    ratio = program.values[op.inputs[0]].scale / program.values[op.output].scale
+    return (op.tensors["weight"].astype(np.float64) * ratio).astype(np.float32)
+
+
+def real_output(op: Op, program: Program) -> Callable[..., Integers]:
+    """As `layer_output`, for a float layer: its sums are in steps of the output, but not whole."""
+    step = program.values[op.output].scale
+    bias = (op.tensors["bias"].astype(np.float64) / step).astype(np.float32).reshape(-1, 1)
+    finish = finisher(op, program)
+    table: NDArray[Any] | None = None
+    if len(op.inputs) == 2:
+        residual_value = program.values[op.inputs[1]]
+        table = all_levels(residual_value).astype(np.float32) * np.float32(residual_value.scale / step)
+
+    def output(sums: NDArray[Any], residual: Integers | None = None) -> Integers:
+        terms = sums + bias
         if table is not None and residual is not None:
             terms += look_up(table, residual)
         return finish(terms)

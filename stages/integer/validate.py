@@ -105,6 +105,12 @@ def _check_attrs(op: Op, form: Signature) -> None:
 
 def _check_tensors(op: Op, form: Signature) -> None:
     """Names, dtypes, shapes and ranges of an operator's tensors."""
+    if form.ratios == "real":
+        weight = _tensor(op, "weight", np.float32)
+        bias = _tensor(op, "bias", np.float32, weight.shape[:1])
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError("weight and bias must be finite")
+        return
     if form.layer:
         weight = _tensor(op, "weight", (np.int8, np.uint8))
         channels = (weight.shape[0],) if weight.ndim else ()
@@ -121,7 +127,7 @@ def _check_tensors(op: Op, form: Signature) -> None:
         _check_ratio(op, "", (1,), channels)
     elif form.ratios != "none":
         _check_ratio(op, "", (len(op.inputs),) if form.ratios == "input" else (1,))
-    if form.has_residual(op):
+    if form.rescales_residual(op):
         _check_ratio(op, "residual_", (1,))
 
 

@@ -58,9 +58,11 @@ class WeightRange:
 
 
 def weight_ranges(quantized: QuantizedGraph) -> tuple[WeightRange, ...]:
-    """All layers that have weights, in execution order."""
+    """All layers whose weights are quantized, in execution order."""
     rows = []
     for name in weighted(quantized.graph):
+        if name not in quantized.weights:
+            continue
         weight = quantized.graph.params[quantized.graph[name].params["weight"]]
         qparams = quantized.weights[name]
         maxima = weight.detach().abs().flatten(1).amax(dim=1)

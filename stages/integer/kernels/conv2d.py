@@ -47,10 +47,13 @@ SIGNATURE = Signature(
 
 def prepare(op: Op, program: Program) -> Kernel:
     """A product of matrices for each group; a sum over the kernel's taps where groups have one channel."""
-    x, y = program.values[op.inputs[0]], program.values[op.output]
-    dtype = exact_float(op, program)
-    weight = centred_weight(op).astype(dtype)
-    output = layer_output(op, program)
+    weight = centred_weight(op).astype(exact_float(op, program))
+    return convolution(op, program, weight, layer_output(op, program))
+
+
+def convolution(op: Op, program: Program, weight: Floats, output: Callable[..., Integers]) -> Kernel:
+    """Sums ``Σ (qx−zx) w`` in the float type of `weight`, (O, L) a block, and what `output` makes of them."""
+    x, y, dtype = program.values[op.inputs[0]], program.values[op.output], weight.dtype
     (pad_h, pad_w), groups = op.attrs["padding"], op.attrs["groups"]
     channels, height, width = x.shape
     rows, row_length = height + 2 * pad_h, width + 2 * pad_w
@@ -59,7 +62,7 @@ def prepare(op: Op, program: Program) -> Kernel:
 
     taps = 2 if depthwise else weight[0, 0].size
     positions = rows * row_length if depthwise else y.shape[1] * y.shape[2]
-    bytes_each = np.dtype(dtype).itemsize * positions * (channels * taps + 4 * y.shape[0])
+    bytes_each = dtype.itemsize * positions * (channels * taps + 4 * y.shape[0])
 
     def run(q: Integers, *residual: Integers) -> Integers:
         result = np.empty((len(q), *y.shape), y.dtype)

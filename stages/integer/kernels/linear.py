@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -29,13 +29,16 @@ SIGNATURE = Signature(inputs=(1, 2), ratios="channel", layer=True, shape=output_
 
 def prepare(op: Op, program: Program) -> Kernel:
     """One GEMM a batch."""
-    dtype = exact_float(op, program)
-    weight: NDArray[Any] = centred_weight(op).astype(dtype)
+    weight = centred_weight(op).astype(exact_float(op, program))
+    return product(op, program, weight, layer_output(op, program))
+
+
+def product(op: Op, program: Program, weight: NDArray[Any], output: Callable[..., Integers]) -> Kernel:
+    """Sums ``Σ (qx−zx) w`` in the float type of `weight`, (O, N), and what `output` makes of them."""
     zero_point = program.values[op.inputs[0]].zero_point
-    output = layer_output(op, program)
 
     def run(q: Integers, *residual: Integers) -> Integers:
-        x: NDArray[Any] = q.astype(dtype)
+        x: NDArray[Any] = q.astype(weight.dtype)
         x -= zero_point
         return output(weight @ x.T, *(r.T for r in residual)).T
 
