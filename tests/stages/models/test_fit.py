@@ -179,7 +179,7 @@ def test_a_diverging_training_is_refused_with_the_remedy():
     recipe = replace(RECIPE, learning_rate=1e30, clip_grad=None, warmup=0.0)
     with pytest.raises(
         PipelineError,
-        match=r"became (nan|inf) in epoch 1 of 3.\nRemedy: lower training.learning_rate=1e\+30, or limit",
+        match=r"became (nan|inf) in epoch 1 of 3.\nRemedy: lower learning_rate=1e\+30, or limit",
     ):
         trained(recipe)
 
