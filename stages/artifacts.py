@@ -60,6 +60,40 @@ class FloatModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What the float network gives for the test samples; all runs on them compare with it.
+
+    Args:
+        logits: float32 (N, classes).
+        labels: int64 (N,).
+        sample_ids: int64 (N,), indices into the test split, ascending.
+        values: ``float/images_per_second``, ``model/float_bytes``, ``model/parameters``.
+    """
+
+    kind: ClassVar[str] = "baseline"
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    sample_ids: NDArray[np.int64]
+    values: Mapping[str, float]
+
+    def save(self, directory: Path) -> None:
+        """Write ``baseline.safetensors`` and ``values.json``."""
+        arrays = {"logits": self.logits, "labels": self.labels, "sample_ids": self.sample_ids}
+        save_arrays(arrays, directory / "baseline.safetensors")
+        (directory / "values.json").write_text(json.dumps(dict(self.values)))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        values = json.loads((directory / "values.json").read_text())
+        return cls(values=values, **load_arrays(directory / "baseline.safetensors"))
+
+    def metrics(self) -> dict[str, float]:
+        """``float/top1``, and the values."""
+        return {**self.values, "float/top1": float((self.logits.argmax(axis=1) == self.labels).mean())}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observations:
     """What calibration samples did in the folded, fused network: all that any calibrator needs.
 

@@ -1,4 +1,4 @@
-"""Stage *evaluate*: accuracy of float, simulation and integers on the same samples, speed, and parity."""
+"""Stage *evaluate*: simulation and integers on the samples of the float baseline: accuracy, speed, parity."""
 
 from __future__ import annotations
 
@@ -14,35 +14,33 @@ from torch import Tensor
 
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
-from stages.artifacts import FloatModel, IntegerProgram, LayerParity, Metrics, QuantizedModel
+from stages.artifacts import Baseline, IntegerProgram, LayerParity, Metrics, QuantizedModel
 from stages.backends.base import Backend
 from stages.backends.reference import Reference
 from stages.data.base import Data, Split
-from stages.data.batches import batches
-from stages.graph.execute import execute
-from stages.graph.fold_bn import fold_batch_norm
-from stages.graph.fuse import fuse
+from stages.data.batches import batches, subset
 from stages.graph.quantized import Simulation
 from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.parity import Parity, sqnr_db
 
 Logits = NDArray[np.float32]
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Run the test split through all three forms of the network.
+    """Run the baseline's samples through the two quantized forms of the network.
 
     Args:
-        data: the data set whose test split is used, whole.
+        data: the data set whose test split the baseline took its samples from.
         backend: executor of the integer program.
         batch_size: samples at a time.
-        parity_samples: the first so many test samples are also compared layer by layer, and on the
-            reference backend.
+        parity_samples: so many of them, drawn by the run's seed, are also compared layer by layer, and
+            on the reference backend.
     """
 
     name: ClassVar[str] = "evaluate"
-    consumes: ClassVar[tuple[type, ...]] = (FloatModel, QuantizedModel, IntegerProgram)
+    consumes: ClassVar[tuple[type, ...]] = (Baseline, QuantizedModel, IntegerProgram)
     produces: ClassVar[type] = Metrics
     code: ClassVar[tuple[str, ...]] = (
         "stages.artifacts",
@@ -59,7 +57,7 @@ class Evaluate:
     data: Data
     backend: Backend
     batch_size: int = 256
-    parity_samples: int = 1000
+    parity_samples: int = 256
 
     def check(self) -> None:
         """Raise where the data is missing."""
@@ -72,18 +70,18 @@ class Evaluate:
         program = integers.program
         executable = self.backend.compile(program)
         simulation = Simulation(model.quantized)
-        network = fuse(fold_batch_norm(inputs[FloatModel].graph))  # as it was before any fine-tuning
+        baseline: Baseline = inputs[Baseline]
         forms: dict[str, Callable[[Tensor], Logits]] = {
-            "float": lambda x: execute(network, x).numpy(),
             "simulated": lambda x: simulation(x).numpy(),
             "integer": lambda x: dequantize_output(
                 program, executable.run(quantize_input(program, x.numpy()))
             ),
         }
         split = self.data.test()
-        logits, seconds = self._logits(ctx, split, forms)
+        logits, seconds = self._logits(ctx, split, baseline.sample_ids, forms)
+        logits["float"] = baseline.logits
         predictions = {name: values.argmax(axis=1).astype(np.int64) for name, values in logits.items()}
-        labels = np.asarray(split.labels, dtype=np.int64)
+        labels = baseline.labels
 
         values = {
             f"{name}/top1": float((predicted == labels).mean()) for name, predicted in predictions.items()
@@ -91,13 +89,13 @@ class Evaluate:
         values |= {f"{name}/images_per_second": len(labels) / spent for name, spent in seconds.items()}
         values["integer/agreement"] = float((predictions["integer"] == predictions["simulated"]).mean())
         values["integer/sqnr_db"] = _sqnr(logits["float"], logits["integer"])
-        values |= inputs[FloatModel].metrics() | integers.metrics()
+        values |= {**baseline.values, **integers.metrics()}
         values["model/compression"] = values["model/float_bytes"] / values["model/integer_bytes"]
 
         exact = executable.name == "reference"
         reference = None if exact else Reference().compile(program)
         parity = Parity(model.quantized, program, executable, reference)
-        self._compare(ctx, split, parity)
+        self._compare(ctx, split, baseline.sample_ids, parity)
         layers = parity.layers()
         values |= _parity_values(parity, layers)
         notes = tuple(executable.notes)
@@ -113,13 +111,13 @@ class Evaluate:
         )
 
     def _logits(
-        self, ctx: RunContext, split: Split, forms: dict[str, Callable[[Tensor], Logits]]
+        self, ctx: RunContext, split: Split, ids: Ids, forms: dict[str, Callable[[Tensor], Logits]]
     ) -> tuple[dict[str, Logits], dict[str, float]]:
         """Logits (N, classes) and seconds of each form; the forms take turns batch by batch."""
         parts: dict[str, list[Logits]] = {name: [] for name in forms}
         seconds = dict.fromkeys(forms, 0.0)
-        with torch.inference_mode(), ctx.console.progress("evaluating", len(split.labels)) as advance:
-            for x, _ in batches(split, self.batch_size, self.data):
+        with torch.inference_mode(), ctx.console.progress("evaluating", len(ids)) as advance:
+            for x, _ in batches(split, self.batch_size, self.data, order=ids):
                 for name, form in forms.items():
                     if not parts[name]:
                         form(x)  # the first call prepares kernels for this batch size
@@ -129,8 +127,8 @@ class Evaluate:
                 advance(len(x))
         return {name: np.concatenate(part) for name, part in parts.items()}, seconds
 
-    def _compare(self, ctx: RunContext, split: Split, parity: Parity) -> None:
-        ids = np.arange(min(self.parity_samples, len(split.labels)))
+    def _compare(self, ctx: RunContext, split: Split, ids: Ids, parity: Parity) -> None:
+        ids = ids[subset(ids, self.parity_samples, ctx.seed, "parity")]
         with ctx.console.progress("comparing layers", len(ids)) as advance:
             for x, _ in batches(split, min(self.batch_size, 64), self.data, order=ids):
                 parity.update(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 import numpy as np
 import torch
@@ -42,14 +42,19 @@ def batches(
 
 
 def calibration_subset(split: Split, samples: int, seed: int) -> NDArray[np.int64]:
-    """Draw `samples` indices into `split` without replacement, ascending; all where it has fewer.
+    """The `subset` that calibration observes."""
+    return subset(split, samples, seed, "calibration")
 
-    The draw depends on `seed` and the split's size alone.
+
+def subset(population: Sized, samples: int, seed: int, purpose: str) -> NDArray[np.int64]:
+    """Draw `samples` indices into `population` without replacement, ascending; all where it has fewer.
+
+    The draw depends on `seed`, `purpose` and the population's size alone.
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: must be at least 1")
-    generator = np.random.default_rng(derive_seed(seed, "calibration"))
-    chosen = generator.choice(len(split), size=min(samples, len(split)), replace=False)
+    generator = np.random.default_rng(derive_seed(seed, purpose))
+    chosen = generator.choice(len(population), size=min(samples, len(population)), replace=False)
     return np.sort(chosen).astype(np.int64)
 
 

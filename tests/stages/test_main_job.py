@@ -100,8 +100,11 @@ def test_a_second_run_computes_nothing_again(finished):
 def test_another_scheme_reuses_model_and_observations(finished):
     run(finished, "tracking=none", "quantizer=affine", "granularity=per_tensor", "calibration=percentile")
     other = metrics(runs(finished)[-1])
-    cached = {stage: other[f"stage/{stage}/cached"] for stage in ("train", "observe", "calibrate", "convert")}
-    assert cached == {"train": 1.0, "observe": 1.0, "calibrate": 0.0, "convert": 0.0}
+    cached = {
+        stage: other[f"stage/{stage}/cached"]
+        for stage in ("train", "baseline", "observe", "calibrate", "convert")
+    }
+    assert cached == {"train": 1.0, "baseline": 1.0, "observe": 1.0, "calibrate": 0.0, "convert": 0.0}
 
 
 def test_a_broken_contract_fails_the_run_but_records_it(finished):
@@ -117,7 +120,7 @@ def test_a_broken_contract_fails_the_run_but_records_it(finished):
 
 
 @pytest.mark.parametrize(
-    "kind", ["float_model", "observations", "quantized_model", "integer_program", "metrics"]
+    "kind", ["float_model", "baseline", "observations", "quantized_model", "integer_program", "metrics"]
 )
 def test_kill_during_a_stage_then_the_same_command_completes(tmp_path, kind):
     """kill -9 while an artifact of `kind` is computed; then all finished stages are taken from the store."""
@@ -140,8 +143,8 @@ def test_kill_during_a_stage_then_the_same_command_completes(tmp_path, kind):
     run(tmp_path, "tracking=none")
     result = metrics(runs(tmp_path)[-1])
     assert result["integer/agreement"] >= 0.99
-    order = ["float_model", "observations", "quantized_model", "integer_program", "metrics"]
-    stages = ["train", "observe", "calibrate", "convert", "evaluate"]
+    order = ["float_model", "baseline", "observations", "quantized_model", "integer_program", "metrics"]
+    stages = ["train", "baseline", "observe", "calibrate", "convert", "evaluate"]
     for artifact, stage in zip(order, stages, strict=True):
         assert result[f"stage/{stage}/cached"] == float(artifact in before), (stage, before)
     assert set(order[: order.index(kind)]) <= before
