@@ -56,7 +56,7 @@ class Lockstep:
     folder: Path
 
     def correct(self, quantized: QuantizedGraph, x: Tensor, correct: Correct) -> QuantizedGraph:
-        """Correct all layers of a network, in execution order.
+        """Correct all quantized layers of a network, in execution order.
 
         Args:
             quantized: the calibrated network.
@@ -69,7 +69,7 @@ class Lockstep:
         for node in graph.nodes:
             floats = tuple(values[f"float|{name}"] for name in node.inputs)
             simulated = tuple(values[f"simulated|{name}"] for name in node.inputs)
-            if "weight" in node.params:
+            if node.name in quantized.weights:
                 inputs = LayerInputs(node=node, floats=floats, simulated=simulated)
                 quantized = correct(quantized, inputs)
             if node.name in last_reader:
