@@ -22,6 +22,9 @@ from pipeline.stage import Stage
 ELSEWHERE = ("hydra", "objectives", "replay", "store", "sweep", "tracking")
 """Config keys that say where and how a run is done, not what: no figure depends on them."""
 
+FRAMEWORK = __name__.partition(".")[0]
+"""As in the keys of artifacts, the framework's own code takes no part."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
@@ -58,7 +61,7 @@ def sweep_fingerprint(config: DictConfig, overrides: Iterable[str]) -> str:
             "overrides": [line for line in overrides if _root(line) not in ELSEWHERE],
             "settings": settings,
             "params": _plain(OmegaConf.select(config, "hydra.sweeper.params")),
-            "code": {name: source_hash(name) for name in sorted(_packages(settings))},
+            "code": {name: source_hash(name) for name in sorted(_packages(settings) - {FRAMEWORK})},
         }
     )
 

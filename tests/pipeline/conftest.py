@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import sqlite3
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -202,3 +206,85 @@ def context(tmp_path: Path, warnings: list[str]) -> Callable[..., RunContext]:
         return RunContext(**(values | changes))
 
     return make
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = """
+defaults:
+  - run_schema
+  - tracking: none
+  - _self_
+  - override hydra/help: pipeline
+  - override hydra/job_logging: pipeline
+  - override hydra/sweeper: grid
+stages:
+  make: {{_target_: stages.{0}.Make, value: 3}}
+  square: {{_target_: stages.{0}.DoSquare}}
+  add: {{_target_: stages.{0}.Add}}
+  show: {{_target_: stages.{0}.Show}}
+hydra:
+  callbacks: {{sweep: {{_target_: pipeline.sweep_callback.SweepCallback}}}}
+  run: {{dir: "outputs/runs/day/${{now:%H-%M-%S-%f}}"}}
+  sweep: {{dir: "outputs/sweeps/day/${{now:%H-%M-%S-%f}}", subdir: "${{hydra.job.num}}"}}
+  job: {{name: pipeline, chdir: false}}
+"""
+
+
+class Project:
+    """A folder to run the command line in, with a database of its own.
+
+    The processes that it starts, and those that they start, find the fake stages as ``stages.<name>``.
+    """
+
+    def __init__(self, folder: Path, fakes: Fakes, database: Path) -> None:
+        self.folder = folder
+        self.fakes = fakes
+        (folder / "conf").mkdir(parents=True)
+        (folder / "conf" / "fake.yaml").write_text(CONFIG.format(fakes.module.__name__))
+        (folder / "outputs").mkdir()
+        shutil.copy(database, folder / "outputs" / "mlflow.db")
+        startup = f"import stages; stages.__path__.append({str(fakes.folder)!r})"
+        (fakes.folder / "sitecustomize.py").write_text(startup)
+        self.command = [sys.executable, "-m", "pipeline", "--config-dir", "conf", "--config-name", "fake"]
+        self.environment = os.environ | {"PYTHONPATH": f"{fakes.folder}{os.pathsep}{ROOT}"}
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.command, *overrides],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *overrides: str) -> tuple[int, str, str]:
+        process = self.start(*overrides)
+        stdout, stderr = process.communicate(timeout=120)
+        assert "Traceback" not in stderr
+        return process.returncode, stdout, stderr
+
+    def runs(self) -> list[Path]:
+        return sorted((self.folder / "outputs" / "runs" / "day").iterdir())
+
+    def sweeps(self) -> list[Path]:
+        return sorted((self.folder / "outputs" / "sweeps" / "day").iterdir())
+
+    def recorded(self, table: str, columns: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.folder / "outputs" / "mlflow.db") as database:
+            return database.execute(f"SELECT {columns} FROM {table}").fetchall()
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, to copy: creating its tables takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    code = f"from pipeline.tracking.mlflow import mlflow_client; mlflow_client('sqlite:///{path}')"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, fakes: Fakes, database: Path) -> Project:
+    return Project(tmp_path / "project", fakes, database)
