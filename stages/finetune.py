@@ -19,7 +19,7 @@ from stages.graph.fold_bn import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph
 from stages.graph.qat import QatNetwork
-from stages.graph.qat_objective import QatObjective, QatSchedule
+from stages.graph.qat_objective import Distillation, QatObjective, QatSchedule
 from stages.models.checkpoint import Epoch
 from stages.models.fit import FloatTraining, fit
 from stages.quant.estimators.base import Estimator
@@ -37,8 +37,7 @@ class Finetune:
         recipe: optimizer, learning rate and the like.
         schedule: when rounding begins, and when ranges and BatchNorm rest.
         quantizer_learning_rate: peak for what the estimator learns; None for the recipe's.
-        distillation: share, in [0, 1], of the loss that compares with the float network's logits.
-        temperature: of distillation, > 0.
+        distillation: how much of the loss compares with the float network's logits.
     """
 
     name: ClassVar[str] = "finetune"
@@ -59,8 +58,7 @@ class Finetune:
     recipe: FloatTraining
     schedule: QatSchedule = field(default_factory=QatSchedule)
     quantizer_learning_rate: float | None = None
-    distillation: float = 0.0
-    temperature: float = 1.0
+    distillation: Distillation = field(default_factory=Distillation)
 
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
@@ -76,10 +74,6 @@ class Finetune:
                 f"quantizer_learning_rate={self.quantizer_learning_rate}: must be positive, or null for the "
                 "recipe's"
             )
-        if not 0.0 <= self.distillation <= 1.0:
-            raise ValueError(f"distillation={self.distillation}: must be a share, 0..1")
-        if not self.temperature > 0.0:
-            raise ValueError(f"temperature={self.temperature}: must be positive")
 
     def check(self) -> None:
         """Raise where the data is missing."""
@@ -101,9 +95,8 @@ class Finetune:
             quantizer_rate=(self.quantizer_learning_rate or self.recipe.learning_rate)
             / self.recipe.learning_rate,
             label_smoothing=self.recipe.label_smoothing,
-            teacher=_teacher(model, ctx.device) if self.distillation else None,
+            teacher=_teacher(model, ctx.device),
             distillation=self.distillation,
-            temperature=self.temperature,
         )
 
         def record(number: int, epoch: Epoch) -> None:

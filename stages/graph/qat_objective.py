@@ -74,6 +74,25 @@ class QatSchedule:
         return step == steps or self.phase(step, steps) == Phase()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """How much the float network teaches.
+
+    Args:
+        weight: d above, in [0, 1]; 0 for none.
+        temperature: T above, > 0.
+    """
+
+    weight: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise ValueError(f"weight={self.weight}: must be a share, 0..1")
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature={self.temperature}: must be positive")
+
+
 class QatObjective:
     """The loss of a `QatNetwork` in training.
 
@@ -82,9 +101,8 @@ class QatObjective:
         schedule: when what moves.
         quantizer_rate: learning rate of the estimator's parameters over that of the others.
         label_smoothing: in [0, 1).
-        teacher: the float network, x to logits; None for no distillation.
-        distillation: d above, in [0, 1].
-        temperature: T above.
+        teacher: the float network, x to logits; asked only where `distillation` has a weight.
+        distillation: how much it teaches.
     """
 
     def __init__(
@@ -94,9 +112,8 @@ class QatObjective:
         *,
         quantizer_rate: float = 1.0,
         label_smoothing: float = 0.0,
-        teacher: Callable[[Tensor], Tensor] | None = None,
-        distillation: float = 0.0,
-        temperature: float = 1.0,
+        teacher: Callable[[Tensor], Tensor],
+        distillation: Distillation,
     ) -> None:
         self.module: nn.Module = network
         self._network = network
@@ -105,7 +122,6 @@ class QatObjective:
         self._label_smoothing = label_smoothing
         self._teacher = teacher
         self._distillation = distillation
-        self._temperature = temperature
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Weights; biases and BatchNorm; what estimators learn, which does not decay either."""
@@ -121,12 +137,13 @@ class QatObjective:
             self._network.initialize(x)
         logits = self._network(x)
         loss = F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
-        if self._teacher is not None and self._distillation:
+        if self._distillation.weight:
+            temperature = self._distillation.temperature
             with torch.no_grad():
-                target = F.log_softmax(self._teacher(x) / self._temperature, dim=1)
-            predicted = F.log_softmax(logits / self._temperature, dim=1)
+                target = F.log_softmax(self._teacher(x) / temperature, dim=1)
+            predicted = F.log_softmax(logits / temperature, dim=1)
             divergence = F.kl_div(predicted, target, reduction="batchmean", log_target=True)
-            loss = torch.lerp(loss, self._temperature**2 * divergence, self._distillation)
+            loss = torch.lerp(loss, temperature**2 * divergence, self._distillation.weight)
         return loss + self._network.penalty(), logits
 
     def settled(self, step: int, steps: int) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stages.graph.qat_layer import Phase
-from stages.graph.qat_objective import QatObjective, QatSchedule
+from stages.graph.qat_objective import Distillation, QatObjective, QatSchedule
 
 shares = st.floats(0.0, 0.999)
 
@@ -56,6 +56,13 @@ def test_naive_folding_may_go_unfrozen():
     assert schedule.settled(100, 100)
 
 
+def no_teacher(x):
+    raise AssertionError("nobody asked for a teacher")
+
+
+UNTAUGHT = {"teacher": no_teacher, "distillation": Distillation()}
+
+
 class Student(nn.Linear):
     """What the objective asks of a `QatNetwork`."""
 
@@ -83,7 +90,8 @@ def batch():
 def test_distillation_is_hinton_s(batch):
     x, y = batch
     student, teacher = Student(), nn.Linear(4, 3)
-    objective = QatObjective(student, QatSchedule(), teacher=teacher, distillation=0.3, temperature=2.0)
+    distillation = Distillation(weight=0.3, temperature=2.0)
+    objective = QatObjective(student, QatSchedule(), teacher=teacher, distillation=distillation)
     loss, logits = objective.loss(x, y, 3, 10)
     p = (teacher(x) / 2.0).softmax(1)
     divergence = (p * (p.log() - (logits / 2.0).log_softmax(1))).sum(1).mean()
@@ -93,22 +101,31 @@ def test_distillation_is_hinton_s(batch):
     assert teacher.weight.grad is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [({"weight": 1.5}, "weight=1.5: must be a share"), ({"temperature": 0.0}, "temperature=0.0: must be")],
+)
+def test_useless_distillation_is_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        Distillation(**settings)
+
+
 def test_ranges_start_at_the_first_step_that_rounds(batch):
     """Also where that is the first step after a resumption."""
     student = Student()
-    objective = QatObjective(student, QatSchedule(delay=0.5))
+    objective = QatObjective(student, QatSchedule(delay=0.5), **UNTAUGHT)
     for step, expected in ((3, 0), (4, 0), (5, 1), (6, 1)):
         objective.loss(*batch, step, 10)
         assert student.initialized == expected
         assert student.phase.draw == step + 1
     resumed = Student()
-    QatObjective(resumed, QatSchedule(delay=0.5)).loss(*batch, 5, 10)
+    QatObjective(resumed, QatSchedule(delay=0.5), **UNTAUGHT).loss(*batch, 5, 10)
     assert resumed.initialized == 1
 
 
 def test_estimated_parameters_have_a_rate_of_their_own_and_do_not_decay():
     student = Student()
-    groups = QatObjective(student, QatSchedule(), quantizer_rate=0.1).parameter_groups(0.01)
+    groups = QatObjective(student, QatSchedule(), quantizer_rate=0.1, **UNTAUGHT).parameter_groups(0.01)
     found = [
         ({id(p) for p in group["params"]}, group["weight_decay"], group.get("rate", 1.0)) for group in groups
     ]
