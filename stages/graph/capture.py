@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from stages.graph import aten
+from stages.graph.aten.call import Call, Param, Ref
+from stages.graph.aten.table import TRANSLATIONS
 from stages.graph.execute import execute
 from stages.graph.ir import Graph, Node
 
@@ -108,7 +109,7 @@ class _Translation:
             lines = "\n".join(f"  {problem}" for problem in dict.fromkeys(self.problems))
             raise PipelineError(
                 f"The model has operators that cannot become integers:\n{lines}\n"
-                f"Supported: {', '.join(sorted(aten.TRANSLATIONS))}."
+                f"Supported: {', '.join(sorted(TRANSLATIONS))}."
             )
         outputs = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
         if len(outputs) != 1:
@@ -136,12 +137,12 @@ class _Translation:
         base = operator.split(".")[0]
         path = _module_path(fx_node)
         where = f"{base} in {path or 'the root module'}"
-        translate = aten.TRANSLATIONS.get(base.removesuffix("_"))
+        translate = TRANSLATIONS.get(base.removesuffix("_"))
         if translate is None:
             self.problems.append(f"{where}: no integer form; replace it by supported operators")
             self.names[fx_node.name] = UNSUPPORTED
             return
-        call = aten.Call(
+        call = Call(
             overload=operator,
             args=tuple(self._argument(a) for a in fx_node.args),
             kwargs={k: self._argument(v) for k, v in fx_node.kwargs.items()},
@@ -153,7 +154,7 @@ class _Translation:
                 raise ValueError("the first dimension must stay the batch, and only it may vary")
             result = translate(call)
         except ValueError as problem:
-            if aten.Ref(UNSUPPORTED) not in call.args:  # else it only follows from what was said before
+            if Ref(UNSUPPORTED) not in call.args:  # else it only follows from what was said before
                 self.problems.append(f"{where}: {problem}")
             self.names[fx_node.name] = UNSUPPORTED
             return
@@ -166,9 +167,9 @@ class _Translation:
     def _argument(self, argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
             if argument.name in self._keys:
-                return aten.Param(self._keys[argument.name], self.params[self._keys[argument.name]])
+                return Param(self._keys[argument.name], self.params[self._keys[argument.name]])
             if argument.name in self.names:
-                return aten.Ref(self.names[argument.name])
+                return Ref(self.names[argument.name])
             return None  # a symbolic size
         if isinstance(argument, list | tuple):
             return tuple(self._argument(a) for a in argument)

@@ -1,0 +1,1 @@
+"""ATen calls in the graph's vocabulary: one small function an operator."""

@@ -1,0 +1,71 @@
+"""One ATen call as the translations see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from stages.graph.ir import Node
+
+
+class Ref(NamedTuple):
+    """An argument that is a value of the graph."""
+
+    name: str
+
+
+class Param(NamedTuple):
+    """An argument that is a parameter or buffer: its key and its tensor."""
+
+    key: str
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ATen call: arguments with values as `Ref` and parameters as `Param`; shape of one output sample."""
+
+    overload: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shape: tuple[int, ...]
+    nodes: Mapping[str, Node]
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by position or keyword."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    def value(self, position: int = 0) -> str:
+        """The name of the value given as an argument; ValueError for a constant or parameter."""
+        argument = self.args[position]
+        if not isinstance(argument, Ref):
+            raise ValueError("one operand is a constant; fold it into a neighbouring layer")
+        return argument.name
+
+    def input_shape(self, position: int = 0) -> tuple[int, ...]:
+        """The shape of one sample of the value given as an argument."""
+        name = self.value(position)
+        if name not in self.nodes:
+            raise ValueError("reads an unsupported operator's result")
+        return self.nodes[name].shape
+
+
+Translation = Callable[[Call], Node | tuple[Node, ...] | str]
+"""From a call to a node (without name and shape, which capture fills in), a chain of them of which each reads
+the one before, or the name of an existing value where the call changes nothing. `ValueError` with the reason
+and the remedy for a variant that has no integer form."""
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """An int or a list of one or two, as a pair (height, width)."""
+    items = tuple(value) if isinstance(value, tuple | list) else (value,)
+    first = int(items[0])
+    return first, int(items[-1])
+
+
+def params(**roles: Any) -> dict[str, str]:
+    """The keys of those roles that are parameters: a missing bias has none."""
+    return {role: param.key for role, param in roles.items() if isinstance(param, Param)}

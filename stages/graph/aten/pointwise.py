@@ -1,0 +1,77 @@
+"""Clamps (ReLU and its kin), sums, and calls that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.graph.aten.call import Call, Param, Ref, Translation
+from stages.graph.ir import Node
+
+
+def _clamp_node(call: Call, low: float | None, high: float | None) -> Node:
+    if (low is not None and low > 0) or (high is not None and high < 0):
+        raise ValueError(f"bounds [{low}, {high}] leave out 0, which must stay representable")
+    return Node(name="", op="clamp", inputs=(call.value(),), attrs={"clamp_min": low, "clamp_max": high})
+
+
+def _relu(call: Call) -> Node:
+    return _clamp_node(call, 0.0, None)
+
+
+def _relu6(call: Call) -> Node:
+    return _clamp_node(call, 0.0, 6.0)
+
+
+def _bound(value: Any) -> float | None:
+    if isinstance(value, Ref | Param):
+        raise ValueError("its bounds are tensors; use numbers")
+    return None if value is None else float(value)
+
+
+def _hardtanh(call: Call) -> Node:
+    return _clamp_node(call, _bound(call.arg(1, "min_val", -1.0)), _bound(call.arg(2, "max_val", 1.0)))
+
+
+def _clamp(call: Call) -> Node:
+    return _clamp_node(call, _bound(call.arg(1, "min")), _bound(call.arg(2, "max")))
+
+
+def _clamp_min(call: Call) -> Node:
+    return _clamp_node(call, _bound(call.arg(1, "min")), None)
+
+
+def _clamp_max(call: Call) -> Node:
+    return _clamp_node(call, None, _bound(call.arg(1, "max")))
+
+
+def _add(call: Call) -> Node:
+    if call.kwargs.get("alpha", 1) != 1:
+        raise ValueError("alpha is not 1; scale in the layer before it")
+    if not isinstance(call.args[1], Ref):
+        raise ValueError("adds a constant; fold it into the bias of the layer before it")
+    left, right = call.input_shape(0), call.input_shape(1)
+    if left != right:
+        raise ValueError(f"broadcasts {left} with {right}; only equal shapes have an integer kernel")
+    return Node(name="", op="add", inputs=(call.value(0), call.value(1)))
+
+
+def _identity(call: Call) -> str:
+    return call.value()
+
+
+POINTWISE: Mapping[str, Translation] = {
+    "relu": _relu,
+    "relu6": _relu6,
+    "hardtanh": _hardtanh,
+    "clamp": _clamp,
+    "clamp_min": _clamp_min,
+    "clamp_max": _clamp_max,
+    "add": _add,
+    "dropout": _identity,
+    "feature_dropout": _identity,
+    "contiguous": _identity,
+    "clone": _identity,
+    "detach": _identity,
+    "alias": _identity,
+}

@@ -1,0 +1,79 @@
+"""Maxima and averages over windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from stages.graph.aten.call import Call, Translation, pair
+from stages.graph.ir import Node
+
+
+def _max_pool2d(call: Call) -> Node:
+    kernel = pair(call.args[1])
+    return Node(
+        name="",
+        op="max_pool2d",
+        inputs=(call.value(),),
+        attrs={
+            "kernel": kernel,
+            "stride": pair(call.arg(2, "stride") or kernel),
+            "padding": pair(call.arg(3, "padding", 0)),
+            "dilation": pair(call.arg(4, "dilation", 1)),
+            "ceil_mode": bool(call.arg(5, "ceil_mode", False)),
+        },
+    )
+
+
+def _avg_node(call: Call, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Node:
+    return Node(
+        name="",
+        op="avg_pool2d",
+        inputs=(call.value(),),
+        attrs={"kernel": kernel, "stride": stride, "padding": padding},
+    )
+
+
+def _avg_pool2d(call: Call) -> Node:
+    kernel = pair(call.args[1])
+    padding = pair(call.arg(3, "padding", 0))
+    if call.arg(4, "ceil_mode", False):
+        raise ValueError("ceil_mode=True gives windows of several sizes; pad explicitly before it")
+    if padding != (0, 0) and not call.arg(5, "count_include_pad", True):
+        raise ValueError("count_include_pad=False gives windows of several sizes; set it to True")
+    if call.arg(6, "divisor_override") is not None:
+        raise ValueError("divisor_override is set; scale in the layer after it")
+    return _avg_node(call, kernel, pair(call.arg(2, "stride") or kernel), padding)
+
+
+def _adaptive_avg_pool2d(call: Call) -> Node:
+    size, target = call.input_shape()[-2:], call.shape[-2:]
+    if any(s % t for s, t in zip(size, target, strict=True)):
+        raise ValueError(
+            f"from {size} to {target} has windows of several sizes; use divisors of the input size"
+        )
+    kernel = (size[0] // target[0], size[1] // target[1])
+    return _avg_node(call, kernel, kernel, (0, 0))
+
+
+def _mean(call: Call) -> Node | tuple[Node, ...]:
+    shape = call.input_shape()
+    axes = {int(a) % (len(shape) + 1) for a in call.arg(1, "dim") or ()}
+    if len(shape) != 3 or axes != {2, 3}:
+        raise ValueError(
+            f"averages dimensions {sorted(axes)} of {('N', *shape)}; only (2, 3) has an integer kernel"
+        )
+    kernel = (shape[1], shape[2])
+    pool = _avg_node(call, kernel, kernel, (0, 0))
+    if call.arg(2, "keepdim", False):
+        return pool
+    pool = replace(pool, shape=(shape[0], 1, 1))
+    return pool, Node(name="", op="reshape", attrs={"shape": call.shape})
+
+
+POOLS: Mapping[str, Translation] = {
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "mean": _mean,
+}

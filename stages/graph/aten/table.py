@@ -1,0 +1,14 @@
+"""Which ATen operators have an integer form, and how each is translated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stages.graph.aten.call import Translation
+from stages.graph.aten.layers import LAYERS
+from stages.graph.aten.pointwise import POINTWISE
+from stages.graph.aten.pools import POOLS
+from stages.graph.aten.shapes import SHAPES
+
+TRANSLATIONS: Mapping[str, Translation] = {**LAYERS, **POINTWISE, **POOLS, **SHAPES}
+"""ATen base name (without the in-place underscore) → translation."""
