@@ -1,0 +1,79 @@
+"""The network as integers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifact import ServedModel
+from stages.backends.base import Executable, load_backend
+from stages.integer.format import load_program, save_program
+from stages.integer.interpreter import dequantize_output, quantize_input
+from stages.integer.packing import stored_bytes
+from stages.integer.program import Integers, Program
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerProgram:
+    """The network as integers only, and the ways to run it."""
+
+    kind: ClassVar[str] = "integer_program"
+    program: Program
+
+    def save(self, directory: Path) -> None:
+        """Write program.json and tensors.safetensors."""
+        save_program(self.program, directory)
+
+    def write_files(self, run_dir: Path) -> None:
+        """Write the run's ``program/``."""
+        folder = run_dir / "program"
+        folder.mkdir(exist_ok=True)
+        self.save(folder)
+
+    def served(self, run_dir: Path) -> ServedModel:
+        """As a model that takes float images and gives logits, by `stages.serving`."""
+        values = self.program.values
+        return ServedModel(
+            name="program",
+            folder=run_dir / "program",
+            loader_module="stages.serving",
+            example=np.zeros((1, *values[self.program.input].shape), dtype=np.float32),
+            outputs=tuple(values[self.program.output].shape),
+            params={"backend": "reference"},
+            requirements=("quantization-pipeline",),
+        )
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read a saved program; ValueError names the file and what is wrong with it."""
+        return cls(program=load_program(Path(directory)))
+
+    @cached_property
+    def _executables(self) -> dict[str, Executable]:
+        return {}
+
+    def _executable(self, backend: str) -> Executable:
+        if backend not in self._executables:
+            self._executables[backend] = load_backend(backend).compile(self.program)
+        return self._executables[backend]
+
+    def run(self, x: NDArray[np.float32], backend: str = "reference") -> NDArray[np.float32]:
+        """Quantize float input (N, C, H, W), run on integers, dequantize: float32 logits (N, classes)."""
+        q = quantize_input(self.program, x)
+        return dequantize_output(self.program, self.run_integers(q, backend))
+
+    def run_integers(self, q: Integers, backend: str = "reference") -> Integers:
+        """Levels of the input value to levels of the output value, both with a batch dimension."""
+        return self._executable(backend).run(q)
+
+    def metrics(self) -> dict[str, float]:
+        """``model/integer_bytes``: weights at their bits, biases, multipliers and zero points."""
+        arrays = [
+            t for op in self.program.ops for name, t in op.tensors.items() if not name.endswith("ratio")
+        ]
+        return {"model/integer_bytes": float(sum(map(stored_bytes, arrays)))}

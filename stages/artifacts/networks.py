@@ -1,0 +1,93 @@
+"""The network in float and as quantized."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from stages.graph.ir import Graph
+from stages.graph.quantized import QuantizedGraph
+from stages.graph.serialize import load_graph, save_graph
+from stages.quant.qparams import QParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatModel:
+    """The trained network as captured, BatchNorm not folded."""
+
+    kind: ClassVar[str] = "float_model"
+    graph: Graph
+
+    def save(self, directory: Path) -> None:
+        """Write graph.json and params.safetensors."""
+        save_graph(self.graph, directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(graph=load_graph(directory))
+
+    def metrics(self) -> dict[str, float]:
+        """``model/float_bytes``: the parameters at 4 bytes each."""
+        count = sum(p.numel() for p in self.graph.params.values() if p.is_floating_point())
+        return {"model/parameters": float(count), "model/float_bytes": 4.0 * count}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedModel:
+    """The network with the scales and zero points chosen for it; simulated and lowered from here."""
+
+    kind: ClassVar[str] = "quantized_model"
+    quantized: QuantizedGraph
+
+    def save(self, directory: Path) -> None:
+        """Write the graph, ``qparams.json`` and ``qparams.safetensors``."""
+        save_graph(self.quantized.graph, directory)
+        tensors: dict[str, torch.Tensor] = {}
+        document: dict[str, dict[str, Any]] = {"activations": {}, "weights": {}}
+        for group, chosen in document.items():
+            for name, qparams in getattr(self.quantized, group).items():
+                tensors[f"{group}|{name}|scale"] = qparams.scale
+                tensors[f"{group}|{name}|zero_point"] = qparams.zero_point
+                chosen[name] = {k: getattr(qparams, k) for k in ("quant_min", "quant_max", "ch_axis")}
+        for group in ("levels", "biases"):
+            chosen_tensors: Mapping[str, torch.Tensor] = getattr(self.quantized, group)
+            tensors |= {f"{group}|{name}": t.contiguous() for name, t in chosen_tensors.items()}
+        save_file(tensors, directory / "qparams.safetensors")
+        (directory / "qparams.json").write_text(json.dumps(document))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        tensors = load_file(directory / "qparams.safetensors")
+        document = json.loads((directory / "qparams.json").read_text())
+
+        def group(kind: str) -> dict[str, QParams]:
+            return {
+                name: QParams(
+                    scale=tensors[f"{kind}|{name}|scale"],
+                    zero_point=tensors[f"{kind}|{name}|zero_point"],
+                    **levels,
+                )
+                for name, levels in document[kind].items()
+            }
+
+        def beside(kind: str) -> dict[str, torch.Tensor]:
+            prefix = f"{kind}|"
+            return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+        return cls(
+            quantized=QuantizedGraph(
+                graph=load_graph(directory),
+                activations=group("activations"),
+                weights=group("weights"),
+                levels=beside("levels"),
+                biases=beside("biases"),
+            )
+        )
