@@ -261,7 +261,7 @@ class Project:
 
     def run(self, *overrides: str) -> tuple[int, str, str]:
         process = self.start(*overrides)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=250)
         assert "Traceback" not in stderr
         return process.returncode, stdout, stderr
 
