@@ -23,6 +23,7 @@ from stages.graph.corrections.bias import correct_bias
 from stages.graph.corrections.lockstep import MIB, Correct, LayerInputs, Lockstep
 from stages.graph.corrections.patches import sample_patches
 from stages.graph.execute import activate
+from stages.graph.ir import Graph
 from stages.graph.points import layers
 from stages.graph.quantized import QuantizedGraph
 
@@ -141,8 +142,19 @@ def _check(batch_size: int, memory: int) -> None:
 
 
 def _correct(lockstep: Lockstep, data: Data, inputs: Inputs, correct: Correct) -> QuantizedModel:
+    quantized: QuantizedGraph = inputs[QuantizedModel].quantized
+    if _retrained(quantized.graph, inputs[Observations].graph):
+        raise PipelineError(
+            "correction: the network was trained further after its calibration, which has chosen its levels. "
+            "Remedy: training=post_training, or correction=[]; equalize and smooth go with either"
+        )
     x = _calibration_samples(data, inputs[Observations], lockstep.batch_size)
-    return QuantizedModel(quantized=lockstep.correct(inputs[QuantizedModel].quantized, x, correct))
+    return QuantizedModel(quantized=lockstep.correct(quantized, x, correct))
+
+
+def _retrained(graph: Graph, calibrated: Graph) -> bool:
+    pairs = ((g.param(g[name], "weight") for g in (graph, calibrated)) for name in layers(calibrated))
+    return any(not torch.equal(*pair) for pair in pairs)
 
 
 def _calibration_samples(data: Data, observations: Observations, batch_size: int) -> Tensor:

@@ -56,10 +56,10 @@ class Rounding:
         warm_up: share of the iterations, in [0, 1), before the regularizer sets in.
     """
 
-    iterations: int = 2000
+    iterations: int = 1000
     batch_size: int = 1024
-    learning_rate: float = 0.01
-    regularization: float = 0.1
+    learning_rate: float = 0.1
+    regularization: float = 3.0
     warm_up: float = 0.2
 
     def __post_init__(self) -> None:
