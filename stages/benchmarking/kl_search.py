@@ -9,6 +9,7 @@ import torch
 
 from stages.benchmarking.timing import Step
 from stages.quant.calibrators.kl import Kl
+from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.quantizers.symmetric import Symmetric
 from stages.quant.statistics import Statistics
 
@@ -24,7 +25,7 @@ def kl_search_seconds(runs: int = 5) -> dict[str, float]:
     """
     values = torch.randn(SAMPLES, generator=torch.Generator().manual_seed(0))
     statistics = Statistics()
-    statistics.update(values)
+    statistics.update(PerTensor().to_observations(values))
     grid = Symmetric(bits=8, signed=True).qparams
     figures = {
         "kl_search/ours/seconds": _median(lambda: Kl().range(statistics, grid), runs),

@@ -7,6 +7,8 @@ those in float whose input has two readers.)
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,16 +50,17 @@ class OnnxRuntimeStatic:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
         quantized = case.scratch / f"static_{self.method}_{len(case.x)}.onnx"
-        quantize_static(
-            _preprocessed(case),
-            quantized,
-            _reader(case.calibration),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod[self.method],
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+            quantize_static(
+                _preprocessed(case),
+                quantized,
+                _reader(case.calibration),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod[self.method],
+            )
         return _session(quantized, case)
 
 
@@ -94,8 +97,9 @@ class OnnxRuntimeCalibrating:
             calibrator.infer_session = onnxruntime.InferenceSession(
                 calibrator.augmented_model_path, options, providers=["CPUExecutionProvider"]
             )
-            calibrator.collect_data(_reader(case.calibration))
-            return calibrator.compute_data()
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+                calibrator.collect_data(_reader(case.calibration))
+                return calibrator.compute_data()
 
         return step
 
@@ -104,7 +108,7 @@ def entropy_threshold(histogram: Any, levels: int = 128) -> float:
     """Its search for the threshold with the least KL divergence, on (counts, edges, min, max)."""
     from onnxruntime.quantization.calibrate import HistogramCollector
 
-    collector = HistogramCollector("entropy", True, len(histogram[0]), levels, 99.999)
+    collector = HistogramCollector("entropy", True, len(histogram[0]), levels, 99.999, scenario="same")
     _, high, *_ = collector.get_entropy_threshold(histogram, levels)
     return float(np.asarray(high))
 

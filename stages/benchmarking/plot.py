@@ -1,13 +1,18 @@
-"""The plot of a benchmark: a panel a setting, a bar a competitor, quartiles as whiskers."""
+"""The plot of a benchmark: a panel a setting, a point a competitor, quartiles, a logarithmic axis."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from stages.benchmarking.result import Benchmark, Row, Setting
+from stages.benchmarking.result import Benchmark, Setting
+from stages.benchmarking.timing import Timing
 
-OURS, OTHERS = "#0072b2", "#b0b7bf"  # told apart by lightness too
+OURS, OTHERS = "#0072b2", "#5f6770"
+ROW_INCHES, PANEL_INCHES = 0.24, 0.7
+
+Line = tuple[str, Timing, float | None]
+"""Competitor, timing, ratio."""
 
 
 def plot(benchmark: Benchmark, path: Path) -> None:
@@ -18,36 +23,46 @@ def plot(benchmark: Benchmark, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     settings = benchmark.settings()
-    tables = [[(row, ratio) for row, ratio in benchmark.of(s) if row.timing is not None] for s in settings]
-    heights = [0.6 + 0.24 * max(len(table), 1) for table in tables]
+    tables = [_lines(benchmark, setting) for setting in settings]
+    heights = [PANEL_INCHES + ROW_INCHES * max(len(table), 1) for table in tables]
     figure, axes = plt.subplots(
-        len(settings), 1, figsize=(8, sum(heights) + 0.3), height_ratios=heights, squeeze=False
+        len(settings),
+        1,
+        figsize=(8, sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, setting, table in zip(axes[:, 0], settings, tables, strict=True):
-        _panel(axis, benchmark, setting, sorted(table, key=lambda item: _median(item[0])))
-    figure.tight_layout()
+        _panel(axis, table, benchmark.baseline)
+        axis.set_title(benchmark.title(setting), loc="left", fontsize=10, weight="bold")
+    axes[-1, 0].set_xlabel(f"milliseconds, median and quartiles; × over {benchmark.baseline}", fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _median(row: Row) -> float:
-    return row.timing.median if row.timing is not None else 0.0
+def _lines(benchmark: Benchmark, setting: Setting) -> list[Line]:
+    """Those that were timed, the fastest first."""
+    lines = [(row.competitor, row.timing, ratio) for row, ratio in benchmark.of(setting) if row.timing]
+    return sorted(lines, key=lambda line: line[1].median)
 
 
-def _panel(axis: Any, benchmark: Benchmark, setting: Setting, table: list[tuple[Row, float | None]]) -> None:
-    for position, (row, ratio) in enumerate(table):
-        if row.timing is None:
-            continue
-        median, (low, high) = 1e3 * row.timing.median, (1e3 * q for q in row.timing.quartiles)
-        colour = OURS if row.competitor == benchmark.baseline else OTHERS
-        axis.barh(position, median, color=colour, height=0.72)
-        axis.plot([low, high], [position, position], color="black", linewidth=1)
-        text = f"{median:.3g} ms" + ("" if ratio is None else f"   {ratio:.2f}×")
-        axis.annotate(
-            text, (max(median, high), position), xytext=(4, 0), textcoords="offset points", va="center"
-        )
-    axis.set_yticks(range(len(table)), [row.competitor for row, _ in table])
-    axis.invert_yaxis()
-    axis.margins(x=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title(benchmark.title(setting), loc="left", fontsize=10, weight="bold")
+def _panel(axis: Any, table: list[Line], baseline: str) -> None:
+    for position, (competitor, timing, ratio) in enumerate(table):
+        median, (low, high) = 1e3 * timing.median, (1e3 * quartile for quartile in timing.quartiles)
+        colour = OURS if competitor == baseline else OTHERS
+        axis.plot([low, high], [position, position], color=colour, linewidth=3, alpha=0.45)
+        axis.plot(median, position, "o", color=colour, markersize=6)
+        text = f"{median:.3g} ms" if median < 1000 else f"{median:,.0f} ms"
+        text += "" if ratio is None else f"   {ratio:.2f}×"
+        end = (max(median, high), position)
+        axis.annotate(text, end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(table)), [competitor for competitor, _, _ in table], fontsize=9)
+    axis.set_ylim(len(table) - 0.5, -0.5)
+    left, right = axis.get_xlim()
+    axis.set_xlim(left, right * (right / left) ** 0.3)
+    axis.grid(axis="x", color="0.9")
+    axis.tick_params(axis="y", length=0)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)

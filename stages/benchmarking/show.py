@@ -14,14 +14,9 @@ def show(benchmark: Benchmark, console: Console) -> None:
     for name, layers in benchmark.layers.items():
         console.table(
             f"{name}: operators of the engine",
-            ("operator", "ms", "million operations", "share of the int8 limit"),
+            ("operator", "kind", "ms", "Mop", "of int8 limit"),
             [
-                (
-                    f"{t.name} ({t.op})",
-                    f"{1e3 * t.seconds:.3f}",
-                    f"{t.operations / 1e6:.1f}",
-                    f"{t.share:.1%}",
-                )
+                (t.name, t.op, f"{1e3 * t.seconds:.3f}", f"{1e-6 * t.operations:.1f}", f"{t.share:.1%}")
                 for t in layers
             ],
         )

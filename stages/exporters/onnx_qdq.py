@@ -21,7 +21,7 @@ Input and output of the graph are float32; its first node quantizes the input.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from stages.integer.bounds import centred_weight
 from stages.integer.program import Op, Program, Value
 
 Array = NDArray[Any]
@@ -212,6 +213,23 @@ def _linear(writer: _Writer, op: Op) -> None:
     writer.finish(op, result)
 
 
+def _ungrouped(op: Op, program: Program) -> Op:
+    """A layer with scales of groups over the reals that its integers stand for; no runtime sums in groups."""
+    scale, bias, groups = (
+        op.tensors["weight_scale"].astype(np.float64),
+        op.tensors["bias"],
+        op.attrs["groups"],
+    )
+    rows = centred_weight(op)
+    real = rows * scale.reshape(-1, *[1] * (rows.ndim - 1))
+    real = real.reshape(groups, len(bias), *rows.shape[1:]).swapaxes(0, 1)
+    tensors = {
+        "weight": real.reshape(len(bias), -1, *rows.shape[2:]).astype(np.float32),
+        "bias": (bias * scale[: len(bias)] * program.values[op.inputs[0]].scale).astype(np.float32),
+    }
+    return replace(op, attrs={**op.attrs, "groups": 1}, tensors=tensors)
+
+
 def _add(writer: _Writer, op: Op) -> None:
     writer.finish(op, writer.node("Add", [writer.reals(name) for name in op.inputs], f"{op.output}/sum"))
 
@@ -236,14 +254,22 @@ def _requantize(writer: _Writer, op: Op) -> None:
 
 
 def _max_pool2d(writer: _Writer, op: Op) -> None:
+    a, values = op.attrs, writer.program.values
+    # what ceil_mode adds is written as padding: runtimes disagree about windows that start beyond the input
+    sizes = zip(values[op.inputs[0]].shape[1:], values[op.output].shape[1:], strict=True)
+    behind = [
+        max((out - 1) * stride + dilation * (kernel - 1) + 1 - size - before, 0)
+        for (size, out), kernel, stride, before, dilation in zip(
+            sizes, a["kernel"], a["stride"], a["padding"], a["dilation"], strict=True
+        )
+    ]
     writer.move(
         op,
         "MaxPool",
-        kernel_shape=op.attrs["kernel"],
-        strides=op.attrs["stride"],
-        pads=_ends(op.attrs["padding"]),
-        dilations=op.attrs["dilation"],
-        ceil_mode=int(op.attrs["ceil_mode"]),
+        kernel_shape=a["kernel"],
+        strides=a["stride"],
+        pads=[*a["padding"], *behind],
+        dilations=a["dilation"],
     )
 
 
@@ -273,6 +299,8 @@ _WRITERS: Mapping[str, Callable[[_Writer, Op], None]] = {
     "linear": _linear,
     "float_conv2d": _conv2d,
     "float_linear": _linear,
+    "group_conv2d": lambda writer, op: _conv2d(writer, _ungrouped(op, writer.program)),
+    "group_linear": lambda writer, op: _linear(writer, _ungrouped(op, writer.program)),
     "add": _add,
     "concat": _concat,
     "avg_pool2d": _avg_pool2d,
