@@ -153,8 +153,10 @@ def _correct(lockstep: Lockstep, data: Data, inputs: Inputs, correct: Correct) -
 
 
 def _retrained(graph: Graph, calibrated: Graph) -> bool:
-    pairs = ((g.param(g[name], "weight") for g in (graph, calibrated)) for name in layers(calibrated))
-    return any(not torch.equal(*pair) for pair in pairs)
+    def weight(graph: Graph, name: str) -> Tensor:
+        return graph.params[graph[name].params["weight"]]
+
+    return any(not torch.equal(weight(graph, name), weight(calibrated, name)) for name in layers(calibrated))
 
 
 def _calibration_samples(data: Data, observations: Observations, batch_size: int) -> Tensor:
