@@ -98,7 +98,7 @@ class MeasureSensitivity:
         calibration: the calibrator of weights.
         granularity: which weights share a scale.
         bits: the widths to try.
-        samples: the first so many calibration samples.
+        samples: how many of the calibration samples, evenly spread over them.
         batch_size: samples at a time.
     """
 
@@ -142,7 +142,9 @@ class MeasureSensitivity:
         schemes = resolve_schemes(self.quantizer, graph)
         rounded = {name: self._rounded(graph, name, own) for name, own in schemes.weights.items()}
         sensitivity = Sensitivity(graph, rounded)
-        ids = np.array(observations.sample_ids[: self.samples], dtype=np.int64)
+        observed = np.array(observations.sample_ids, dtype=np.int64)  # ascending, often ordered by class
+        count = min(self.samples, len(observed))
+        ids = observed[np.arange(count) * len(observed) // count]
         with ctx.console.progress("measuring sensitivity", len(ids)) as advance:
             for x, y in batches(self.data.train(), self.batch_size, self.data, order=ids):
                 sensitivity.update(x, y)

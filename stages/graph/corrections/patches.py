@@ -55,6 +55,8 @@ def sample_patches(graph: Graph, inputs: LayerInputs, limit: int, generator: tor
     for start in range(0, samples, CHUNK):
         chunk = slice(start, start + CHUNK)
         here = torch.nonzero((sample >= start) & (sample < start + CHUNK))[:, 0]
+        if not len(here):
+            continue
         at = (sample[here] - start, position[here])
         x[:, here] = _input_rows(node, weight, inputs.simulated[0][chunk], at)
         y = compute(graph, node, *(operand[chunk] for operand in inputs.floats))
