@@ -82,7 +82,7 @@ def register() -> None:
     """Make the schema known to Hydra as ``run_schema``, open to the groups' own keys."""
     node = OmegaConf.structured(RunConfig, flags={"struct": False})
     ConfigStore.instance().store(name="run_schema", node=node, provider="pipeline")
-    # conf's launchers have the names of their plugins' schemas, and are to be checked against them
+    # conf's launchers and sweeper have the names of their plugins' schemas, and are checked against them
     warnings.filterwarnings(
-        "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
+        "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore"
     )

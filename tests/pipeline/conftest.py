@@ -217,7 +217,6 @@ defaults:
   - _self_
   - override hydra/help: pipeline
   - override hydra/job_logging: pipeline
-  - override hydra/sweeper: grid
 stages:
   make: {{_target_: stages.{0}.Make, value: 3}}
   square: {{_target_: stages.{0}.DoSquare}}

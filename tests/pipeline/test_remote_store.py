@@ -120,7 +120,7 @@ def test_the_path_chooses_the_store(tmp_path):
     assert isinstance(open_store(StoreConfig(path=str(tmp_path))), Store)
     assert isinstance(open_store(StoreConfig(path="memory://x", cache=tmp_path)), RemoteStore)
     with pytest.raises(
-        PipelineError, match="store.path=nonsense://x: .*; give a folder, or an address as s3"
+        PipelineError, match=r"store.path=nonsense://x: .*; give a folder, or an address as s3"
     ):
         open_store(StoreConfig(path="nonsense://x"))
 
