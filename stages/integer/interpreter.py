@@ -6,9 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from stages.integer.kernel import Prepare, prepare_kernel
 from stages.integer.program import Integers, Program
@@ -62,18 +65,20 @@ class Interpreter:
             result[batch] = self._run_batch(q[batch], keep=False)[self.program.output]
 
         batches = list(self._batches(len(q)))
-        if self._threads == 1 or len(batches) == 1:
-            for batch in batches:
-                work(batch)
-        else:
-            with ThreadPoolExecutor(self._threads, initializer=self._initialize) as pool:
-                list(pool.map(work, batches))
+        with _one_blas_thread():
+            if self._threads == 1 or len(batches) == 1:
+                for batch in batches:
+                    work(batch)
+            else:
+                with ThreadPoolExecutor(self._threads, initializer=self._initialize) as pool:
+                    list(pool.map(work, batches))
         return result
 
     def trace(self, q: Integers) -> dict[str, Integers]:
         """Every value by name, the input included, in order of execution."""
         check_input(self.program, q)
-        parts = [self._run_batch(q[batch], keep=True) for batch in self._batches(len(q))]
+        with _one_blas_thread():
+            parts = [self._run_batch(q[batch], keep=True) for batch in self._batches(len(q))]
         names = [self.program.input, *(op.output for op in self.program.ops)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
@@ -81,8 +86,9 @@ class Interpreter:
         """Seconds spent in each operator, by its output, on all of `q`; one batch after the other."""
         check_input(self.program, q)
         seconds = {op.output: 0.0 for op in self.program.ops}
-        for batch in self._batches(len(q)):
-            self._run_batch(q[batch], keep=False, seconds=seconds)
+        with _one_blas_thread():
+            for batch in self._batches(len(q)):
+                self._run_batch(q[batch], keep=False, seconds=seconds)
         return seconds
 
     def _run_batch(
@@ -107,6 +113,18 @@ class Interpreter:
     @property
     def _dtype(self) -> np.dtype[np.integer]:
         return self.program.values[self.program.output].dtype
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The thread pools of the libraries that are loaded."""
+    return ThreadpoolController()
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    """Products of blocks are too small to share: BLAS's threads would mostly wait for each other."""
+    limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limited
 
 
 def check_input(program: Program, q: Integers) -> None:
