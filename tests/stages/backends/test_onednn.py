@@ -141,6 +141,40 @@ def test_a_residual_that_shares_memory_is_not_overwritten(residual: str) -> None
     assert (executable.run(q) == executable.trace(q)["d"]).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "padding"),
+    [
+        ((8, 8, 3), (4, 2), (1, 2), (0, 0)),  # wrong in oneDNN 3.12
+        ((8, 2, 1), (2, 1), (1, 2), (1, 1)),  # windows within the padding: crashes there
+    ],
+)
+@pytest.mark.parametrize("groups", [1, 8])
+def test_geometries_that_onednn_gets_wrong(
+    shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int,
+) -> None:
+    rng = np.random.default_rng(0)
+    sizes = zip(shape[1:], kernel, stride, padding, strict=True)
+    image = tuple((size + 2 * p - k) // s + 1 for size, k, s, p in sizes)
+    levels = {"scale": 0.1, "zero_point": 120, "quant_min": 0, "quant_max": 255}
+    values = {"x": Value(name="x", shape=shape, **levels), "y": Value(name="y", shape=(32, *image), **levels)}
+    op = convolutions("float", residual=False).ops[0]
+    tensors = {
+        **op.tensors,
+        "weight": rng.integers(-127, 128, (32, 8 // groups, *kernel)).astype(np.int8),
+        "bias": np.zeros(32, np.int32),
+        **_ratio(np.array([0.002]), 0, ""),
+    }
+    attrs = {**op.attrs, "stride": stride, "padding": padding, "groups": groups}
+    op = replace(op, inputs=("x",), output="y", attrs=attrs, tensors=tensors)
+    program = Program(values=values, ops=(op,), input="x", output="y", requantize="float")
+    trace = OneDNN().compile(program).trace(random_input(program, samples=2))
+    assert differences(program, trace)["y"].max() <= 1
+
+
 @pytest.mark.parametrize("residual", [False, True])
 def test_float_programs_are_nearly_always_equal(residual: bool) -> None:
     """Values of some hundred levels have float32 errors of about 2^-16 levels, and as often cross a tie."""
