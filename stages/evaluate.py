@@ -104,6 +104,8 @@ class Evaluate:
                 f"backend {executable.name} rounds by {'/'.join(sorted(self.backend.exact))}; "
                 f"the program's {program.requantize} may differ by one level",
             )
+        if grouped := [op.output for op in program.ops if op.op.startswith("group_")]:
+            notes += (f"scales of groups have reference kernels only: {', '.join(grouped)}",)
         if islands := [op.output for op in program.ops if op.op.startswith("float_")]:
             notes += (f"computed in float, between integers: {', '.join(islands)}",)
         return Metrics(

@@ -55,7 +55,8 @@ class QuantizedModel:
             for name, qparams in getattr(self.quantized, group).items():
                 tensors[f"{group}|{name}|scale"] = qparams.scale
                 tensors[f"{group}|{name}|zero_point"] = qparams.zero_point
-                chosen[name] = {k: getattr(qparams, k) for k in ("quant_min", "quant_max", "ch_axis")}
+                fields = ("quant_min", "quant_max", "ch_axis", "group_size")
+                chosen[name] = {field: getattr(qparams, field) for field in fields}
         for group in ("levels", "biases"):
             chosen_tensors: Mapping[str, torch.Tensor] = getattr(self.quantized, group)
             tensors |= {f"{group}|{name}": t.contiguous() for name, t in chosen_tensors.items()}

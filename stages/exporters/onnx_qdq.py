@@ -215,12 +215,8 @@ def _linear(writer: _Writer, op: Op) -> None:
 
 def _ungrouped(op: Op, program: Program) -> Op:
     """A layer with scales of groups over the reals that its integers stand for; no runtime sums in groups."""
-    scale, bias, groups = (
-        op.tensors["weight_scale"].astype(np.float64),
-        op.tensors["bias"],
-        op.attrs["groups"],
-    )
-    rows = centred_weight(op)
+    scale, bias = op.tensors["weight_scale"].astype(np.float64), op.tensors["bias"]
+    rows, groups = centred_weight(op), op.attrs["groups"]
     real = rows * scale.reshape(-1, *[1] * (rows.ndim - 1))
     real = real.reshape(groups, len(bias), *rows.shape[1:]).swapaxes(0, 1)
     tensors = {

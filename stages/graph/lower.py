@@ -102,8 +102,10 @@ def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
     weight = quantized.integer_weight(node).numpy()
     bias = quantized.integer_bias(node)
     integer_bias = np.zeros(weight.shape[0], np.int32) if bias is None else bias.numpy()
-    weight_scale = np.atleast_1d(qparams.scale.numpy()).astype(np.float32)
-    weight_zero_point = np.atleast_1d(qparams.zero_point.numpy()).astype(np.int32)
+    groups = 1 if qparams.group_size is None else weight.shape[1] // qparams.group_size
+    weight = _group_rows(node, weight, groups)
+    weight_scale = np.atleast_1d(qparams.scale.numpy().T.reshape(-1)).astype(np.float32)
+    weight_zero_point = np.atleast_1d(qparams.zero_point.numpy().T.reshape(-1)).astype(np.int32)
     ratio = x.scale * weight_scale.astype(np.float64) / y.scale
     tensors: dict[str, Array] = {
         "weight": weight,
@@ -114,16 +116,35 @@ def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
     attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if not k.startswith("clamp")}
     attrs |= _bounds(node, y)
     headroom = 0
-    if len(node.inputs) == 2:
-        residual = values[node.inputs[1]]
+    if groups > 1 or len(node.inputs) == 2:
         centred = weight.astype(np.int64).reshape(weight.shape[0], -1) - weight_zero_point[:, None]
-        accumulator = np.abs(centred).sum(axis=1) * _span(x) + np.abs(integer_bias.astype(np.int64))
-        residual_ratio = residual.scale / y.scale
-        headroom = _headroom(node.name, float((accumulator * ratio).max() + _span(residual) * residual_ratio))
-        attrs["headroom"] = headroom
-        tensors |= _rescaling(np.asarray(residual_ratio), headroom, prefix="residual_")
+        accumulator = np.abs(centred).sum(axis=1) * _span(x)
+        accumulator[: len(integer_bias)] += np.abs(integer_bias.astype(np.int64))
+        bound = float((accumulator * ratio).reshape(groups, -1).sum(axis=0).max())
+        residuals = [values[name] for name in node.inputs[1:]]
+        bound += sum(_span(r) * r.scale / y.scale for r in residuals)
+        attrs["headroom"] = headroom = _headroom(node.name, bound)
+        for r in residuals:
+            tensors |= _rescaling(np.asarray(r.scale / y.scale), headroom, prefix="residual_")
     tensors |= _rescaling(ratio, headroom)
-    return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=attrs, tensors=tensors)
+    if groups > 1:
+        attrs["groups"] = groups
+    op = node.op if groups == 1 else f"group_{node.op}"
+    return Op(op=op, inputs=node.inputs, output=node.name, attrs=attrs, tensors=tensors)
+
+
+def _group_rows(node: Node, weight: Array, groups: int) -> Array:
+    """(O, I, …) as (G·O, I/G, …): the rows of the first group of input channels, then the second's."""
+    if groups == 1:
+        return weight
+    if node.attrs.get("groups", 1) > 1:
+        raise PipelineError(
+            f"'{node.name}': a grouped convolution whose weights have scales of groups has no kernel. "
+            "Remedy: granularity=per_channel"
+        )
+    channels, inputs, *window = weight.shape
+    grouped = weight.reshape(channels, groups, inputs // groups, *window).swapaxes(0, 1)
+    return np.ascontiguousarray(grouped.reshape(channels * groups, inputs // groups, *window))
 
 
 def _float_layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:

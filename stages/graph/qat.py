@@ -70,6 +70,11 @@ class QatNetwork(nn.Module):
         self._schemes = _trainable(resolve_schemes(quantizer, quantized.graph))
         for name in layers(self._graph):
             own = self._schemes.weights.get(name)  # None: the layer stays float
+            if own is not None and quantized.weights[name].group_size is not None:
+                raise PipelineError(
+                    f"'{name}': scales of groups are not trained. Remedy: granularity=per_channel, or "
+                    "training=post_training"
+                )
             learned = None if own is None else estimator.weight(start_of(quantized.weights[name], own))
             self.layers[_escape(name)] = QatLayer(
                 self._graph[name], self._graph.params, learned, _dither(own, name), batch_norm, momentum

@@ -62,7 +62,7 @@ class QuantizedGraph:
         bias = self.real_bias(node)
         if bias is None:
             return None
-        return quantize_bias(bias, self.qparams(node.inputs[0]).scale, self.weights[node.name].scale)
+        return quantize_bias(bias, self.qparams(node.inputs[0]).scale, self.weights[node.name].bias_scale)
 
     def layer_params(self, node: Node) -> tuple[Tensor, Tensor | None]:
         """A layer's weight and bias as the real values that the integers stand for, float32.
@@ -75,7 +75,7 @@ class QuantizedGraph:
         weight, bias = dequantize(self.integer_weight(node), qparams), self.integer_bias(node)
         if bias is None:
             return weight, None
-        return weight, dequantize_bias(bias, self.qparams(node.inputs[0]).scale, qparams.scale)
+        return weight, dequantize_bias(bias, self.qparams(node.inputs[0]).scale, qparams.bias_scale)
 
 
 class Simulation:

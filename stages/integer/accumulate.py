@@ -46,7 +46,7 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
 
     Returns:
         A function from float sums (O, L), exact integers, and the residual's levels (O, L) if there is one,
-        to the output's levels (O, L).
+        to the output's levels (O, L). Sums of groups (G·O, L) are rescaled each by its ratio, and added.
     """
     bias = op.tensors["bias"].reshape(-1, 1)
     rescale, finish = rescaler(op, program), finisher(op, program)
@@ -56,8 +56,10 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
 
     def output(sums: NDArray[Any], residual: Integers | None = None) -> Integers:
         accumulators = sums.astype(np.int32)
-        accumulators += bias
+        accumulators[: len(bias)] += bias
         terms = rescale(accumulators)
+        if len(terms) > len(bias):
+            terms = terms.reshape(-1, len(bias), terms.shape[1]).sum(axis=0)
         if table is not None and residual is not None:
             terms += look_up(table, residual)
         return finish(terms)

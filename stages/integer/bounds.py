@@ -17,6 +17,9 @@ from stages.integer.fixed_point import INT32_MAX, multiply_by_quantized_multipli
 from stages.integer.program import Op, Program, Value
 from stages.integer.validate import validate
 
+INTEGER_LAYERS = frozenset({"conv2d", "linear", "group_conv2d", "group_linear"})
+"""Operators that accumulate products of levels."""
+
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
 """Below these, every sum of integers is exact in that float type, in whatever order it is formed."""
@@ -38,12 +41,12 @@ def product_bounds(op: Op, program: Program) -> NDArray[np.int64]:
 
 
 def accumulator_bounds(op: Op, program: Program) -> NDArray[np.int64]:
-    """The largest magnitude that an accumulator of a conv2d or linear takes at any time; int64 (O,).
+    """The largest magnitude that an accumulator of an integer layer takes at any time; int64 (O,) or (G·O,).
 
     Covers the sum of products alone and with the bias, whichever is added first.
     """
     low, high = _product_range(op, program.values[op.inputs[0]])
-    bias = op.tensors["bias"].astype(np.int64)
+    bias = np.pad(op.tensors["bias"].astype(np.int64), (0, len(low) - len(op.tensors["bias"])))
     bounds: NDArray[np.int64] = np.stack([high, -low, np.abs(high + bias), np.abs(low + bias)]).max(axis=0)
     return bounds
 
@@ -55,7 +58,7 @@ def check_accumulators(program: Program) -> None:
     """
     validate(program)
     for op in program.ops:
-        if op.op in ("conv2d", "linear"):
+        if op.op in INTEGER_LAYERS:
             bounds = accumulator_bounds(op, program)
             channel = int(bounds.argmax())
             if bounds[channel] > INT32_MAX:
@@ -81,13 +84,16 @@ def _product_range(op: Op, x: Value) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _sum_bound(op: Op, program: Program) -> int:
-    """The largest magnitude of the sum of rescaled terms of an add, or of a layer with a residual."""
+    """The largest magnitude of the sum of rescaled terms of an add, or of a layer with residual or groups."""
     if op.op == "add":
         spans = [_span(program.values[name]) for name in op.inputs]
         return _rescaled(np.array(spans), op, "")
     bounds = np.minimum(accumulator_bounds(op, program), INT32_MAX)
     largest = np.abs(multiply_by_quantized_multiplier(bounds, op.tensors["multiplier"], op.tensors["shift"]))
-    return int(largest.max()) + _rescaled(np.array([_span(program.values[op.inputs[1]])]), op, "residual_")
+    bound = int(largest.astype(np.int64).reshape(-1, len(op.tensors["bias"])).sum(axis=0).max())
+    if len(op.inputs) == 2:
+        bound += _rescaled(np.array([_span(program.values[op.inputs[1]])]), op, "residual_")
+    return bound
 
 
 def _rescaled(spans: NDArray[Any], op: Op, prefix: str) -> int:

@@ -10,6 +10,8 @@ conv2d, linear          ``acc = Σ (qx−zx)(qw−zw) + bias`` in int32; ``y = c
                         rescaled to steps of ``scale_y / 2^headroom``, added, and rounded once
 add                     ``y = clamp(zy + rdp(Σ_i rescale_i(q_i−z_i), headroom))``
 concat                  each input ``clamp(zy + rescale_i(q_i−z_i))``, then joined along `axis`
+group_conv2d,           ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))``: an accumulator
+group_linear            for each group of input channels, with a ratio of its own; the first takes the bias
 float_conv2d,           ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` in float32:
 float_linear            a layer that was left unquantized, an island between integers
 avg_pool2d              ``y = clamp(zy + rescale(Σ (q−z)))``; the multiplier holds the division by the count
@@ -73,7 +75,9 @@ class Op:
             ``weight_scale`` float32 and ``weight_zero_point`` int32, (1,) or (O,); ``bias`` int32 (O,);
             ``multiplier``, ``shift`` int32 and ``ratio`` float32: (1,) or (O,) for conv2d and linear,
             (number of inputs,) for add and concat, (1,) for avg_pool2d and requantize. float_conv2d and
-            float_linear have ``weight`` and ``bias`` in float32.
+            float_linear have ``weight`` and ``bias`` in float32. group_conv2d and group_linear have
+            ``groups`` = G, weights (G·O, I/G, …), of which rows ``g·O .. g·O + O − 1`` read group g, scales
+            and ratios (G·O,) and a bias (O,).
     """
 
     op: str

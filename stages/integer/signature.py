@@ -18,8 +18,9 @@ class Signature:
         inputs: least and most number of inputs; None for no limit.
         attrs: the attributes it must have, beside those that follow from the other fields.
         ratios: how many ratios of scales it holds: ``one``, one an ``input``, one (or one for all) an
-            output ``channel``; ``real`` where it computes in float, from the scales themselves; ``none``
-            where it does not requantize and the output keeps scale and zero point of the input.
+            output ``channel``; one an output channel and ``group`` of input channels; ``real`` where it
+            computes in float, from the scales themselves; ``none`` where it does not requantize and the
+            output keeps scale and zero point of the input.
         layer: whether it has weight and bias, and an optional second input, the residual.
         shape: the output's shape of one sample, from the operator and its inputs' shapes. Raises
             ValueError, without the operator's name, where they do not fit.
@@ -34,7 +35,8 @@ class Signature:
     def attr_names(self, op: Op) -> tuple[str, ...]:
         """All attributes that `op` must have."""
         names = self.attrs if self.ratios == "none" else (*self.attrs, "act_min", "act_max")
-        return (*names, "headroom") if self.rescales_residual(op) else names
+        sums = self.ratios == "group" or self.rescales_residual(op)
+        return (*names, "headroom") if sums else names
 
     def has_residual(self, op: Op) -> bool:
         """Whether `op` adds a second input before its clamp."""

@@ -114,7 +114,8 @@ def _check_tensors(op: Op, form: Signature) -> None:
     if form.layer:
         weight = _tensor(op, "weight", (np.int8, np.uint8))
         channels = (weight.shape[0],) if weight.ndim else ()
-        _tensor(op, "bias", np.int32, channels)
+        groups = op.attrs["groups"] if form.ratios == "group" else 1
+        _tensor(op, "bias", np.int32, tuple(rows // groups for rows in channels))
         _tensor(op, "weight_scale", np.float32, (1,), channels)
         zero_point = _tensor(op, "weight_zero_point", np.int32, (1,), channels)
         levels = np.iinfo(weight.dtype)
@@ -123,7 +124,7 @@ def _check_tensors(op: Op, form: Signature) -> None:
                 f"weight_zero_point spans {zero_point.min()}..{zero_point.max()}: "
                 f"must be within {weight.dtype}'s {levels.min}..{levels.max}"
             )
-    if form.ratios == "channel":
+    if form.layer:
         _check_ratio(op, "", (1,), channels)
     elif form.ratios != "none":
         _check_ratio(op, "", (len(op.inputs),) if form.ratios == "input" else (1,))

@@ -23,6 +23,8 @@ class QParams:
         quant_min: smallest level.
         quant_max: largest level. Levels lie in int8 where ``quant_min < 0``, else in uint8.
         ch_axis: the dimension that `scale` runs along; None for per tensor.
+        group_size: input channels that share a scale, which has shape ``(O, G)`` then, G groups along
+            dimension 1; None for one scale an output channel.
     """
 
     scale: Tensor
@@ -30,6 +32,12 @@ class QParams:
     quant_min: int
     quant_max: int
     ch_axis: int | None = None
+    group_size: int | None = None
+
+    @property
+    def bias_scale(self) -> Tensor:
+        """The weight scale that a bias, of this weight's layer, is in steps of: () or (O,)."""
+        return self.scale if self.group_size is None else self.scale[:, 0]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -40,6 +48,11 @@ class QParams:
         """Scale and zero point in a shape that broadcasts against a tensor of `ndim` dimensions."""
         if self.ch_axis is None:
             return self.scale, self.zero_point
+        if self.group_size is not None:
+            shape = [len(self.scale), -1] + [1] * (ndim - 2)
+            by_channel = (t.repeat_interleave(self.group_size, dim=1) for t in (self.scale, self.zero_point))
+            scale, zero_point = (t.reshape(shape) for t in by_channel)
+            return scale, zero_point
         shape = [1] * ndim
         shape[self.ch_axis] = -1
         return self.scale.reshape(shape), self.zero_point.reshape(shape)

@@ -14,17 +14,21 @@ next power of two, so that the rules hold for grids whose scales are powers of t
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from stages.quant.calibrators.base import Calibrator
+from stages.quant.calibrators.base import Calibrator, Grid
 from stages.quant.granularity.base import Granularity
 from stages.quant.qparams import QParams, fake_quantize
 from stages.quant.quantizers.base import ChoosesLevels, Quantizer, next_power_of_two, usable
 from stages.quant.statistics import Statistics
+
+MOST_SLOTS = 1024
+"""Scales calibrated at a time; each takes 64 KB of statistics."""
 
 MAX_BIAS = 2**30
 ZERO_CHANNEL_BIAS = 2**17
@@ -53,17 +57,41 @@ def weight_qparams(
     """
     if bias is not None and not bool(torch.isfinite(bias).all()):
         raise ValueError("the bias contains NaN or infinity. Remedy: check the float network's parameters")
-    statistics = Statistics()
-    statistics.update(granularity.to_observations(weight))
+    observations = granularity.to_observations(weight)
     grid = partial(quantizer.qparams, ch_axis=granularity.ch_axis(weight.ndim))
-    qparams = grid(*calibrator.range(statistics, grid))
+    qparams = grid(*_range(observations, calibrator, grid))
+    if observations.ndim == 4:
+        qparams = replace(qparams, group_size=observations.shape[3])
     return fit_bias(qparams, weight, bias, input_scale)
+
+
+def _range(observations: Tensor, calibrator: Calibrator, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The calibrated range, of so many output channels at a time that memory stays small."""
+    if observations.ndim == 2:
+        return calibrator.range(_statistics(observations), grid)
+    slots = math.prod(observations.shape[2:-1])
+    size = max(1, MOST_SLOTS // slots)
+    parts = [observations[:, i : i + size] for i in range(0, observations.shape[1], size)]
+    low, high = zip(*(calibrator.range(_statistics(part), grid) for part in parts), strict=True)
+    return torch.cat(low), torch.cat(high)
+
+
+def _statistics(observations: Tensor) -> Statistics:
+    statistics = Statistics()
+    statistics.update(observations)
+    return statistics
 
 
 def fit_bias(qparams: QParams, weight: Tensor, bias: Tensor | None, input_scale: Tensor) -> QParams:
     """The grid of a layer's weight, its scale raised where the bias needs it: rules 1 and 2 above."""
     if bias is None:
         return qparams
+    if qparams.group_size is not None:  # the first group's accumulator takes the bias
+        first = replace(
+            qparams, scale=qparams.scale[:, 0], zero_point=qparams.zero_point[:, 0], group_size=None
+        )
+        fitted = fit_bias(first, weight[:, : qparams.group_size], bias, input_scale).scale
+        return replace(qparams, scale=torch.cat([fitted[:, None], qparams.scale[:, 1:]], dim=1))
     rounded = fake_quantize(weight.detach(), qparams).abs()
     rows = rounded if qparams.ch_axis is None else rounded.movedim(qparams.ch_axis, 0).flatten(1)
     zero = (rows.amax() if qparams.ch_axis is None else rows.amax(dim=1)) == 0

@@ -66,12 +66,13 @@ def weight_ranges(quantized: QuantizedGraph) -> tuple[WeightRange, ...]:
         weight = quantized.graph.params[quantized.graph[name].params["weight"]]
         qparams = quantized.weights[name]
         maxima = weight.detach().abs().flatten(1).amax(dim=1)
+        coarsest = qparams.scale.amax(dim=1) if qparams.group_size else qparams.scale
         rows.append(
             WeightRange(
                 name=name,
                 maxima=np.sort(maxima.double().numpy()),
                 levels=max(-qparams.quant_min, qparams.quant_max),
-                zero=int((maxima <= qparams.scale / 2).sum()),
+                zero=int((maxima <= coarsest / 2).sum()),
             )
         )
     return tuple(rows)

@@ -35,7 +35,8 @@ def correct_bias(quantized: QuantizedGraph, inputs: LayerInputs, *, batch_size: 
     )
     shift = expected - mean_pre_activation(node, weight, bias, inputs.simulated, batch_size)
     corrected = shift if bias is None else bias.double() + shift
-    scales = quantized.qparams(node.inputs[0]).scale.double() * quantized.weights[node.name].scale.double()
+    weight_scale = quantized.weights[node.name].bias_scale
+    scales = quantized.qparams(node.inputs[0]).scale.double() * weight_scale.double()
     limit = (MAX_BIAS - HEADROOM) * scales  # of the int32 accumulator; reached by weights close to zero only
     corrected = torch.minimum(torch.maximum(corrected, -limit), limit)
     return replace(quantized, biases={**quantized.biases, node.name: corrected.float()})

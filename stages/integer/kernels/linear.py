@@ -28,7 +28,7 @@ SIGNATURE = Signature(inputs=(1, 2), ratios="channel", layer=True, shape=output_
 
 
 def prepare(op: Op, program: Program) -> Kernel:
-    """One GEMM a batch."""
+    """One GEMM a batch, or one a group."""
     weight = centred_weight(op).astype(exact_float(op, program))
     return product(op, program, weight, layer_output(op, program))
 
@@ -36,10 +36,13 @@ def prepare(op: Op, program: Program) -> Kernel:
 def product(op: Op, program: Program, weight: NDArray[Any], output: Callable[..., Integers]) -> Kernel:
     """Sums ``Σ (qx−zx) w`` in the float type of `weight`, (O, N), and what `output` makes of them."""
     zero_point = program.values[op.inputs[0]].zero_point
+    groups, (rows, size) = op.attrs.get("groups", 1), weight.shape
+    matrices = weight.reshape(groups, rows // groups, size)
 
     def run(q: Integers, *residual: Integers) -> Integers:
         x: NDArray[Any] = q.astype(weight.dtype)
         x -= zero_point
-        return output(weight @ x.T, *(r.T for r in residual)).T
+        sums: NDArray[Any] = matrices @ x.T.reshape(groups, size, len(x))
+        return output(sums.reshape(rows, len(x)), *(r.T for r in residual)).T
 
     return run

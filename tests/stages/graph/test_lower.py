@@ -1,5 +1,6 @@
 """The program computes what the simulation predicts, value by value, for random networks."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -22,6 +23,7 @@ from stages.integer.interpreter import Interpreter, quantize_input
 from stages.integer.validate import validate
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.per_channel import PerChannel
+from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.qparams import dequantize
 from stages.quant.quantizers.affine import Affine
@@ -132,17 +134,17 @@ def differences(model, x, requantize):
 
 
 schemes = st.builds(
-    lambda affine, weight_bits, activation_bits, per_channel: {
+    lambda affine, weight_bits, activation_bits, granularity: {
         "weight": Affine(bits=weight_bits, signed=True)
         if affine
         else Symmetric(bits=weight_bits, signed=True),
         "activation": Affine(bits=activation_bits) if affine else Symmetric(bits=activation_bits),
-        "granularity": PerChannel() if per_channel else PerTensor(),
+        "granularity": granularity,
     },
     st.booleans(),
     st.integers(2, 8),
     st.integers(2, 8),
-    st.booleans(),
+    st.sampled_from([PerTensor(), PerChannel(), PerGroup(group_size=4), PerGroup(group_size=1)]),
 )
 
 
@@ -224,3 +226,26 @@ def test_a_sum_that_cannot_fit_is_refused_naming_the_layer():
     object.__setattr__(point, "scale", point.scale * 1e-9)
     with pytest.raises(PipelineError, match=r"'conv': a sum can reach .* overflows int32.*Remedy"):
         lower(model, "fixed_point")
+
+
+def test_groups_of_input_channels_are_accumulated_apart():
+    """Linear layers and 1×1 convolutions over all channels; neighbours and depthwise stay per channel."""
+    model, _ = quantized(captured(), seed=0, granularity=PerGroup(group_size=4))
+    ops = {op.output: op for op in lower(model, "float").ops}
+    assert {name for name, op in ops.items() if op.op.startswith("group_")} == {"conv3", "fc1", "fc2"}
+    assert ops["conv3"].tensors["weight"].shape == (16, 4, 1, 1) and ops["conv3"].attrs["groups"] == 2
+    assert ops["fc2"].tensors["weight"].shape == (36, 4)
+    assert model.weights["conv2"].scale.shape == (8,)
+
+
+def test_groups_within_a_grouped_convolution_are_refused():
+    model, _ = quantized(captured(), seed=0, granularity=PerGroup(group_size=4))
+    nodes = [
+        replace(node, attrs={**node.attrs, "groups": 2}) if node.name == "conv3" else node
+        for node in model.graph.nodes
+    ]
+    grouped = replace(model, graph=replace(model.graph, nodes=tuple(nodes)))
+    with pytest.raises(
+        PipelineError, match=r"'conv3': a grouped convolution .* has no kernel\. Remedy: gran"
+    ):
+        lower(grouped, "float")

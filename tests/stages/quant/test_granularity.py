@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.base import Granularity
 from stages.quant.granularity.per_channel import PerChannel
+from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.affine import Affine
@@ -48,7 +49,52 @@ def test_per_channel_equals_a_loop_over_slices(shape, quantizer, seed):
     assert torch.equal(quantized(weight, PerChannel()), loop)
 
 
-@pytest.mark.parametrize("cls", [PerTensor, PerChannel])
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12), QUANTIZERS, st.integers(0, 2**32 - 1))
+def test_per_group_equals_a_loop_over_groups(rows, channels, group_size, quantizer, seed):
+    """A group is quantized as if it were alone; its size is the largest divisor of I up to `group_size`."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = (
+        torch.randn(rows, channels, 1, 1, generator=generator)
+        * torch.logspace(-2, 2, channels)[:, None, None]
+    )
+    size = max(n for n in range(1, min(group_size, channels) + 1) if channels % n == 0)
+
+    def quantized(x, granularity):
+        qparams = weight_qparams(x, None, torch.tensor(1.0), quantizer, MinMax(), granularity)
+        return fake_quantize(x, qparams)
+
+    loop = torch.cat([quantized(group, PerChannel()) for group in weight.split(size, dim=1)], dim=1)
+    assert torch.equal(quantized(weight, PerGroup(group_size=group_size)), loop)
+
+
+@pytest.mark.parametrize(
+    ("shape", "observed"),
+    [
+        ((10, 64), (1, 10, 4, 16)),
+        ((8, 24, 1, 1), (1, 8, 2, 12)),
+        ((10, 16), (1, 10, 16)),
+        ((8, 3, 5, 5), (1, 8, 75)),
+        ((8, 1, 1, 1), (1, 8, 1)),
+    ],
+)
+def test_who_has_groups(shape, observed):
+    assert PerGroup(group_size=16).to_observations(torch.zeros(shape)).shape == observed
+
+
+def test_many_groups_are_calibrated_in_parts():
+    """4,000 scales, more than are calibrated at a time."""
+    weight = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
+    quantizer, unit = Symmetric(signed=True), torch.tensor(1.0)
+    found = weight_qparams(weight, None, unit, quantizer, MinMax(), PerGroup(group_size=2))
+    assert torch.equal(found.scale, weight.reshape(1000, 4, 2).abs().amax(dim=2) / 127)
+
+
+def test_a_group_has_a_channel():
+    with pytest.raises(ValueError, match=r"group_size=0: must be at least 1"):
+        PerGroup(group_size=0)
+
+
+@pytest.mark.parametrize("cls", [PerTensor, PerChannel, PerGroup])
 def test_activations_are_per_tensor(cls):
     assert isinstance(cls(), Granularity)
     with pytest.raises(

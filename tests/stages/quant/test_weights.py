@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.calibrators.mse import Mse
 from stages.quant.granularity.per_channel import PerChannel
+from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.qparams import fake_quantize, quantize
 from stages.quant.quantizers.affine import Affine
@@ -20,6 +21,7 @@ MAGNITUDES = st.lists(
 ).map(torch.tensor)
 QUANTIZERS = st.sampled_from([Affine(signed=True), Symmetric(signed=True), Symmetric(bits=4, signed=True)])
 GRANULARITIES = st.sampled_from([PerTensor(), PerChannel()])
+POINTWISE = st.sampled_from([PerGroup(group_size=1), PerGroup(group_size=4)])
 INPUT_SCALES = st.sampled_from([1e-6, 0.02, 10.0]).map(torch.tensor)
 
 
@@ -38,6 +40,16 @@ def test_every_bias_fits_30_bits(magnitudes, bias, input_scale, quantizer, granu
     assert bool(torch.isfinite(qparams.scale).all() & (qparams.scale > 0).all())
     assert qparams.ch_axis == granularity.ch_axis(4)
     assert qparams.scale.shape == (() if qparams.ch_axis is None else (CHANNELS,))
+
+
+@given(MAGNITUDES, MAGNITUDES, INPUT_SCALES, QUANTIZERS, POINTWISE)
+def test_the_first_group_takes_the_bias(magnitudes, bias, input_scale, quantizer, granularity):
+    """With scales of groups, a bias fits 30 bits at the first group's; the other scales are as chosen."""
+    w = torch.randn(CHANNELS, 8, generator=torch.Generator().manual_seed(0)) * magnitudes[:, None]
+    qparams = weight_qparams(w, bias, input_scale, quantizer, MinMax(), granularity)
+    assert int(quantize_bias(bias, input_scale, qparams.bias_scale).abs().max()) <= 2**30
+    chosen = weight_qparams(w, None, input_scale, quantizer, MinMax(), granularity)
+    assert torch.equal(qparams.scale[:, 1:], chosen.scale[:, 1:])
 
 
 @given(MAGNITUDES, MAGNITUDES, INPUT_SCALES, QUANTIZERS)
