@@ -1,0 +1,90 @@
+"""The backends over other runtimes: the reference's levels within a rounding, and clear refusals."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import PipelineError
+from stages.backends.base import load_backend
+from stages.backends.onnxruntime import OnnxRuntime
+from stages.backends.openvino import OpenVino
+from stages.backends.reference import Reference
+from stages.integer.kernel import prepare_kernel
+from tests.stages.exporters.examples import X, Y, consistent, layer
+from tests.stages.integer.strategies import programs, random_input
+
+BACKENDS = [OnnxRuntime(threads=1, residual="exact"), OpenVino(threads=1)]
+PACKAGES = {"onnxruntime": ["onnx", "onnxruntime"], "openvino": ["onnx", "openvino"]}
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+@settings(max_examples=25, deadline=None)
+@given(program=programs(modes=("float",)).map(consistent), samples=st.integers(1, 3))
+def test_operators_are_within_one_level_and_moves_are_equal(backend, program, samples):
+    executable = backend.compile(program)
+    q = random_input(program, samples)
+    trace = executable.trace(q)
+    assert list(trace) == list(program.values)
+    assert (trace[program.input] == q).all()
+    for op in program.ops:
+        expected = prepare_kernel(op, program)(*(trace[name] for name in op.inputs))
+        found = trace[op.output]
+        assert found.dtype == expected.dtype
+        assert np.abs(found.astype(int) - expected).max(initial=0) <= ("ratio" in op.tensors), op.op
+
+
+@settings(max_examples=15, deadline=None)
+@given(program=programs(modes=("float",)).map(consistent))
+def test_onnxruntime_runs_the_kernels_that_it_traces(program):
+    executable = OnnxRuntime(threads=1).compile(program)
+    for samples in (1, 3):
+        q = random_input(program, samples)
+        y, traced = executable.run(q), executable.trace(q)[program.output]
+        assert y.dtype == traced.dtype
+        assert y.tolist() == traced.tolist()
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("residual", [False, True])
+def test_running_gives_the_references_levels(backend, residual):
+    program = layer({"x": X, "y": Y}, residual=residual)
+    q = random_input(program, samples=200)
+    y, expected = backend.compile(program).run(q), Reference().compile(program).run(q)
+    assert y.dtype == expected.dtype
+    assert np.abs(y.astype(int) - expected).max() <= 1
+    assert (y == expected).mean() >= 0.9  # scales are powers of two here: ties are common
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [(name, package) for name, packages in PACKAGES.items() for package in packages]
+)
+def test_a_missing_package_is_refused_with_the_remedy(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"backend={name} needs the package '{package}'.*pip install '\.\[bench\]'"
+    with pytest.raises(PipelineError, match=message):
+        load_backend(name).compile(layer({"x": X, "y": Y}, residual=False))
+
+
+@pytest.mark.parametrize("backend", [OnnxRuntime, OpenVino])
+def test_threads_are_checked(backend):
+    with pytest.raises(ValueError, match="threads=0: must be at least 1, or null"):
+        backend(threads=0)
+
+
+def test_onnxruntime_says_that_it_rounds_residuals_twice():
+    program = layer({"x": X, "y": Y}, residual=True)
+    assert "before adding its residual" in OnnxRuntime().compile(program).notes[0]
+    assert OnnxRuntime(residual="exact").compile(program).notes == ()
+    assert OnnxRuntime().compile(layer({"x": X, "y": Y}, residual=False)).notes == ()
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_levels_of_another_dtype_are_refused(backend):
+    program = layer({"x": X, "y": Y}, residual=False)
+    with pytest.raises(ValueError, match="input 'x': got uint8"):
+        backend.compile(program).run(np.zeros((1, 2), np.uint8))

@@ -1,0 +1,90 @@
+"""Competitors that tests watch; importable by the processes that run them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from stages.benchmarking.competitor import Case
+from stages.benchmarking.timing import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sleeper:
+    """Works for a known time."""
+
+    seconds: float
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        print("libraries print")
+        return lambda: time.sleep(self.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refuser:
+    """Cannot be prepared."""
+
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        raise ImportError("No module named 'peer'\nsecond line")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """Works a few times, and then raises."""
+
+    good: int
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        left = iter(range(self.good))
+
+        def step() -> None:
+            if next(left, None) is None:
+                raise RuntimeError("worn out")
+
+        return step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dier:
+    """Its process ends, as one does that the system kills."""
+
+    isolated: bool = True
+
+    def prepare(self, case: Case) -> Step:
+        os._exit(7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocator:
+    """Takes a known amount of memory, and gives it back."""
+
+    megabytes: int
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        return lambda: bytearray(b"x" * (self.megabytes << 20))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Raises unless it runs in the expected process, with the case's threads."""
+
+    parent: int
+    isolated: bool = True
+
+    def prepare(self, case: Case) -> Step:
+        import torch
+
+        def step() -> None:
+            if os.getpid() == self.parent or threading.current_thread() is not threading.main_thread():
+                raise RuntimeError("the same process")
+            if torch.get_num_threads() != case.threads:
+                raise RuntimeError(f"{torch.get_num_threads()} threads")
+
+        return step

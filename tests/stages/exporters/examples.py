@@ -1,0 +1,75 @@
+"""Programs whose ratios are those of their scales, so that they have a meaning in reals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from stages.integer.fixed_point import quantize_multiplier
+from stages.integer.program import Op, Program, Value
+
+X = Value(name="x", shape=(2,), scale=0.5, zero_point=-3, quant_min=-128, quant_max=127)
+Y = Value(name="y", shape=(2,), scale=4.0, zero_point=7, quant_min=0, quant_max=254)
+
+
+def consistent(program: Program) -> Program:
+    """The same program with the ratios that its scales imply: random ones have no real interpretation."""
+    values = program.values
+
+    def ratios(op: Op) -> dict[str, np.ndarray]:
+        y = values[op.output]
+        scales = np.array([values[name].scale for name in op.inputs]) / y.scale
+        if "weight" not in op.tensors:
+            divisor = np.prod(op.attrs["kernel"]) if op.op == "avg_pool2d" else 1
+            return {"ratio": (scales / divisor).astype(np.float32)}
+        weight_scale, zero_point = np.broadcast_arrays(op.tensors["ratio"], op.tensors["weight_zero_point"])
+        tensors = {
+            "weight_scale": weight_scale.copy(),
+            "weight_zero_point": zero_point.copy(),
+            "ratio": (weight_scale * scales[0]).astype(np.float32),
+        }
+        return tensors | ({"residual_ratio": scales[1:].astype(np.float32)} if len(op.inputs) == 2 else {})
+
+    ops = []
+    for op in program.ops:
+        if "ratio" not in op.tensors:
+            ops.append(op)
+            continue
+        tensors = {**op.tensors, **ratios(op)}
+        headroom = op.attrs.get("headroom", 0)
+        for prefix in ("", "residual_"):
+            if prefix + "ratio" in tensors:
+                real = tensors[prefix + "ratio"].astype(np.float64) * 2.0**headroom
+                tensors[prefix + "multiplier"], tensors[prefix + "shift"] = quantize_multiplier(real)
+        ops.append(replace(op, tensors=tensors))
+    return replace(program, ops=tuple(ops))
+
+
+def layer(values: dict[str, Value], *, residual: bool, float_weights: bool = False) -> Program:
+    """y = linear(x) [+ r], r the input itself."""
+    weight = np.array([[3, -2], [127, 5]], np.int8)
+    tensors = {
+        "weight": weight,
+        "weight_scale": np.array([0.5, 0.25], np.float32),
+        "weight_zero_point": np.array([0, 1], np.int32),
+        "bias": np.array([10, -4], np.int32),
+        "ratio": np.array([0.5, 0.25], np.float32) * np.float32(values["x"].scale / values["y"].scale),
+        "residual_ratio": np.array([values["x"].scale / values["y"].scale], np.float32),
+    }
+    if float_weights:
+        tensors = {"weight": weight.astype(np.float32), "bias": np.array([0.5, -1.25], np.float32)}
+    for prefix in ("", "residual_") if not float_weights else ():
+        multiplier, shift = quantize_multiplier(tensors[prefix + "ratio"].astype(np.float64))
+        tensors |= {prefix + "multiplier": multiplier, prefix + "shift": shift}
+    if not residual:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("residual")}
+    op = Op(
+        op="float_linear" if float_weights else "linear",
+        inputs=("x", "x") if residual else ("x",),
+        output="y",
+        attrs={"act_min": values["y"].quant_min, "act_max": values["y"].quant_max}
+        | ({"headroom": 0} if residual and not float_weights else {}),
+        tensors=tensors,
+    )
+    return Program(values=values, ops=(op,), input="x", output="y", requantize="float")
