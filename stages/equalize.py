@@ -50,7 +50,10 @@ class Equalize:
         """Fold, fuse, equalize."""
         graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
         if not self.replace_relu6 and not equalizable(graph):
-            ctx.console.warn("equalize: no layer is read by one other layer alone, through ReLU; no change")
+            ctx.console.warn(
+                "equalize: no layer is read by one other layer alone, through ReLU; no change "
+                "(correction.equalize.replace_relu6=true makes ReLU of ReLU6)"
+            )
         return FloatModel(
             graph=equalize(
                 graph,

@@ -1,0 +1,114 @@
+"""The stages adaround and bias on real digits."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipeline.errors import PipelineError
+from stages.artifacts import Observations, QuantizedModel
+from stages.calibrate import Calibrate
+from stages.correct import AdaRound, BiasCorrection
+from stages.data.batches import batches
+from stages.data.digits import Digits
+from stages.graph.corrections.adaround import Rounding
+from stages.graph.execute import execute
+from stages.graph.lower import lower
+from stages.graph.points import layers
+from stages.graph.quantized import Simulation
+from stages.quant.calibrators.base import Calibration
+from stages.quant.calibrators.minmax import MinMax
+from stages.quant.granularity.per_channel import PerChannel
+from stages.quant.quantizers.base import WeightsAndActivations
+from stages.quant.quantizers.codebook import Codebook
+from stages.quant.quantizers.symmetric import Symmetric
+
+DATA = Digits()
+QUICK = AdaRound(data=DATA, rounding=Rounding(iterations=40, batch_size=256), memory=2)
+THREE_BITS = Symmetric(bits=3, signed=True)
+
+
+def calibrated(ctx, digits_inputs, weight=THREE_BITS):
+    stage = Calibrate(
+        quantizer=WeightsAndActivations(weight=weight, activation=Symmetric(bits=8)),
+        calibration=Calibration(activation=MinMax()),
+        granularity=PerChannel(),
+    )
+    return {**digits_inputs, QuantizedModel: stage.run(ctx, digits_inputs)}
+
+
+def noise(quantized):
+    """Squared error of the logits on test samples, which no correction has seen."""
+    with torch.inference_mode():
+        return sum(
+            float((Simulation(quantized)(x) - execute(quantized.graph, x)).square().sum())
+            for x, _ in batches(DATA.test(), 360, DATA)
+        )
+
+
+def test_each_correction_brings_the_logits_closer_to_the_float_networks(ctx, digits_inputs):
+    inputs = calibrated(ctx, digits_inputs)
+    plain = inputs[QuantizedModel].quantized
+    rounded = QUICK.run(ctx, inputs)
+    both = BiasCorrection(data=DATA).run(ctx, {**inputs, QuantizedModel: rounded})
+    corrected = BiasCorrection(data=DATA).run(ctx, inputs)
+    assert noise(rounded.quantized) < 0.7 * noise(plain)
+    assert noise(corrected.quantized) < 0.9 * noise(plain)
+    assert noise(both.quantized) < 0.7 * noise(plain)
+    assert both.quantized.graph is plain.graph
+
+
+def test_adaround_records_each_layers_error(ctx, digits_inputs):
+    inputs = calibrated(ctx, digits_inputs)
+    result = QUICK.run(ctx, inputs).quantized
+    names = layers(result.graph)
+    assert list(result.levels) == list(names)
+    assert [step for step, _ in ctx.tracker.seen] == list(range(len(names)))
+    assert all(0.0 < values["adaround/relative_error"] <= 1.0 for _, values in ctx.tracker.seen)
+
+
+def test_program_and_disk_hold_the_corrections(ctx, digits_inputs, tmp_path):
+    inputs = calibrated(ctx, digits_inputs)
+    rounded = QUICK.run(ctx, inputs)
+    model = BiasCorrection(data=DATA).run(ctx, {**inputs, QuantizedModel: rounded})
+    model.save(tmp_path)
+    loaded = QuantizedModel.load(tmp_path).quantized
+    x = next(batches(DATA.test(), 50, DATA))[0]
+    assert torch.equal(Simulation(loaded)(x), Simulation(model.quantized)(x))
+    for op in lower(loaded, "float").ops:
+        if op.output in loaded.levels:
+            assert torch.equal(torch.from_numpy(op.tensors["weight"]), loaded.levels[op.output])
+            bias = loaded.integer_bias(loaded.graph[op.output])
+            assert torch.equal(torch.from_numpy(op.tensors["bias"]), bias)
+
+
+def test_memory_changes_nothing_where_all_positions_are_used(ctx, digits_inputs):
+    inputs = calibrated(ctx, digits_inputs)
+    first, second = (
+        BiasCorrection(data=DATA, memory=memory).run(ctx, inputs).quantized.biases for memory in (1, 500)
+    )
+    assert all(torch.equal(bias, second[name]) for name, bias in first.items())
+
+
+def test_levels_that_a_quantizer_chose_are_not_rounded_again(ctx, digits_inputs):
+    inputs = calibrated(ctx, digits_inputs, weight=Codebook(bits=4))
+    with pytest.raises(PipelineError, match=r"levels of 'features.0.0' were chosen by its quantizer.*Remedy"):
+        QUICK.run(ctx, inputs)
+
+
+@pytest.mark.parametrize("stage", [QUICK, BiasCorrection(data=DATA)])
+def test_a_retrained_network_is_refused(ctx, digits_inputs, stage):
+    inputs = calibrated(ctx, digits_inputs)
+    quantized = inputs[QuantizedModel].quantized
+    trained = {key: p + 0.01 for key, p in quantized.graph.params.items()}
+    model = QuantizedModel(quantized=replace(quantized, graph=quantized.graph.with_params(trained)))
+    with pytest.raises(PipelineError, match=r"trained further after its calibration.*training=post_training"):
+        stage.run(ctx, {**inputs, QuantizedModel: model, Observations: inputs[Observations]})
+
+
+@pytest.mark.parametrize("cls", [AdaRound, BiasCorrection])
+def test_wrong_values_are_refused(cls):
+    with pytest.raises(ValueError, match="batch_size=0: must be at least 1"):
+        cls(data=DATA, batch_size=0)
+    with pytest.raises(ValueError, match="memory=0: must be at least 1 MiB"):
+        cls(data=DATA, memory=0)
