@@ -27,6 +27,7 @@ from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.qparams import dequantize
 from stages.quant.quantizers.affine import Affine
+from stages.quant.quantizers.power_of_two import PowerOfTwo
 from stages.quant.quantizers.symmetric import Symmetric
 from stages.quant.statistics import Statistics
 from stages.quant.weights import weight_qparams
@@ -249,3 +250,14 @@ def test_groups_within_a_grouped_convolution_are_refused():
         PipelineError, match=r"'conv3': a grouped convolution .* has no kernel\. Remedy: gran"
     ):
         lower(grouped, "float")
+
+
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel(), PerGroup(group_size=4)])
+def test_powers_of_two_requantize_by_shifts(granularity):
+    """All of a layer's or a sum's ratios are 2^n: their multiplier is one half, or 0 for what vanishes."""
+    schemes = {"weight": PowerOfTwo(signed=True), "activation": PowerOfTwo()}
+    model, _ = quantized(captured(), seed=0, granularity=granularity, **schemes)
+    for op in lower(model, "fixed_point").ops:
+        ratios = [tensor for name, tensor in op.tensors.items() if name.endswith("multiplier")]
+        if op.op != "avg_pool2d":  # divides by its count
+            assert all(set(ratio.tolist()) <= {0, 2**30} for ratio in ratios), op.output

@@ -66,3 +66,10 @@ def test_a_layer_without_a_grid_stays_float(quantized):
         simulated, torch.round(x @ quantized.graph.params["fc.weight"].T + quantized.biases["fc"])
     )
     assert (Interpreter(program).run(x.numpy().astype(np.int8)) == simulated.numpy()).all()
+
+
+def test_scales_of_groups_survive_saving(quantized, tmp_path):
+    grid = replace(unit(), scale=torch.rand(2, 3), zero_point=torch.zeros(2, 3), ch_axis=0, group_size=1)
+    QuantizedModel(quantized=replace(quantized, weights={"fc": grid})).save(tmp_path)
+    loaded = QuantizedModel.load(tmp_path).quantized.weights["fc"]
+    assert torch.equal(loaded.scale, grid.scale) and loaded.group_size == 1
