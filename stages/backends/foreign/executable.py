@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from stages.exporters.onnx_qdq import storage_offset
+from stages.exporters.levels import storage_offset
 from stages.integer.interpreter import check_input
 from stages.integer.program import Integers, Program
 from stages.integer.validate import validate

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.backends.onnxruntime import OnnxRuntime
-from stages.exporters.onnx_qdq import program_to_onnx, storage_offset
+from stages.exporters.levels import storage_offset
+from stages.exporters.onnx_qdq import program_to_onnx
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
 from tests.stages.exporters.examples import X, Y, consistent, layer

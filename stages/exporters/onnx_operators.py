@@ -1,0 +1,144 @@
+"""The operators of an integer program as ONNX nodes: one small function an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from stages.exporters.onnx_writer import Writer
+from stages.integer.bounds import centred_weight
+from stages.integer.program import Op, Program
+
+
+def _ends(padding: Sequence[int]) -> list[int]:
+    """Symmetric (height, width) padding in ONNX's order: begins, then ends."""
+    return [*padding, *padding]
+
+
+def _conv2d(writer: Writer, op: Op) -> None:
+    weight, stride, padding = op.tensors["weight"], op.attrs["stride"], op.attrs["padding"]
+    inputs = writer.layer(op, weight)
+    if weight.shape[2:] == (1, 1) and any(padding) and max(stride) > 1:
+        # OpenVINO forgets the padding of such a convolution: its pixels are selected before it
+        x = writer.program.values[op.inputs[0]]
+        padded = writer.pad(f"{x.name}/q", f"{op.output}/padded", padding, padding, x.zero_point, x)
+        rows = {"starts": [0, 0], "ends": [2**31, 2**31], "axes": [2, 3], "steps": stride}
+        names = [writer.constant(f"{op.output}/{k}", np.array(v, np.int64)) for k, v in rows.items()]
+        writer.node("Slice", [padded, *names], f"{op.output}/selected/q")
+        inputs[0] = writer.reals(f"{op.output}/selected", x)
+        stride, padding = (1, 1), (0, 0)
+    result = writer.node(
+        "Conv",
+        inputs,
+        f"{op.output}/conv",
+        kernel_shape=weight.shape[2:],
+        strides=stride,
+        pads=_ends(padding),
+        dilations=op.attrs["dilation"],
+        group=op.attrs["groups"],
+    )
+    writer.finish(op, result)
+
+
+def _linear(writer: Writer, op: Op) -> None:
+    if len(writer.program.values[op.inputs[0]].shape) == 1:
+        result = writer.node("Gemm", writer.layer(op, op.tensors["weight"]), f"{op.output}/linear", transB=1)
+    else:
+        x, weight, bias = writer.layer(op, op.tensors["weight"].T, axis=1)
+        product = writer.node("MatMul", [x, weight], f"{op.output}/product")
+        result = writer.node("Add", [product, bias], f"{op.output}/linear")
+    writer.finish(op, result)
+
+
+def _ungrouped(op: Op, program: Program) -> Op:
+    """A layer with scales of groups over the reals that its integers stand for; no runtime sums in groups."""
+    scale, bias = op.tensors["weight_scale"].astype(np.float64), op.tensors["bias"]
+    rows, groups = centred_weight(op), op.attrs["groups"]
+    real = rows * scale.reshape(-1, *[1] * (rows.ndim - 1))
+    real = real.reshape(groups, len(bias), *rows.shape[1:]).swapaxes(0, 1)
+    tensors = {
+        "weight": real.reshape(len(bias), -1, *rows.shape[2:]).astype(np.float32),
+        "bias": (bias * scale[: len(bias)] * program.values[op.inputs[0]].scale).astype(np.float32),
+    }
+    return replace(op, attrs={**op.attrs, "groups": 1}, tensors=tensors)
+
+
+def _add(writer: Writer, op: Op) -> None:
+    writer.finish(op, writer.node("Add", [writer.reals(name) for name in op.inputs], f"{op.output}/sum"))
+
+
+def _concat(writer: Writer, op: Op) -> None:
+    parts = [writer.reals(name) for name in op.inputs]
+    writer.finish(op, writer.node("Concat", parts, f"{op.output}/joined", axis=op.attrs["axis"] + 1))
+
+
+def _avg_pool2d(writer: Writer, op: Op) -> None:
+    kernel, padding = tuple(op.attrs["kernel"]), op.attrs["padding"]
+    kind, attributes = "GlobalAveragePool", {}
+    if kernel != tuple(writer.program.values[op.inputs[0]].shape[1:]) or any(padding):
+        kind = "AveragePool"
+        attributes = {"kernel_shape": kernel, "strides": op.attrs["stride"], "pads": _ends(padding)}
+        attributes["count_include_pad"] = 1
+    writer.finish(op, writer.node(kind, [writer.reals(op.inputs[0])], f"{op.output}/mean", **attributes))
+
+
+def _requantize(writer: Writer, op: Op) -> None:
+    writer.finish(op, writer.reals(op.inputs[0]))
+
+
+def _max_pool2d(writer: Writer, op: Op) -> None:
+    a, x, y = op.attrs, *(writer.program.values[name] for name in (op.inputs[0], op.output))
+    source, padding = f"{x.name}/q", tuple(a["padding"])
+    if a["ceil_mode"]:  # runtimes disagree about windows that start beyond the input: padding says it all
+        windows = zip(x.shape[1:], y.shape[1:], a["kernel"], a["stride"], padding, a["dilation"], strict=True)
+        behind = [max((out - 1) * s + d * (k - 1) + 1 - size - p, 0) for size, out, k, s, p, d in windows]
+        source = writer.pad(source, f"{op.output}/padded", padding, behind, x.quant_min, x)
+        padding = (0, 0)
+    writer.node(
+        "MaxPool",
+        [source],
+        f"{op.output}/q",
+        kernel_shape=a["kernel"],
+        strides=a["stride"],
+        pads=_ends(padding),
+        dilations=a["dilation"],
+    )
+
+
+def _reshape(writer: Writer, op: Op) -> None:
+    shape = np.array([0, *op.attrs["shape"]], np.int64)  # 0: the batch, as it is
+    writer.move(op, "Reshape", writer.constant(f"{op.output}/shape", shape))
+
+
+def _pad(writer: Writer, op: Op) -> None:
+    x = writer.program.values[op.inputs[0]]
+    before, after = zip(*op.attrs["pads"], strict=True)
+    writer.pad(f"{x.name}/q", f"{op.output}/q", before, after, x.zero_point, x)
+
+
+def _slice(writer: Writer, op: Op) -> None:
+    a = op.attrs
+    axes = range(1, len(a["starts"]) + 1)
+    indices = {"starts": a["starts"], "ends": a["ends"], "axes": axes, "steps": a["steps"]}
+    names = [writer.constant(f"{op.output}/{key}", np.array(rows, np.int64)) for key, rows in indices.items()]
+    writer.move(op, "Slice", *names)
+
+
+OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "float_conv2d": _conv2d,
+    "float_linear": _linear,
+    "group_conv2d": lambda writer, op: _conv2d(writer, _ungrouped(op, writer.program)),
+    "group_linear": lambda writer, op: _linear(writer, _ungrouped(op, writer.program)),
+    "add": _add,
+    "concat": _concat,
+    "avg_pool2d": _avg_pool2d,
+    "requantize": _requantize,
+    "max_pool2d": _max_pool2d,
+    "reshape": _reshape,
+    "pad": _pad,
+    "slice": _slice,
+}

@@ -1,0 +1,124 @@
+"""Nodes and initializers of an ONNX graph in QDQ form, as `stages.exporters.onnx_qdq` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from stages.exporters.levels import storage_offset
+from stages.integer.program import Op, Program, Value
+
+Array = NDArray[Any]
+Residual = Literal["exact", "requantized"]
+
+
+@dataclass
+class Writer:
+    """The nodes and initializers so far. A value's levels are ``<name>/q``, its reals ``<name>/dq``."""
+
+    program: Program
+    residual: Residual
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+
+    def constant(self, name: str, array: Array) -> str:
+        """An initializer."""
+        self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """A node of one output, which bears the output's name."""
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def parameters(self, name: str, scale: Array, zero_point: Array) -> list[str]:
+        """Scale and zero point as inputs of a Quantize- or DequantizeLinear; one of each is a scalar."""
+        shape = () if scale.size == 1 else (-1,)
+        return [
+            self.constant(f"{name}/scale", scale.reshape(shape).astype(np.float32)),
+            self.constant(f"{name}/zero_point", zero_point.reshape(shape)),
+        ]
+
+    def quantize(self, real: str, value: Value, low: int, high: int) -> None:
+        """``<name>/q`` of a real tensor, clamped to levels [low, high]."""
+        levels = np.array([low, high]) + storage_offset(value)
+        narrow = tuple(levels) != (0, 255)
+        rounded = f"{value.name}/rounded" if narrow else f"{value.name}/q"
+        self.node("QuantizeLinear", [real, *self._value_parameters(value)], rounded)
+        if narrow:
+            ends = zip(("min", "max"), levels.astype(np.uint8), strict=True)
+            bounds = [self.constant(f"{value.name}/{end}", np.array(level)) for end, level in ends]
+            self.node("Clip", [rounded, *bounds], f"{value.name}/q")
+
+    def _value_parameters(self, value: Value) -> list[str]:
+        zero_point = np.array(value.zero_point + storage_offset(value), np.uint8)
+        return self.parameters(value.name, np.array(value.scale), zero_point)
+
+    def reals(self, name: str, value: Value | None = None) -> str:
+        """``<name>/dq``, written when first asked for: a value that is only moved has no reals."""
+        if f"{name}/dq" not in self.written:
+            self.written.add(f"{name}/dq")
+            inputs = [f"{name}/q", *self._value_parameters(value or self.program.values[name])]
+            self.node("DequantizeLinear", inputs, f"{name}/dq")
+        return f"{name}/dq"
+
+    def layer(self, op: Op, weight: Array, axis: int = 0) -> list[str]:
+        """The real input, weight and bias of a layer; `axis` of the weight is the output channel."""
+        dequantized = [self.reals(op.inputs[0])]
+        if "weight_scale" not in op.tensors:  # a layer that stayed float
+            real = (("weight", weight), ("bias", op.tensors["bias"]))
+            return dequantized + [self.constant(f"{op.output}/{role}", array) for role, array in real]
+        scale = op.tensors["weight_scale"]
+        zero_point = op.tensors["weight_zero_point"].astype(weight.dtype)
+        bias_scale = self.program.values[op.inputs[0]].scale * scale.astype(np.float64)
+        along = {} if scale.size == 1 else {"axis": axis}
+        for role, levels, step, zero, axes in (
+            ("weight", weight, scale, zero_point, along),
+            ("bias", op.tensors["bias"], bias_scale, np.zeros(scale.shape, np.int32), along and {"axis": 0}),
+        ):
+            name = f"{op.output}/{role}"
+            inputs = [self.constant(name, levels), *self.parameters(name, step, zero)]
+            dequantized.append(self.node("DequantizeLinear", inputs, f"{name}/dq", **axes))
+        return dequantized
+
+    def move(self, op: Op, kind: str, *extra: str, **attributes: Any) -> None:
+        """An operator that selects or moves levels."""
+        self.node(kind, [f"{op.inputs[0]}/q", *extra], f"{op.output}/q", **attributes)
+
+    def pad(
+        self, source: str, output: str, before: Sequence[int], after: Sequence[int], level: int, value: Value
+    ) -> str:
+        """Levels like `value`'s, padded with `level` along the last dimensions."""
+        lead = [0] * (len(value.shape) + 1 - len(before))
+        pads = self.constant(f"{output}/pads", np.array([*lead, *before, *lead, *after], np.int64))
+        filling = self.constant(f"{output}/level", np.array(level + storage_offset(value), np.uint8))
+        return self.node("Pad", [source, pads, filling], output)
+
+    def finish(self, op: Op, real: str) -> None:
+        """Quantize an operator's real result; before that, add a layer's second input."""
+        y = self.program.values[op.output]
+        if "weight" in op.tensors and len(op.inputs) == 2:
+            if self.residual == "requantized":
+                own = _unsummed(op, self.program.values[op.inputs[1]], y)
+                self.quantize(real, own, own.quant_min, own.quant_max)
+                real = self.reals(own.name, own)
+            real = self.node("Add", [real, self.reals(op.inputs[1])], f"{op.output}/sum")
+        self.quantize(real, y, op.attrs["act_min"], op.attrs["act_max"])
+
+
+def _unsummed(op: Op, r: Value, y: Value) -> Value:
+    """A layer's own result as a value of 8 bits: what it can be where the sum with r is not clamped."""
+    low = y.scale * (op.attrs["act_min"] - y.zero_point) - r.scale * (r.quant_max - r.zero_point)
+    high = y.scale * (op.attrs["act_max"] - y.zero_point) - r.scale * (r.quant_min - r.zero_point)
+    low, high = min(low, 0.0), max(high, 0.0)  # zero has a level
+    scale = (high - low) / 254  # of 255 steps, one is for rounding the zero point
+    zero_point = round(-low / scale)
+    name = f"{op.output}/unsummed"
+    return Value(name=name, shape=y.shape, scale=scale, zero_point=zero_point, quant_min=0, quant_max=255)
