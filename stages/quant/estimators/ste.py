@@ -85,7 +85,10 @@ class ObservedRange(nn.Module):
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         """Move the range towards that of `x`."""
-        low, high = per_channel(x, self._start.qparams.ch_axis).aminmax(dim=1)
+        ch_axis = self._start.qparams.ch_axis
+        low, high = (
+            _in_memory_order(x).aminmax() if ch_axis is None else per_channel(x, ch_axis).aminmax(dim=1)
+        )
         if self._start.relu:
             low, high = low.clamp_min_(0.0), high.clamp_min_(0.0)
         self.minimum.lerp_(low.reshape_as(self.minimum), 1.0 - self._momentum)
@@ -111,6 +114,13 @@ class ObservedRange(nn.Module):
             quant_max=start.quant_max,
             ch_axis=start.ch_axis,
         )
+
+
+def _in_memory_order(x: Tensor) -> Tensor:
+    """The same values as a contiguous view where `x` is channels-last, which `aminmax` would copy."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1)
+    return x
 
 
 class _StraightThrough(torch.autograd.Function):
