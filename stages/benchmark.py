@@ -1,4 +1,4 @@
-"""Stages *benchmark_engine* and *benchmark_calibration*: the pipeline beside its peers, on this machine."""
+"""Stages *benchmark_engine*, *_calibration* and *_training*: the pipeline beside its peers, here and now."""
 
 from __future__ import annotations
 
@@ -143,6 +143,36 @@ class BenchmarkCalibration:
             name = f"peak_memory/{setting.workload}/{setting.size}"
             figures |= {f"{name}/bytes": float(peak.after), f"{name}/growth_bytes": float(peak.growth)}
         return figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkTraining:
+    """A step of quantization-aware training beside a float training step and the peers'.
+
+    Args:
+        competition: who competes over what.
+    """
+
+    name: ClassVar[str] = "benchmark_training"
+    consumes: ClassVar[tuple[type, ...]] = ()
+    produces: ClassVar[type] = Benchmark
+    code: ClassVar[tuple[str, ...]] = CODE
+    cacheable: ClassVar[bool] = False
+
+    competition: Competition
+
+    def check(self) -> None:
+        """Raise where a workload cannot be built."""
+        self.competition.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Benchmark:
+        """Measure; tables on the console, benchmark.json and a plot in the run's directory."""
+        facts, baseline = machine(), self.competition.baseline
+        rows: list[Row] = []
+        with tempfile.TemporaryDirectory() as scratch:
+            for setting, case in self.competition.by_batch(ctx.seed, Path(scratch)):
+                rows += self.competition.rows(setting, case, ctx.console)
+        return _record(Benchmark(baseline=baseline, size="batch", rows=tuple(rows), machine=facts), ctx)
 
 
 def _record(benchmark: Benchmark, ctx: RunContext) -> Benchmark:

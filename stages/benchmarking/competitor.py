@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor, nn
 
-from stages.artifacts import FloatModel
+from stages.artifacts import FloatModel, QuantizedModel
 from stages.benchmarking.timing import Step
 from stages.data.base import Data
 from stages.data.batches import batches
@@ -43,6 +43,7 @@ class Case:
     Args:
         module: the float network as its author wrote it, in evaluation mode.
         model: the same as captured.
+        quantized: the same, calibrated.
         program: the same as integers.
         x: the input, float32 (N, C, H, W).
         calibration: what to calibrate on.
@@ -53,6 +54,7 @@ class Case:
 
     module: nn.Module
     model: FloatModel
+    quantized: QuantizedModel
     program: Program
     x: Tensor
     calibration: Batches

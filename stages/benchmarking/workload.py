@@ -74,7 +74,7 @@ class Preparation:
         context = silent_context(scratch, seed)
         model = FloatModel(graph=capture(module, workload.data.shape))
         observations = observe.run(context, {FloatModel: model})
-        quantized = self.calibrate.run(context, {Observations: observations})
+        quantized: Any = self.calibrate.run(context, {Observations: observations})
         integers: Any = self.convert.run(context, {QuantizedModel: quantized})
         if not isinstance(integers, IntegerProgram):
             raise TypeError(f"convert={self.convert!r}: must be the stage that gives an IntegerProgram")
@@ -85,6 +85,7 @@ class Preparation:
         return Case(
             module=module,
             model=model,
+            quantized=quantized,
             program=integers.program,
             x=next(iter(calibration)),
             calibration=calibration,

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import ConfigError
 from stages.backends.onednn import OneDNN
 from stages.backends.openvino import OpenVino
-from stages.benchmark import BenchmarkCalibration, BenchmarkEngine
+from stages.benchmark import BenchmarkCalibration, BenchmarkEngine, BenchmarkTraining
 from stages.benchmarking.calibrating import Calibrating, silent_context
 from stages.benchmarking.competition import Competition
 from stages.benchmarking.engine import Engine
@@ -24,9 +24,11 @@ from stages.benchmarking.openvino_peer import OpenVinoFloat
 from stages.benchmarking.result import Benchmark
 from stages.benchmarking.torch_float import Calibrating as Forward
 from stages.benchmarking.torch_float import Eager
+from stages.benchmarking.training import FloatStep, QatStep
 from stages.benchmarking.workload import Workload
 from stages.data.digits import Digits
 from stages.models.mobilenet_digits import MobileNetDigits
+from stages.quant.estimators.lsq import Lsq
 from tests.stages.benchmarking.competitors import Refuser
 from tests.stages.benchmarking.test_competition import PREPARATION
 
@@ -93,6 +95,20 @@ def test_calibration_beside_its_peers(competition: Competition, tmp_path: Path):
         assert benchmark.figures[f"peak_memory/digits/{samples}/bytes"] > 50e6
     with pytest.raises(ConfigError, match="memory_of=minmx: did you mean 'minmax'"):
         replace(stage, memory_of="minmx").check()
+
+
+def test_a_training_step_beside_the_float_one(competition: Competition, tmp_path: Path):
+    quantizer = PREPARATION.calibrate.quantizer
+    competition = replace(
+        competition,
+        competitors={"float": FloatStep(), "lsq": QatStep(quantizer=quantizer, estimator=Lsq())},
+        baseline="float",
+    )
+    stage = BenchmarkTraining(competition=competition)
+    stage.check()
+    benchmark = stage.run(silent_context(tmp_path, seed=0), {})
+    assert [(row.competitor, row.failure) for row in benchmark.rows] == [("float", ""), ("lsq", "")]
+    assert Benchmark.load(tmp_path) == benchmark
 
 
 def test_an_engine_that_falls_back_does_not_compete(competition: Competition, tmp_path: Path, monkeypatch):

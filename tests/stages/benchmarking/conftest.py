@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.artifacts import FloatModel
+from stages.artifacts import FloatModel, QuantizedModel
 from stages.benchmarking.competitor import Batches, Case
 from stages.data.noise import Noise
 from stages.graph.capture import capture
+from stages.graph.quantized import QuantizedGraph
 from stages.integer.program import Program
 from tests.stages.exporters.examples import X, Y, layer
 
@@ -22,9 +23,11 @@ def case(tmp_path: Path) -> Case:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
     calibration = Batches(data=data, ids=(0, 2, 5), batch_size=2)
     program: Program = layer({"x": X, "y": Y}, residual=False)
+    model = FloatModel(graph=capture(module, data.shape))
     return Case(
         module=module,
-        model=FloatModel(graph=capture(module, data.shape)),
+        model=model,
+        quantized=QuantizedModel(quantized=QuantizedGraph(graph=model.graph, activations={}, weights={})),
         program=program,
         x=torch.randn(2, 3, 8, 8),
         calibration=calibration,
