@@ -58,6 +58,8 @@ def _panel(axis: Any, table: list[Line], baseline: str) -> None:
         end = (max(median, high), position)
         axis.annotate(text, end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     axis.set_xscale("log")
+    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        ticks("{x:g}")
     axis.set_yticks(range(len(table)), [competitor for competitor, _, _ in table], fontsize=9)
     axis.set_ylim(len(table) - 0.5, -0.5)
     left, right = axis.get_xlim()

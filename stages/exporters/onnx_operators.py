@@ -75,13 +75,15 @@ def _concat(writer: Writer, op: Op) -> None:
 
 
 def _avg_pool2d(writer: Writer, op: Op) -> None:
-    kernel, padding = tuple(op.attrs["kernel"]), op.attrs["padding"]
-    kind, attributes = "GlobalAveragePool", {}
-    if kernel != tuple(writer.program.values[op.inputs[0]].shape[1:]) or any(padding):
-        kind = "AveragePool"
-        attributes = {"kernel_shape": kernel, "strides": op.attrs["stride"], "pads": _ends(padding)}
-        attributes["count_include_pad"] = 1
-    writer.finish(op, writer.node(kind, [writer.reals(op.inputs[0])], f"{op.output}/mean", **attributes))
+    x, kernel, padding = writer.program.values[op.inputs[0]], tuple(op.attrs["kernel"]), op.attrs["padding"]
+    source = x.name
+    if any(padding):  # OpenVINO would average stored zeros in, whatever the zero point
+        source = f"{op.output}/padded"
+        writer.pad(f"{x.name}/q", f"{source}/q", padding, padding, x.zero_point, x)
+    kind, attributes = "AveragePool", {"kernel_shape": kernel, "strides": op.attrs["stride"]}
+    if kernel == tuple(x.shape[1:]) and not any(padding):
+        kind, attributes = "GlobalAveragePool", {}
+    writer.finish(op, writer.node(kind, [writer.reals(source, x)], f"{op.output}/mean", **attributes))
 
 
 def _requantize(writer: Writer, op: Op) -> None:
