@@ -45,3 +45,6 @@ if __name__ == "__main__":
             file=sys.stderr,
         )
         sys.exit(128 + signal.SIGINT)
+    from pipeline.sweep_callback import exit_code
+
+    sys.exit(exit_code())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import traceback
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,6 +36,8 @@ class SweepCallback(Callback):
     def __init__(self) -> None:
         self._sweep: Sweep | None = None
         self._tracking: SweepTracking | None = None
+        self.failed = 0
+        """Jobs that failed, once the sweep has ended."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a job's process, which composes its configuration itself."""
@@ -49,20 +54,28 @@ class SweepCallback(Callback):
         except (PipelineError, HydraException, OmegaConfBaseException) as refusal:
             print(refusal, file=sys.stderr)
             sys.exit(1)
+        shutil.rmtree(_failures(config), ignore_errors=True)
         _launched = self
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Close the record."""
-        self.close()
+        self.failed = len(list(_failures(config).glob("*")))
+        self.close(PipelineError(f"failed jobs: {self.failed}; {_WHY}") if self.failed else None)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Tell the job, in its own process, what sweep it belongs to."""
         enter(self._sweep)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Let go of the job's configuration, which Hydra would keep for each until the sweep ends."""
+        """Let go of the job's configuration, which Hydra would keep for each until the sweep ends.
+
+        A failed job of a grid is noted, and the others go on; Hydra would stop after its batch.
+        """
         enter(None)
         job_return.cfg = job_return.hydra_cfg = None
+        grid = str(config.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
+        if grid and config.hydra.mode is RunMode.MULTIRUN and job_return.status is JobStatus.FAILED:
+            _note_failure(config, job_return)
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the record, once."""
@@ -96,10 +109,41 @@ def abandon(error: BaseException) -> None:
     """Close the record of the sweep that this process launched, if it is still open."""
     if _launched is not None:
         failed = isinstance(error, SystemExit) and error.code == 1
-        _launched.close(PipelineError("a job failed; its own record says why") if failed else error)
+        _launched.close(PipelineError(f"a job failed; {_WHY}") if failed else error)
 
 
+def exit_code() -> int:
+    """1 where jobs of the sweep that this process launched failed."""
+    if _launched is None or not _launched.failed:
+        return 0
+    print(f"failed jobs: {_launched.failed}; the same command tries them again", file=sys.stderr)
+    return 1
+
+
+_WHY = "their own records say why"
 _launched: SweepCallback | None = None
+
+
+def _failures(config: DictConfig) -> Path:
+    """A file for each failed job, by its number: jobs may run in other processes."""
+    return Path(config.hydra.sweep.dir) / ".failed"
+
+
+def _note_failure(config: DictConfig, job_return: JobReturn) -> None:
+    try:
+        _ = job_return.return_value  # raises, and says which job it was
+    except Exception as error:
+        if isinstance(error, PipelineError):
+            print(error, file=sys.stderr)
+        else:
+            traceback.print_exception(error)
+        folder = _failures(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(config.hydra.job.num)).write_text(
+            f"{type(error).__name__}: {error}\n", encoding="utf-8"
+        )
+        job_return.return_value = None
+        job_return.status = JobStatus.COMPLETED
 
 
 def _overrides(config: DictConfig) -> list[Override]:

@@ -112,7 +112,7 @@ def test_a_sweep_gives_each_run_a_directory(project):
 
 
 def test_threads_are_set_before_libraries_load(project):
-    source = next(project.fakes.folder.glob("*.py"))
+    source = Path(project.fakes.module.__file__)
     source.write_text(source.read_text() + '\nran("threads " + os.environ.get("OMP_NUM_THREADS", "unset"))\n')
     project.environment.pop("OMP_NUM_THREADS", None)
     project.run("threads=3")

@@ -99,9 +99,10 @@ def test_an_interrupted_sweep_is_recorded_as_killed_and_goes_on(project):
 
 
 def test_a_job_that_fails_leaves_the_others_alone_and_is_tried_again(project):
-    sweep = ("-m", "tracking=mlflow", "+stages.add.fail=error,none", "stages.make.value=5")
+    one_a_batch = "hydra.sweeper.max_batch_size=1"
+    sweep = ("-m", "tracking=mlflow", "+stages.add.fail=error,none", "stages.make.value=5", one_a_batch)
     code, _, stderr = project.run(*sweep)
-    assert code == 1 and "add cannot go on" in stderr
+    assert code == 1 and "add cannot go on" in stderr and "failed jobs: 1;" in stderr
     assert sorted(statuses(project).values()) == ["FAILED", "FAILED", "FINISHED"]
     code, stdout, _ = project.run(*sweep)
     assert code == 1 and stdout.count("done before") == 1
