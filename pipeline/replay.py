@@ -50,17 +50,21 @@ def replay(cfg: DictConfig) -> None:
 
 def differences(
     before: Mapping[str, float], after: Mapping[str, float]
-) -> dict[str, tuple[float | None, float | None]]:
-    """The metrics whose values are not the same double, timing left out; None where one run lacks it."""
-    names = sorted(name for name in {*before, *after} if not _TIMING.search(name))
-    pairs = {name: (before.get(name), after.get(name)) for name in names}
+) -> dict[str, tuple[float, float | None]]:
+    """The metrics of `before` that are not the same double in `after`, None where it lacks them.
+
+    Timing is left out, and so is what only `after` has: the course of a training that was cached before.
+    """
+    pairs = {name: (value, after.get(name)) for name, value in sorted(before.items()) if not _timing(name)}
     return {name: pair for name, pair in pairs.items() if not _same(*pair)}
 
 
-def _same(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return False
-    return a == b or (math.isnan(a) and math.isnan(b))
+def _timing(name: str) -> bool:
+    return _TIMING.search(name) is not None
+
+
+def _same(a: float, b: float | None) -> bool:
+    return b is not None and (a == b or (math.isnan(a) and math.isnan(b)))
 
 
 def _tags(record: Record) -> dict[str, str]:
@@ -76,7 +80,7 @@ def _tags(record: Record) -> dict[str, str]:
 
 def _compare(record: Record, metrics: Mapping[str, float], console: Console) -> None:
     differing = differences(record.metrics, metrics)
-    compared = [name for name in {*record.metrics, *metrics} if not _TIMING.search(name)]
+    compared = [name for name in record.metrics if not _timing(name)]
     if not differing:
         console.say(f"replay of {record.run_id}: {len(compared)} figures, all the same to the bit")
         return

@@ -25,6 +25,9 @@ from pipeline.tracking.record import RecordingTracker
 
 log = logging.getLogger(__name__)
 
+METRICS = "metrics.json"
+"""A run's figures, flat name to number, in its directory."""
+
 
 @runtime_checkable
 class HasMetrics(Protocol):
@@ -110,7 +113,7 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
             artifacts[stage.produces].write_files(ctx.run_dir)
         if stage.produces is not None and issubclass(stage.produces, Servable):
             served[stage.produces] = artifacts[stage.produces].served(ctx.run_dir)
-        _write_json(ctx.run_dir / "metrics.json", recorder.latest)
+        write_metrics(ctx.run_dir, recorder.latest)
         ctx.console.stage(stage.name, cached=cached, seconds=seconds)
         artifacts.keep({kind for later in stages[index + 1 :] for kind in later.consumes})
     for model in served.values():  # once no stage has refused
@@ -213,7 +216,8 @@ class _Declared(Mapping[type[Artifact], Any]):
 _STAGE_MEMBERS = ("name", "consumes", "produces", "code", "cacheable", "check", "run")
 
 
-def _write_json(path: Path, values: Mapping[str, float]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+def write_metrics(run_dir: Path, values: Mapping[str, float]) -> None:
+    """Write ``metrics.json``, in one step."""
+    temporary = (run_dir / METRICS).with_suffix(".tmp")
+    temporary.write_text(json.dumps(dict(values), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(run_dir / METRICS)

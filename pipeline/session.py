@@ -21,7 +21,7 @@ from pipeline.context import RunContext
 from pipeline.environment import environment
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.remote_store import open_store
-from pipeline.runner import check_wiring, run_stages
+from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
 from pipeline.schema import RunConfig
 from pipeline.stage import Stage
 from pipeline.sweep import current, job_fingerprint, threads_per_job
@@ -65,6 +65,8 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
         record = run.tracking.recorded(job)
         if record is not None and record.finished:
             console.say(f"done before, in run {record.run_id} (sweep.resume=false does it again)")
+            if not (run_dir / METRICS).exists():  # the sweep writes to another folder than before
+                write_metrics(run_dir, record.metrics)
             return dict(record.metrics)
         return _record(stages, ctx, run.tracking.open_job(run_dir, console, job, record), cfg, tags)
 
