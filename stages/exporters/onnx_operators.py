@@ -20,8 +20,8 @@ def _ends(padding: Sequence[int]) -> list[int]:
 def _conv2d(writer: Writer, op: Op) -> None:
     weight, stride, padding = op.tensors["weight"], op.attrs["stride"], op.attrs["padding"]
     inputs = writer.layer(op, weight)
-    if weight.shape[2:] == (1, 1) and any(padding) and max(stride) > 1:
-        # OpenVINO forgets the padding of such a convolution: its pixels are selected before it
+    if weight.shape[2:] == (1, 1) and any(padding):
+        # OpenVINO forgets the padding, or what is added there, where a window is a single pixel
         x = writer.program.values[op.inputs[0]]
         padded = writer.pad(f"{x.name}/q", f"{op.output}/padded", padding, padding, x.zero_point, x)
         rows = {"starts": [0, 0], "ends": [2**31, 2**31], "axes": [2, 3], "steps": stride}

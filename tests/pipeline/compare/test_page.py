@@ -237,7 +237,7 @@ def test_collapsed_runs_do_not_press_the_others_together(load, runs):
 def test_it_fits_a_narrow_screen_and_a_dark_one(load, runs):
     page = load(runs, color_scheme="dark")
     page.set_viewport_size({"width": 480, "height": 900})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 480
+    page.wait_for_function("document.documentElement.scrollWidth <= 480")  # plots are drawn anew on resizing
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert all(int(channel) < 60 for channel in re.findall(r"\d+", background)[:3])
 
