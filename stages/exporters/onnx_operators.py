@@ -93,7 +93,8 @@ def _requantize(writer: Writer, op: Op) -> None:
 def _max_pool2d(writer: Writer, op: Op) -> None:
     a, x, y = op.attrs, *(writer.program.values[name] for name in (op.inputs[0], op.output))
     source, padding = f"{x.name}/q", tuple(a["padding"])
-    if a["ceil_mode"]:  # runtimes disagree about windows that start beyond the input: padding says it all
+    narrow = any(padding) and x.quant_min not in (-128, 0)  # a window of nothing but padding: not a level
+    if a["ceil_mode"] or narrow:  # runtimes disagree about windows that start beyond the input
         windows = zip(x.shape[1:], y.shape[1:], a["kernel"], a["stride"], padding, a["dilation"], strict=True)
         behind = [max((out - 1) * s + d * (k - 1) + 1 - size - p, 0) for size, out, k, s, p, d in windows]
         source = writer.pad(source, f"{op.output}/padded", padding, behind, x.quant_min, x)

@@ -1,4 +1,8 @@
-"""The backends over other runtimes: the reference's levels within a rounding, and clear refusals."""
+"""The backends over other runtimes: the reference's levels within a rounding, and clear refusals.
+
+Examples are the same in every run: what a new one finds is, more often than not, an error of the other runtime,
+and must not fail a change that has nothing to do with it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ PACKAGES = {"onnxruntime": ["onnx", "onnxruntime"], "openvino": ["onnx", "openvi
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(program=programs(modes=("float",)).map(consistent), samples=st.integers(1, 3))
 def test_operators_are_within_one_level_and_moves_are_equal(backend, program, samples):
     executable = backend.compile(program)
@@ -38,7 +42,7 @@ def test_operators_are_within_one_level_and_moves_are_equal(backend, program, sa
         assert np.abs(found.astype(int) - expected).max(initial=0) <= ("ratio" in op.tensors), op.op
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(program=programs(modes=("float",)).map(consistent))
 def test_onnxruntime_runs_the_kernels_that_it_traces(program):
     executable = OnnxRuntime(threads=1).compile(program)
