@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
 from stages.backends.base import Executable
 from stages.backends.foreign.executable import ForeignExecutable, Session, require
 from stages.integer.program import Program
@@ -34,9 +35,14 @@ class OpenVino:
             raise ValueError(f"threads={self.threads}: must be at least 1, or null to leave it to OpenVINO")
 
     def compile(self, program: Program) -> Executable:
-        """Raises `PipelineError` where openvino or onnx is not installed."""
+        """Raises `PipelineError` where openvino or onnx is not installed, or OpenVINO computes wrongly."""
         require("onnx", self.name)
         require("openvino", self.name)
+        if grouped := grouped_residuals(program):
+            raise PipelineError(
+                f"backend=openvino: {', '.join(map(repr, grouped))}: OpenVINO's sum of a "
+                "grouped convolution and a residual is wrong. Remedy: backend=onednn or backend=onnxruntime"
+            )
         from stages.exporters.onnx_qdq import program_to_onnx
 
         def load(samples: int, trace: bool) -> Session:
@@ -44,6 +50,11 @@ class OpenVino:
             return load_model(model.SerializeToString(), self.threads, self.precision)
 
         return ForeignExecutable(self.name, program, load, notes=())
+
+
+def grouped_residuals(program: Program) -> list[str]:
+    """The convolutions in groups that add a residual, which OpenVINO 2026 computes wrongly."""
+    return [op.output for op in program.ops if len(op.inputs) == 2 and op.attrs.get("groups", 1) > 1]
 
 
 def load_model(model: Any, threads: int | None, precision: str | None = None) -> Session:

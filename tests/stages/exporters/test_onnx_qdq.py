@@ -1,7 +1,7 @@
 """The ONNX form says what the program says: run by a runtime, each operator on the very same inputs.
 
-Examples are the same in every run: what a new one finds is, more often than not, an error of the other runtime,
-and must not fail a change that has nothing to do with it.
+Examples are the same in every run: what a new one finds is, more often than not, an error of the other
+runtime, and must not fail a change that has nothing to do with it.
 """
 
 from __future__ import annotations
