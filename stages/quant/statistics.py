@@ -10,7 +10,10 @@ alone, not on its order, its batches, or how it was divided between statistics t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import repeat
 from typing import Self
 
 import torch
@@ -31,6 +34,9 @@ class Statistics:
 
     New ones are empty. Holds 64 KB a slot of ``qparam_shape`` and 8 bytes an update.
 
+    Args:
+        histogram: False leaves `counts` empty, for a calibrator that does not read them.
+
     Attributes:
         minimum, maximum: float32, qparam_shape. ±infinity while empty.
         exponent: int32, qparam_shape: the histogram's range is ``±2^exponent``.
@@ -38,7 +44,8 @@ class Statistics:
         batches: float32, (updates, 2, *qparam_shape): min and max of each update, in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, histogram: bool = True) -> None:
+        self._counting = histogram
         self.minimum = torch.tensor(torch.inf)
         self.maximum = torch.tensor(-torch.inf)
         self.exponent = torch.tensor(MIN_EXPONENT, dtype=torch.int32)
@@ -86,7 +93,8 @@ class Statistics:
                 "values on these samples: its weights, and the normalization of its input"
             )
         exponent = torch.maximum(self.exponent, _exponent(torch.maximum(-low, high)))
-        self.counts = self._counts_at(exponent) + _histogram(x, exponent)
+        if self._counting:
+            self.counts = self._counts_at(exponent) + _histogram(x, exponent)
         self.exponent = exponent
         self.minimum = torch.minimum(self.minimum, low)
         self.maximum = torch.maximum(self.maximum, high)
@@ -157,14 +165,31 @@ def _power_of_two(exponent: Tensor) -> Tensor:
     return ((exponent + 127) << 23).to(torch.int32).view(torch.float32)
 
 
+def _counts(parts: Sequence[Tensor], per_width: Tensor) -> Tensor:
+    """Counts (BINS,) of flat pieces. Gradient modes do not pass on to other threads."""
+    with torch.no_grad():
+        counts = torch.zeros(BINS, dtype=torch.int64)
+        for part in parts:
+            counts += torch.bincount((part * per_width).to(torch.int16).add_(HALF - 1), minlength=BINS)
+    return counts
+
+
+@cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    """Threads that count, each on its own: `torch.bincount` itself uses one core."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
 def _histogram(x: Tensor, exponent: Tensor) -> Tensor:
     """Counts (*qparam_shape, BINS) of x (n, *qparam_shape, m), all within ``±2^exponent``."""
     per_width = _power_of_two(12 - exponent).unsqueeze(-1)
     if x.ndim == 2:
-        counts = torch.zeros(BINS, dtype=torch.int64)
-        for part in torch.split(x.reshape(-1), _CHUNK):
-            counts += torch.bincount((part * per_width).to(torch.int16).add_(HALF - 1), minlength=BINS)
-        return counts
+        parts = torch.split(x.reshape(-1), _CHUNK)
+        threads = min(torch.get_num_threads(), len(parts))
+        if threads == 1:
+            return _counts(parts, per_width)
+        shares = [parts[i::threads] for i in range(threads)]
+        return torch.stack(list(_workers(threads).map(_counts, shares, repeat(per_width)))).sum(dim=0)
     slots = exponent.numel()
     first = (torch.arange(slots) * BINS + HALF - 1).reshape(*exponent.shape, 1)
     index = (x * per_width).to(torch.int64).add_(first)

@@ -68,16 +68,16 @@ def weight_qparams(
 def _range(observations: Tensor, calibrator: Calibrator, grid: Grid) -> tuple[Tensor, Tensor]:
     """The calibrated range, of so many output channels at a time that memory stays small."""
     if observations.ndim == 2:
-        return calibrator.range(_statistics(observations), grid)
+        return calibrator.range(_statistics(observations, calibrator), grid)
     slots = math.prod(observations.shape[2:-1])
     size = max(1, MOST_SLOTS // slots)
     parts = [observations[:, i : i + size] for i in range(0, observations.shape[1], size)]
-    low, high = zip(*(calibrator.range(_statistics(part), grid) for part in parts), strict=True)
+    low, high = zip(*(calibrator.range(_statistics(part, calibrator), grid) for part in parts), strict=True)
     return torch.cat(low), torch.cat(high)
 
 
-def _statistics(observations: Tensor) -> Statistics:
-    statistics = Statistics()
+def _statistics(observations: Tensor, calibrator: Calibrator) -> Statistics:
+    statistics = Statistics(histogram=calibrator.reads_histogram)
     statistics.update(observations)
     return statistics
 

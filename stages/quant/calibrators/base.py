@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -19,6 +19,9 @@ Grid = Callable[[Tensor, Tensor], QParams]
 @runtime_checkable
 class Calibrator(Protocol):
     """Reduces what was observed to a range; knows neither scheme nor granularity."""
+
+    reads_histogram: ClassVar[bool]
+    """Whether it needs more than the extremes: statistics of weights are made for one calibrator alone."""
 
     def range(self, statistics: Statistics, qparams: Grid) -> tuple[Tensor, Tensor]:
         """The range (min, max) to quantize, both float32 of shape qparam_shape.

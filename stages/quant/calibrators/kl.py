@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,8 @@ class Kl:
         stride: bins between candidates. 1 tries all of up to 4096 bins; 4 costs a quarter, and the threshold
             is a thousandth of the range coarser at most.
     """
+
+    reads_histogram: ClassVar[bool] = True
 
     stride: int = 4
 

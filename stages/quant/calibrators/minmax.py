@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from stages.quant.statistics import Statistics
 @dataclass(frozen=True, kw_only=True)
 class MinMax:
     """The exact minimum and maximum of all observations."""
+
+    reads_histogram: ClassVar[bool] = False
 
     def range(
         self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class MovingAverage:
         momentum: what is kept of the average at each batch, 0 ≤ momentum < 1. 0.9 suits the ten or so
             batches of a usual calibration; with 100 batches or more, 0.99.
     """
+
+    reads_histogram: ClassVar[bool] = False
 
     momentum: float = 0.9
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ _FINE = (1 + torch.arange(-3, 4) / 16, 1 + torch.arange(-3, 4) / 64)
 @dataclass(frozen=True, kw_only=True)
 class Mse:
     """Least mean squared error, with both ends found to about 1%."""
+
+    reads_histogram: ClassVar[bool] = True
 
     def range(
         self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]

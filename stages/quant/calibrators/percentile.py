@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Percentile:
     Args:
         percentile: above 50, up to 100 (which is min/max).
     """
+
+    reads_histogram: ClassVar[bool] = True
 
     percentile: float = 99.99
 
