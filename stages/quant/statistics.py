@@ -10,10 +10,7 @@ alone, not on its order, its batches, or how it was divided between statistics t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import repeat
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -165,31 +162,14 @@ def _power_of_two(exponent: Tensor) -> Tensor:
     return ((exponent + 127) << 23).to(torch.int32).view(torch.float32)
 
 
-def _counts(parts: Sequence[Tensor], per_width: Tensor) -> Tensor:
-    """Counts (BINS,) of flat pieces. Gradient modes do not pass on to other threads."""
-    with torch.no_grad():
-        counts = torch.zeros(BINS, dtype=torch.int64)
-        for part in parts:
-            counts += torch.bincount((part * per_width).to(torch.int16).add_(HALF - 1), minlength=BINS)
-    return counts
-
-
-@cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    """Threads that count, each on its own: `torch.bincount` itself uses one core."""
-    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-
-
 def _histogram(x: Tensor, exponent: Tensor) -> Tensor:
     """Counts (*qparam_shape, BINS) of x (n, *qparam_shape, m), all within ``±2^exponent``."""
     per_width = _power_of_two(12 - exponent).unsqueeze(-1)
     if x.ndim == 2:
-        parts = torch.split(x.reshape(-1), _CHUNK)
-        threads = min(torch.get_num_threads(), len(parts))
-        if threads == 1:
-            return _counts(parts, per_width)
-        shares = [parts[i::threads] for i in range(threads)]
-        return torch.stack(list(_workers(threads).map(_counts, shares, repeat(per_width)))).sum(dim=0)
+        counts = torch.zeros(BINS, dtype=torch.int64)
+        for part in torch.split(x.reshape(-1), _CHUNK):
+            counts += torch.bincount((part * per_width).to(torch.int16).add_(HALF - 1), minlength=BINS)
+        return counts
     slots = exponent.numel()
     first = (torch.arange(slots) * BINS + HALF - 1).reshape(*exponent.shape, 1)
     index = (x * per_width).to(torch.int64).add_(first)
