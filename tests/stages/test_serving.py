@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -105,7 +106,9 @@ def test_a_server_answers_a_request_with_the_same_logits(logged):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     serve = ["models", "serve", "-m", str(folder), "--env-manager", "local", "-p", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # MLflow finds uvicorn on PATH, as in an activated environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     with subprocess.Popen(
         [sys.executable, "-m", "mlflow", *serve],
         env=environment,
@@ -123,14 +126,17 @@ def test_a_server_answers_a_request_with_the_same_logits(logged):
             with urllib.request.urlopen(request, timeout=60) as response:
                 predictions = json.load(response)["predictions"]
         finally:
-            os.killpg(server.pid, 15)
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
     assert (np.asarray(predictions, dtype=np.float32) == program.run(images(3))).all()
 
 
 def _wait(url: str, server: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
     while True:
-        assert server.poll() is None and time.monotonic() < deadline
+        if server.poll() is not None:
+            pytest.fail(f"the server ended with {server.returncode}:\n{server.stdout.read().decode()}")
+        assert time.monotonic() < deadline, f"no answer from {url}"
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
