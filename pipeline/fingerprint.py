@@ -93,7 +93,8 @@ def _sources(name: str) -> list[tuple[Path, Path]]:
         spec = None
     if spec is not None and spec.submodule_search_locations:
         folders = [Path(folder) for folder in spec.submodule_search_locations]
-        return [(folder, file) for folder in folders for file in sorted(folder.rglob("*.py"))]
+        files = ((folder, file) for folder in folders for file in sorted(folder.rglob("*")))
+        return [(folder, file) for folder, file in files if file.is_file() and file.suffix != ".pyc"]
     origin = spec.origin if spec else getattr(sys.modules.get(name), "__file__", None)
     if origin is None or not Path(origin).is_file():
         raise PipelineError(f"code: '{name}' is not a module with a source file; name a module or package")

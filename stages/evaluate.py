@@ -15,12 +15,11 @@ from torch import Tensor
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import Baseline, IntegerProgram, LayerParity, Metrics, QuantizedModel
-from stages.backends.base import Backend
+from stages.backends.base import Backend, predict
 from stages.backends.reference import Reference
 from stages.data.base import Data, Split
 from stages.data.batches import batches, subset
 from stages.graph.quantized import Simulation
-from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.parity import Parity, sqnr_db
 
 Logits = NDArray[np.float32]
@@ -73,9 +72,7 @@ class Evaluate:
         baseline: Baseline = inputs[Baseline]
         forms: dict[str, Callable[[Tensor], Logits]] = {
             "simulated": lambda x: simulation(x).numpy(),
-            "integer": lambda x: dequantize_output(
-                program, executable.run(quantize_input(program, x.numpy()))
-            ),
+            "integer": lambda x: predict(executable, program, x.numpy()),
         }
         split = self.data.test()
         logits, seconds = self._logits(ctx, split, baseline.sample_ids, forms)

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifact import ServedModel
-from stages.backends.base import Executable, load_backend
+from stages.backends.base import Executable, load_backend, predict
 from stages.integer.format import load_program, save_program
-from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.packing import stored_bytes
 from stages.integer.program import Integers, Program
 
@@ -64,8 +63,7 @@ class IntegerProgram:
 
     def run(self, x: NDArray[np.float32], backend: str = "reference") -> NDArray[np.float32]:
         """Quantize float input (N, C, H, W), run on integers, dequantize: float32 logits (N, classes)."""
-        q = quantize_input(self.program, x)
-        return dequantize_output(self.program, self.run_integers(q, backend))
+        return predict(self._executable(backend), self.program, x)
 
     def run_integers(self, q: Integers, backend: str = "reference") -> Integers:
         """Levels of the input value to levels of the output value, both with a batch dimension."""

@@ -15,10 +15,10 @@ from pipeline.errors import PipelineError
 from stages.backends.base import Executable
 from stages.backends.onednn_kernels.layers import Layers
 from stages.backends.onednn_kernels.probe import find_layers
-from stages.backends.onednn_kernels.unsigned import from_unsigned, to_unsigned, unsigned
 from stages.backends.reference import Reference
 from stages.integer.interpreter import Interpreter, check_input
 from stages.integer.program import Integers, Program
+from stages.integer.unsigned import from_unsigned, to_unsigned, unsigned
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,16 @@ class OneDNNExecutable:
 
     name = "onednn"
 
-    def __init__(self, program: Program, layers: Layers, *, batch_size: int, threads: int | None) -> None:
-        self.notes = _notes(layers)
+    def __init__(
+        self,
+        program: Program,
+        layers: Layers,
+        *,
+        batch_size: int,
+        threads: int | None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.notes = (*notes, *_notes(layers))
         self._program = program
         self._unsigned = unsigned(program)
         self._layers = layers
@@ -99,18 +107,23 @@ class OneDNN:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
 
-    def compile(self, program: Program) -> Executable:
-        """Prepare kernels. Raises `PipelineError` where there are none and `fallback` is off."""
+    def compile(self, program: Program, notes: tuple[str, ...] = ()) -> Executable:
+        """Prepare kernels; `notes` are passed on.
+
+        Raises `PipelineError` where there are none and `fallback` is off.
+        """
         layers = find_layers()
         if isinstance(layers, Layers):
-            return OneDNNExecutable(program, layers, batch_size=self.batch_size, threads=self.threads)
+            return OneDNNExecutable(
+                program, layers, batch_size=self.batch_size, threads=self.threads, notes=notes
+            )
         if not self.fallback:
             raise PipelineError(
                 f"backend onednn: {layers}. Remedy: backend=reference or backend.fallback=true"
             )
         note = f"backend onednn: {layers}; the reference backend runs instead"
         log.warning(note)
-        return Reference(threads=self.threads).compile(program, notes=(note,))
+        return Reference(threads=self.threads).compile(program, notes=(*notes, note))
 
 
 BACKEND = OneDNN

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.backends.base import Backend
+from stages.backends.base import Backend, predict
 from stages.benchmarking.competitor import Case
 from stages.benchmarking.timing import Step
-from stages.integer.interpreter import dequantize_output, quantize_input
+from stages.integer.interpreter import quantize_input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Engine:
         if executable.name != backend.name:
             raise RuntimeError("; ".join(executable.notes))
         x = case.x.numpy()
-        q = quantize_input(case.program, x)
         if self.levels:
+            q = quantize_input(case.program, x)
             return lambda: executable.run(q)
-        return lambda: dequantize_output(case.program, executable.run(quantize_input(case.program, x)))
+        return lambda: predict(executable, case.program, x)

@@ -82,7 +82,7 @@ def test_the_saved_program_gives_the_measured_accuracy(finished):
     data = Digits()
     test = data.test()
     (x, y) = next(iter(batches(test, len(test), data)))
-    for backend in ("reference", "onednn"):
+    for backend in ("reference", "onednn", "native"):
         logits = program.run(x.numpy(), backend=backend)
         top1 = float((logits.argmax(1) == y.numpy()).mean())
         assert top1 == pytest.approx(metrics(run_dir)["integer/top1"], abs=1.01 / len(test))

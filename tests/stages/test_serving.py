@@ -89,7 +89,7 @@ def test_a_logged_model_has_a_signature_an_example_and_no_pickle(logged):
     assert not {name for name in names if name.endswith((".pkl", ".pickle", ".pt"))}
 
 
-@pytest.mark.parametrize("backend", [None, "reference", "onednn"])
+@pytest.mark.parametrize("backend", [None, "reference", "onednn", "native"])
 def test_a_loaded_model_predicts_what_the_program_gives(logged, backend):
     import mlflow
 

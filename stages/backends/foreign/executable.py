@@ -48,11 +48,16 @@ class ForeignExecutable:
         self._load = load
         self._sessions: dict[tuple[int, bool], Session] = {}
 
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Reals in, reals out: the session quantizes and dequantizes by itself."""
+        (y,) = self._session(len(x), trace=False)(x)
+        return y
+
     def run(self, q: Integers) -> Integers:
         """Levels in, levels out."""
-        (y,) = self._session(len(q), trace=False)(self._reals(q))
+        y = self.predict(self._reals(q))
         value = self._program.values[self._program.output]
-        levels = np.rint(y / np.float32(value.scale)) + value.zero_point
+        levels: NDArray[Any] = np.rint(y / np.float32(value.scale)) + value.zero_point
         return levels.clip(value.quant_min, value.quant_max).astype(value.dtype)
 
     def trace(self, q: Integers) -> dict[str, Integers]:

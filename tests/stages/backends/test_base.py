@@ -24,7 +24,7 @@ def test_every_backend_is_found_by_its_module_name(name: str) -> None:
 
 def test_an_unknown_backend_lists_the_others() -> None:
     with pytest.raises(
-        PipelineError, match=r"unknown backend 'onednm'; did you mean 'onednn'\? valid: onednn, "
+        PipelineError, match=r"unknown backend 'onednm'; did you mean 'onednn'\? valid: native, onednn, "
     ):
         load_backend("onednm")
 

@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.backends.onednn_kernels.unsigned import from_unsigned, to_unsigned, unsigned
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Program
+from stages.integer.unsigned import from_unsigned, to_unsigned, unsigned
 from tests.stages.integer.strategies import programs, random_input
 
 

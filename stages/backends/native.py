@@ -1,0 +1,202 @@
+"""Our own kernels in C++ for CPUs with AVX-512 VNNI: the reference's integers, in every rounding mode."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from stages.backends.base import Executable
+from stages.backends.native_kernels.library import find_library
+from stages.backends.native_kernels.planner import Plan
+from stages.backends.native_kernels.segments import ByReference, Part, parts
+from stages.backends.native_kernels.structures import Array
+from stages.backends.onednn import OneDNN
+from stages.integer.bounds import check_accumulators
+from stages.integer.interpreter import check_input, dequantize_output, quantize_input
+from stages.integer.program import Integers, Program
+
+log = logging.getLogger(__name__)
+
+
+class NativeExecutable:
+    """A program as steps of the engine. Operators that it does not know run in between, by the reference.
+
+    Each sample goes through all steps before the next, so that activations stay in cache. Threads take
+    samples of their own, and share the steps of one where there are fewer samples than threads.
+    """
+
+    name = "native"
+
+    def __init__(self, program: Program, library: ctypes.CDLL, *, batch_size: int, threads: int) -> None:
+        check_accumulators(program)
+        self._program = program
+        self._library = library
+        self._batch_size = batch_size
+        self._threads = threads
+        self._parts = parts(program, keep=False)
+        slow = sorted({part.op.op for part in self._parts if isinstance(part, ByReference)})
+        self.notes = (f"backend native: {', '.join(slow)} by the reference's kernels",) if slow else ()
+        self._lock = threading.Lock()  # calls share the arenas and the team
+        self._team = None
+        if threads > 1:
+            self._team = library.team(threads)
+            weakref.finalize(self, library.disband, self._team)
+
+    def run(self, q: Integers) -> Integers:
+        """Levels in, levels out."""
+        check_input(self._program, q)
+        batches = (self._values(self._parts, batch) for batch in self._batches(q))
+        results = [values[self._program.output] for values in batches]
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Reals in, reals out; quantizes as `quantize_input` does."""
+        value = self._program.values[self._program.input]
+        if x.shape[1:] != value.shape:
+            quantize_input(self._program, x)  # says what is wrong
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        q = np.empty(x.shape, value.dtype)
+        self._library.quantize(
+            x.ctypes.data,
+            q.ctypes.data,
+            x.size,
+            value.scale,
+            value.zero_point,
+            value.quant_min,
+            value.quant_max,
+        )
+        return dequantize_output(self._program, self.run(q))
+
+    def trace(self, q: Integers) -> dict[str, Integers]:
+        """Every value by name."""
+        check_input(self._program, q)
+        batches = [self._values(self._tracer, batch) for batch in self._batches(q)]
+        names = [self._program.input, *(op.output for op in self._program.ops)]
+        return {name: np.concatenate([values[name] for values in batches]) for name in names}
+
+    def profile(self, q: Integers) -> dict[str, float]:
+        """Seconds by operator of the engine, on one thread."""
+        check_input(self._program, q)
+        seconds = {op.output: 0.0 for op in self._program.ops}
+        for batch in self._batches(q):
+            self._values(self._parts, batch, seconds)
+        return seconds
+
+    @cached_property
+    def _tracer(self) -> list[Part]:
+        """Steps that hand out every value."""
+        return parts(self._program, keep=True)
+
+    def _batches(self, q: Integers) -> Iterator[Integers]:
+        """What the engine alone runs needs no splitting: its memory does not grow with the samples."""
+        alone = len(self._parts) == 1 and isinstance(self._parts[0], Plan)
+        size = max(1, len(q) if alone else self._batch_size)
+        return (q[start : start + size] for start in range(0, max(1, len(q)), size))
+
+    def _values(
+        self, parts: Sequence[Part], q: Integers, seconds: dict[str, float] | None = None
+    ) -> dict[str, Integers]:
+        values = {self._program.input: q}
+        for part in parts:
+            if isinstance(part, ByReference):
+                values[part.op.output] = part.kernel(*(values[name] for name in part.op.inputs))
+            else:
+                values |= self._run(part, values, seconds)
+            for name in part.dead:
+                del values[name]
+        return values
+
+    def _run(
+        self, plan: Plan, values: Mapping[str, Integers], seconds: dict[str, float] | None
+    ) -> dict[str, Integers]:
+        inputs = [np.ascontiguousarray(values[name]) for name in plan.inputs]
+        samples = len(inputs[0])
+        results = {
+            name: np.empty((samples, *self._program.values[name].shape), self._program.values[name].dtype)
+            for name in plan.outputs
+        }
+        arrays = [*inputs, *results.values()]
+        external = (Array * len(arrays))(*(Array(_address(a), a[:1].nbytes) for a in arrays))
+        taken = (ctypes.c_double * len(plan.steps))()
+        with self._lock:
+            self._library.run(
+                plan.steps,
+                plan.images,
+                len(plan.steps),
+                self._arenas,
+                self._team if seconds is None else None,
+                external,
+                samples,
+                None if seconds is None else taken,
+            )
+        for name, duration in zip(plan.names, taken, strict=True):
+            if seconds is not None and name in seconds:
+                seconds[name] += duration
+        return results
+
+    @cached_property
+    def _arenas(self) -> ctypes.Array[ctypes.c_void_p]:
+        """Memory of each thread, from a multiple of 64 bytes on."""
+        both = [*self._parts, *self._tracer]
+        size = max(part.arena_bytes for part in both if isinstance(part, Plan)) + 64
+        self._memory = [np.zeros(size, np.uint8) for _ in range(self._threads)]
+        starts = (memory.ctypes.data for memory in self._memory)
+        return (ctypes.c_void_p * self._threads)(*(start + -start % 64 for start in starts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """The fastest kernels, and the reference's integers; compiled by the system's C++ compiler on first use.
+
+    Args:
+        threads: samples in work at a time; None for one a core.
+        batch_size: most samples that go together through operators which only the reference has.
+        fallback: run on oneDNN where there is no compiler or the CPU lacks AVX-512 VNNI, and say so; False
+            refuses instead.
+    """
+
+    name: ClassVar[str] = "native"
+    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "float"})
+
+    threads: int | None = None
+    batch_size: int = 64
+    fallback: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads={self.threads}: must be at least 1, or null for one a core")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
+
+    def compile(self, program: Program) -> Executable:
+        """Prepare steps. Raises `PipelineError` where the engine cannot run and `fallback` is off."""
+        library = find_library()
+        if not isinstance(library, str):
+            threads = self.threads or os.cpu_count() or 1
+            return NativeExecutable(program, library, batch_size=self.batch_size, threads=threads)
+        if not self.fallback:
+            raise PipelineError(
+                f"backend native: {library}. Remedy: backend=onednn, backend=reference or "
+                "backend.fallback=true"
+            )
+        note = f"backend native: {library}; onednn runs instead"
+        log.warning(note)
+        return OneDNN(threads=self.threads, batch_size=self.batch_size).compile(program, notes=(note,))
+
+
+BACKEND = Native
+
+
+def _address(array: NDArray[Any]) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

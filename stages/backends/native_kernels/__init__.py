@@ -1,0 +1,1 @@
+"""The native backend's parts: the C++ engine in ``source``, its compilation, and the planner of its steps."""

@@ -1,0 +1,224 @@
+"""The steps of each operator, listed in `DRAFTS` by its name; None where it is left to the reference."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+
+from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
+from stages.backends.native_kernels.ratios import requantize, term
+from stages.backends.native_kernels.structures import Kind
+from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
+from stages.integer.kernel import prepare_kernel
+from stages.integer.program import Op, Program, Value
+
+MOST_DEPTHWISE_ROWS = 8
+MOST_DEPTHWISE_COLUMNS = 128
+DEPTHWISE_PIXELS = 16
+
+
+def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    """The steps of an operator of a program with unsigned levels; `pins` keeps what they point to."""
+    make = DRAFTS.get(op.op)
+    if make is None or not supported_shapes(op, program):
+        return None
+    return make(op, program, pins)
+
+
+def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    x = program.values[op.inputs[0]]
+    weight, zero_point = levels(op)
+    groups = op.attrs.get("groups", 1)
+    geometry = _geometry(op, weight.shape[2:])
+    residual = op.inputs[1] if len(op.inputs) == 2 else ""
+    added = (("term", term(op, program, name=residual, prefix="residual_")),) if residual else ()
+    constants = bias(op, weight, zero_point, x.zero_point)
+    pads = tuple(op.attrs.get("padding", (0, 0)))
+    if groups == len(weight) == image_shape(x)[0] and groups > 1 and _fits_depthwise(op, weight.shape[2:]):
+        packed, passes = pack_depthwise(weight - zero_point.reshape(-1, 1, 1, 1))
+        fields = (
+            *geometry,
+            *added,
+            ("channels", groups),
+            ("target_channels", groups),
+            ("pixels", _depthwise_pixels(op, weight.shape[3])),
+            ("passes", passes),
+            ("weight", pins(packed, ctypes.c_int8)),
+            ("bias", pins(constants, ctypes.c_int32)),
+            ("requantize", requantize(op, program, pins, rows=slice(0, groups))),
+        )
+        return [Draft(Kind.DEPTHWISE, op.output, op.inputs[0], residual, fields, pads)]
+    inputs, outputs = weight.shape[1], len(weight) // groups
+    drafts = []
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        fields = (
+            *geometry,
+            *added,
+            ("source_channel", group * inputs),
+            ("target_channel", group * outputs),
+            ("channels", -(-inputs // 4) * 4),
+            ("target_channels", outputs),
+            ("sum_channels", inputs),
+            ("weight", pins(pack(weight[rows]), ctypes.c_int8)),
+            ("bias", pins(np.append(constants[rows], np.zeros(16)), ctypes.c_int32)),
+            ("requantize", requantize(op, program, pins, rows=rows, weight_zero_point=zero_point)),
+        )
+        drafts.append(Draft(Kind.CONV, op.output, op.inputs[0], residual, fields, pads))
+    return drafts
+
+
+def _add(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    if len(op.inputs) != 2:
+        return None
+    fields = (
+        ("requantize", requantize(op, program, pins, index=0)),
+        ("term", term(op, program, name=op.inputs[1], index=1)),
+    )
+    return [Draft(Kind.ADD, op.output, op.inputs[0], op.inputs[1], fields)]
+
+
+def _avg_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    fields = (*_geometry(op, op.attrs["kernel"]), ("requantize", requantize(op, program, pins)))
+    return [Draft(Kind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
+
+
+def _max_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    lowest = np.array([program.values[op.inputs[0]].quant_min])
+    fields = (*_geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
+    return [Draft(Kind.MAX_POOL, op.output, op.inputs[0], fields=fields)]
+
+
+def _concat(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    if op.attrs["axis"] != 0:
+        return None
+    drafts, channel = [], 0
+    for index, name in enumerate(op.inputs):
+        one = Op(
+            op="requantize",
+            inputs=(name,),
+            output=op.output,
+            attrs={key: op.attrs[key] for key in ("act_min", "act_max")},
+            tensors={key: op.tensors[key][index : index + 1] for key in ("multiplier", "shift", "ratio")},
+        )
+        count = image_shape(program.values[name])[0]
+        fields = (
+            ("stride_h", 1),
+            ("stride_w", 1),
+            ("channels", count),
+            ("target_channel", channel),
+            ("table", pins(_table(one, program), ctypes.c_uint8)),
+        )
+        drafts.append(Draft(Kind.COPY, op.output, name, fields=fields))
+        channel += count
+    return drafts
+
+
+def _requantize(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    fields = (
+        ("stride_h", 1),
+        ("stride_w", 1),
+        ("channels", image_shape(program.values[op.output])[0]),
+        ("table", pins(_table(op, program), ctypes.c_uint8)),
+    )
+    return [Draft(Kind.COPY, op.output, op.inputs[0], fields=fields)]
+
+
+def _reshape(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    x, y = program.values[op.inputs[0]], program.values[op.output]
+    if len(y.shape) != 1 and x.shape != y.shape:
+        return None
+    if x.shape == y.shape:
+        return _copy(op, image_shape(x)[0])
+    return [Draft(Kind.COPY, op.output, op.inputs[0], fields=(("flatten", 1),))]
+
+
+def _slice(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    x = program.values[op.inputs[0]]
+    starts, ends, steps = (op.attrs[name] for name in ("starts", "ends", "steps"))
+    ranges = [range(n)[slice(*of)] for n, *of in zip(x.shape, starts, ends, steps, strict=True)]
+    ranges += [range(1)] * (3 - len(ranges))
+    if ranges[0].step != 1 or not all(ranges):
+        return None
+    channels, rows, columns = ranges
+    return _copy(
+        op,
+        len(channels),
+        source_channel=channels.start,
+        stride_h=rows.step,
+        stride_w=columns.step,
+        pad_h=-rows.start,
+        pad_w=-columns.start,
+    )
+
+
+def _pad(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    channels = image_shape(program.values[op.inputs[0]])[0]
+    (before, _), *sides = op.attrs["pads"]
+    (top, _), (left, _) = sides or ((0, 0), (0, 0))
+    return _copy(op, channels, target_channel=before, pad_h=top, pad_w=left, fill=1)
+
+
+def _copy(op: Op, channels: int, **fields: int) -> list[Draft]:
+    merged = {"stride_h": 1, "stride_w": 1, "channels": channels} | fields
+    return [Draft(Kind.COPY, op.output, op.inputs[0], fields=tuple(merged.items()))]
+
+
+DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
+    "conv2d": _conv,
+    "linear": _conv,
+    "add": _add,
+    "avg_pool2d": _avg_pool,
+    "max_pool2d": _max_pool,
+    "concat": _concat,
+    "requantize": _requantize,
+    "reshape": _reshape,
+    "slice": _slice,
+    "pad": _pad,
+}
+
+
+def _geometry(op: Op, kernel: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+    pairs = {
+        "kernel": kernel,
+        "stride": op.attrs.get("stride", (1, 1)),
+        "pad": op.attrs.get("padding", (0, 0)),
+        "dilation": op.attrs.get("dilation", (1, 1)),
+    }
+    return tuple((f"{name}_{axis}", pair[i]) for name, pair in pairs.items() for i, axis in enumerate("hw"))
+
+
+def _table(op: Op, program: Program) -> np.ndarray:
+    """What an element-wise operator makes of each of 256 levels, by the reference's own kernel."""
+    x, y = program.values[op.inputs[0]], program.values[op.output]
+    one = Program(
+        values={x.name: _scalar(x), y.name: _scalar(y)},
+        ops=(op,),
+        input=x.name,
+        output=y.name,
+        requantize=program.requantize,
+    )
+    return prepare_kernel(op, one)(np.arange(256, dtype=np.uint8).reshape(256, 1)).reshape(-1)
+
+
+def _scalar(value: Value) -> Value:
+    return Value(
+        name=value.name,
+        shape=(1,),
+        scale=value.scale,
+        zero_point=value.zero_point,
+        quant_min=value.quant_min,
+        quant_max=value.quant_max,
+    )
+
+
+def _fits_depthwise(op: Op, kernel: tuple[int, ...]) -> bool:
+    return kernel[0] <= MOST_DEPTHWISE_ROWS and _depthwise_pixels(op, kernel[1]) > 0
+
+
+def _depthwise_pixels(op: Op, kernel_w: int) -> int:
+    """Most output pixels whose windows span no more columns than the engine keeps."""
+    room = MOST_DEPTHWISE_COLUMNS - (kernel_w - 1) * op.attrs["dilation"][1] - 1
+    return min(DEPTHWISE_PIXELS, room // op.attrs["stride"][1] + 1) if room >= 0 else 0

@@ -1,0 +1,179 @@
+"""From operators to the engine's steps, over images in one arena.
+
+Images are uint8 and channels last, with a border as wide as any convolution that reads them pads, so that no
+step asks where an image ends. Memory is given out by lifetime: a step's images lie apart from all that is
+read later.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backends.native_kernels.structures import Image, Kind, Step
+from stages.integer.program import Op, Program, Value
+
+ALIGNMENT = 64
+SLACK = 256
+"""Bytes behind the arena that vector loads may touch."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A step before its images have places: names of values, and the other fields."""
+
+    kind: Kind
+    target: str
+    source: str = ""
+    residual: str = ""
+    fields: tuple[tuple[str, Any], ...] = ()
+    pads: tuple[int, int] = (0, 0)
+    """Border that the source needs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps that take external arrays to external arrays, in the order of `inputs` and `outputs`."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    steps: ctypes.Array[Step]
+    images: ctypes.Array[Image]
+    names: tuple[str, ...]
+    """The value that each step writes or, for an output, reads."""
+    arena_bytes: int
+    pinned: tuple[NDArray[Any], ...]
+    """Arrays that steps point to."""
+    dead: tuple[str, ...]
+    """Values that nothing reads after the plan has run."""
+
+
+class Pins:
+    """Arrays that must live as long as the steps that point to them."""
+
+    def __init__(self) -> None:
+        self.arrays: list[NDArray[Any]] = []
+
+    def __call__(self, array: NDArray[Any], ctype: type) -> Any:
+        """A pointer to the array's copy of that type."""
+        held = np.ascontiguousarray(array, dtype=np.dtype(ctype))
+        self.arrays.append(held)
+        return held.ctypes.data_as(ctypes.POINTER(ctype))
+
+
+def plan(
+    program: Program,
+    drafts: Sequence[Draft],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    pins: Pins,
+    dead: tuple[str, ...] = (),
+) -> Plan:
+    """Places for images, and steps that name them.
+
+    Args:
+        program: whose values the arrays hold.
+        drafts: the operators' steps, in order.
+        inputs: values that come from arrays.
+        outputs: values that go to arrays.
+        pins: what the drafts point to.
+        dead: values that nothing reads afterwards.
+    """
+    values = program.values
+    arrays = {name: i for i, name in enumerate((*inputs, *outputs))}
+    whole = [
+        *(Draft(Kind.INPUT, name, fields=_array(values[name], arrays[name])) for name in inputs),
+        *drafts,
+        *(Draft(Kind.OUTPUT, "", name, fields=_array(values[name], arrays[name])) for name in outputs),
+    ]
+    images = _images(program, whole, inputs)
+    arena_bytes = _place(images, whole)
+    index = {name: i for i, name in enumerate(images)} | {"": -1}
+    steps = [
+        Step(
+            kind=draft.kind,
+            source=index[draft.source],
+            residual=index[draft.residual],
+            target=index[draft.target],
+            **dict(draft.fields),
+        )
+        for draft in whole
+    ]
+    return Plan(
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        steps=(Step * len(steps))(*steps),
+        images=(Image * len(images))(*images.values()),
+        names=tuple(draft.target or draft.source for draft in whole),
+        arena_bytes=arena_bytes + SLACK,
+        pinned=tuple(pins.arrays),
+        dead=dead,
+    )
+
+
+def image_shape(value: Value) -> tuple[int, int, int]:
+    """(channels, height, width); a vector is an image of one pixel."""
+    channels, height, width = value.shape if len(value.shape) == 3 else (*value.shape, 1, 1)
+    return channels, height, width
+
+
+def _array(value: Value, number: int) -> tuple[tuple[str, Any], ...]:
+    return ("external", number), ("flip", 128 if value.dtype == np.int8 else 0)
+
+
+def _images(program: Program, drafts: Sequence[Draft], inputs: Sequence[str]) -> dict[str, Image]:
+    images: dict[str, Image] = {}
+    for draft in drafts:
+        if not draft.target or draft.target in images:
+            continue
+        value = program.values[draft.target]
+        channels, height, width = image_shape(value)
+        readers = [reader for reader in drafts if draft.target in (reader.source, reader.residual)]
+        # Few input channels need no more than one dot product; all other readers load whole vectors.
+        narrow = (
+            draft.target in inputs
+            and channels <= 4
+            and all(reader.kind in (Kind.CONV, Kind.OUTPUT) for reader in readers)
+            and all(draft.target != reader.residual for reader in readers)
+        )
+        images[draft.target] = Image(
+            height=height,
+            width=width,
+            channels=channels,
+            stride=4 if narrow else -(-channels // 16) * 16,
+            border_h=max((r.pads[0] for r in readers if r.source == draft.target), default=0),
+            border_w=max((r.pads[1] for r in readers if r.source == draft.target), default=0),
+            zero_point=value.zero_point + (128 if value.dtype == np.int8 else 0),
+        )
+    return images
+
+
+def _place(images: dict[str, Image], drafts: Sequence[Draft]) -> int:
+    """Offsets, large images first, each as low as those alive at the same time allow; the arena's bytes."""
+    born: dict[str, int] = {}
+    dies: dict[str, int] = {}
+    for step, draft in enumerate(drafts):
+        for name in filter(None, (draft.source, draft.residual, draft.target)):
+            born.setdefault(name, step)
+            dies[name] = step
+    placed: list[tuple[int, int, str]] = []
+    for name in sorted(images, key=lambda name: -images[name].bytes):
+        size = -(-images[name].bytes // ALIGNMENT) * ALIGNMENT
+        offset = 0
+        for start, end, other in sorted(placed):
+            together = born[name] <= dies[other] and born[other] <= dies[name]
+            if together and start < offset + size and offset < end:
+                offset = end
+        images[name].offset = offset
+        placed.append((offset, offset + size, name))
+    return max((end for _, end, _ in placed), default=0)
+
+
+def supported_shapes(op: Op, program: Program) -> bool:
+    """Whether all values are images or vectors."""
+    return all(len(program.values[name].shape) in (1, 3) for name in (*op.inputs, op.output))

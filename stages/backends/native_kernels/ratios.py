@@ -1,0 +1,106 @@
+"""The program's ratios of scales as the engine applies them.
+
+In fixed point ``rescale(x) = (sat(x · 2^left) · multiplier + nudge − carry·[x < 0]) >> right`` in int64, of
+which the two roundings of `stages.integer.fixed_point` are one case: ``nudge = 2^30 + 2^31 · 2^(n−1)``,
+``carry = 2^31``, ``right = 31 + n`` for ``n = −shift > 0``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backends.native_kernels.structures import Ratio, Requantize
+from stages.integer.program import Op, Program
+
+CHANNELS = 64
+"""The engine reads channels' constants so many at a time."""
+
+NARROW = 0.25
+"""Ratios below it bring accumulators, |x| < 2^31, into ±2^29, which leaves room for a residual."""
+
+Pin = Callable[[NDArray[Any], type], Any]
+"""Keeps an array alive and gives its address."""
+
+
+def requantize(
+    op: Op,
+    program: Program,
+    pin: Pin,
+    *,
+    rows: slice = slice(0, CHANNELS),
+    index: int | None = None,
+    weight_zero_point: NDArray[np.int64] | None = None,
+) -> Requantize:
+    """From accumulators to levels of the output.
+
+    Args:
+        op: has the ratios.
+        program: unsigned; names the mode.
+        pin: keeps the arrays.
+        rows: output channels that the step computes.
+        index: which one of several ratios (add); None for those of the channels.
+        weight_zero_point: of all channels, (O,); None for zeros.
+    """
+    y = program.values[op.output]
+    ratios = _ratios(op, program, "", index)
+    count = rows.stop - rows.start
+    per_channel = {name: _padded(a[rows] if a.size > 1 else a, count) for name, a in ratios.items()}
+    zero_points = None
+    if weight_zero_point is not None and weight_zero_point[rows].any():
+        zero_points = pin(_padded(weight_zero_point[rows].astype(np.int32), count), ctypes.c_int32)
+    is_float = program.requantize == "float"
+    return Requantize(
+        fixed=not is_float,
+        narrow=is_float and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op),
+        headroom=op.attrs.get("headroom", 0),
+        low=op.attrs["act_min"] - y.zero_point,
+        high=op.attrs["act_max"] - y.zero_point,
+        zero_point=y.zero_point,
+        shifts_left=bool(ratios["left"].any()),
+        ratio=pin(per_channel["ratio"], ctypes.c_float),
+        multiplier=pin(per_channel["multiplier"], ctypes.c_int32),
+        left=pin(per_channel["left"], ctypes.c_int32),
+        nudge=pin(per_channel["nudge"], ctypes.c_int64),
+        carry=pin(per_channel["carry"], ctypes.c_int64),
+        right=pin(per_channel["right"], ctypes.c_int64),
+        weight_zero_point=zero_points,
+    )
+
+
+def term(op: Op, program: Program, *, name: str, prefix: str = "", index: int | None = None) -> Ratio:
+    """Of what is added to the accumulators: the value `name`, a residual or an add's second input."""
+    ratios = {key: a.flat[0].item() for key, a in _ratios(op, program, prefix, index).items()}
+    return Ratio(**ratios, zero_point=program.values[name].zero_point)
+
+
+def _narrow_residual(op: Op) -> bool:
+    ratio = op.tensors.get("residual_ratio")
+    return ratio is None or bool((ratio < 2.0**20).all())
+
+
+def _ratios(op: Op, program: Program, prefix: str, index: int | None) -> dict[str, NDArray[Any]]:
+    pick = slice(None) if index is None else slice(index, index + 1)
+    shift = op.tensors[prefix + "shift"][pick].astype(np.int64)
+    divided = np.maximum(-shift, 0)
+    half = (np.int64(1) << divided) >> 1
+    return {
+        "ratio": op.tensors[prefix + "ratio"][pick].astype(np.float32),
+        "multiplier": op.tensors[prefix + "multiplier"][pick].astype(np.int32),
+        "left": np.maximum(shift, 0).astype(np.int32),
+        "nudge": 2**30 + (half << 31),
+        "carry": np.where(shift < 0, np.int64(2**31), np.int64(0)),
+        "right": divided + 31,
+    }
+
+
+def _padded(a: NDArray[Any], count: int) -> NDArray[Any]:
+    """One entry a channel, and as many again as fill the last vector."""
+    size = -(-count // CHANNELS) * CHANNELS
+    if a.size == 1:
+        return np.full(size, a.flat[0])
+    return np.concatenate([a, np.zeros(size - count, a.dtype)])

@@ -1,0 +1,53 @@
+"""A program in parts: runs of operators that the engine has steps for, and single ones that it has not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from stages.backends.native_kernels.drafts import drafts_of
+from stages.backends.native_kernels.planner import Pins, Plan, plan
+from stages.integer.kernel import Kernel, prepare_kernel
+from stages.integer.program import Op, Program
+from stages.integer.unsigned import unsigned
+
+
+@dataclass(frozen=True)
+class ByReference:
+    """An operator with the reference's kernel."""
+
+    op: Op
+    kernel: Kernel
+    dead: tuple[str, ...] = ()
+    """Values that nothing reads after it."""
+
+
+Part = Plan | ByReference
+
+
+def parts(program: Program, *, keep: bool) -> list[Part]:
+    """In order of execution.
+
+    Args:
+        program: valid.
+        keep: whether every value goes to an array, or only what later parts read.
+    """
+    pins = Pins()
+    levels = unsigned(program)
+    steps = [drafts_of(op, levels, pins) for op in levels.ops]
+    alone = [-1 if step is not None else i for i, step in enumerate(steps)]
+    spans = [list(span) for _, span in groupby(range(len(steps)), key=alone.__getitem__)]
+    result: list[Part] = []
+    for span in spans:
+        ops = [program.ops[i] for i in span]
+        drafts = [draft for i in span for draft in steps[i] or ()]
+        later = {name for op in program.ops[span[-1] + 1 :] for name in op.inputs} | {program.output}
+        made = {op.output for op in ops}
+        read = dict.fromkeys(name for op in ops for name in op.inputs if name not in made)
+        dead = () if keep else tuple(name for name in read if name not in later)
+        if steps[span[0]] is None:
+            result.append(ByReference(ops[0], prepare_kernel(ops[0], program), dead))
+        else:
+            outputs = [op.output for op in ops if keep or op.output in later]
+            result.append(plan(program, drafts, list(read), outputs, pins, dead))
+    return result

@@ -1,0 +1,134 @@
+// Convolution: pixels times 16-channel vectors of accumulators in registers, four channels a dot product.
+#pragma once
+#include <cstring>
+#include <utility>
+#include "requantize.h"
+
+namespace {
+
+
+// Where a tile's window lies: rows of the kernel, runs of consecutive bytes in a row, dwords in a run.
+struct Window {
+    int rows, runs, dwords;
+    int64_t row_step, run_step;
+};
+
+inline __m512i dword(const uint8_t *p) {
+    int32_t value;
+    std::memcpy(&value, p, 4);
+    return _mm512_set1_epi32(value);
+}
+
+template <int VECTORS, int PIXELS>
+void accumulate(const uint8_t *x, int64_t pixel_step, const int8_t *weight, const Window &window, const int32_t *bias,
+                int32_t *acc) {
+    __m512i sum[PIXELS][VECTORS];
+#pragma GCC unroll 16
+    for (int p = 0; p < PIXELS; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) sum[p][v] = _mm512_loadu_si512(bias + 16 * v);
+    for (int row = 0; row < window.rows; row++) {
+        for (int run = 0; run < window.runs; run++) {
+            const uint8_t *start = x + row * window.row_step + run * window.run_step;
+            for (int k = 0; k < window.dwords; k++) {
+                __m512i w[VECTORS];
+#pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++) w[v] = _mm512_loadu_si512(weight + 64 * v);
+#pragma GCC unroll 16
+                for (int p = 0; p < PIXELS; p++) {
+                    __m512i four = dword(start + p * pixel_step);
+#pragma GCC unroll 4
+                    for (int v = 0; v < VECTORS; v++) sum[p][v] = _mm512_dpbusd_epi32(sum[p][v], four, w[v]);
+                }
+                start += 4, weight += 64 * VECTORS;
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < PIXELS; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) _mm512_storeu_si512(acc + (p * VECTORS + v) * 16, sum[p][v]);
+}
+
+using Accumulate = decltype(&accumulate<1, 1>);
+
+constexpr int pixels_at_most(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6; }
+
+template <int VECTORS, int... P>
+constexpr Accumulate pick(int pixels, std::integer_sequence<int, P...>) {
+    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1>...};
+    return of[pixels - 1];
+}
+
+// Tiles hold at most 24 accumulators: more leave no registers for the operands.
+constexpr int most_pixels(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : 6; }
+
+inline Accumulate accumulator(int vectors, int pixels) {
+    switch (vectors) {
+        case 1: return pick<1>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
+        case 2: return pick<2>(pixels, std::make_integer_sequence<int, most_pixels(2)>());
+        default: return pick<4>(pixels, std::make_integer_sequence<int, most_pixels(4)>());
+    }
+}
+
+// Σ qx over a window whose runs hold `bytes` channels.
+inline int32_t window_sum(const uint8_t *x, const Window &window, int bytes) {
+    __m512i total = _mm512_setzero_si512();
+    for (int row = 0; row < window.rows; row++)
+        for (int run = 0; run < window.runs; run++) {
+            const uint8_t *start = x + row * window.row_step + run * window.run_step;
+            for (int byte = 0; byte < bytes; byte += 64) {
+                const __mmask64 mask = bytes - byte >= 64 ? ~__mmask64(0) : (__mmask64(1) << (bytes - byte)) - 1;
+                const __m512i channels = _mm512_maskz_loadu_epi8(mask, start + byte);
+                total = _mm512_add_epi64(total, _mm512_sad_epu8(channels, _mm512_setzero_si512()));
+            }
+        }
+    return int32_t(_mm512_reduce_add_epi64(total));
+}
+
+constexpr int CHANNELS = 64;  // of a block; those at the end are 64, 32 or 16 wide
+
+// Output rows `from` .. `to` − 1 of the channels `first` (a multiple of a block) .. `last` − 1.
+inline void convolve(const Step &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
+    const Image &in = images[s.source], &out = images[s.target];
+    const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
+    const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
+    const Window window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4,
+                           s.dilation_h * in.row(), int64_t(s.dilation_w) * in.stride};
+    const Window pixels_apart = {s.kernel_h, s.kernel_w, 0, s.dilation_h * in.row(), int64_t(s.dilation_w) * in.stride};
+    const int64_t pixel_step = int64_t(s.stride_w) * in.stride;
+    const int64_t weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords;  // of 16 output channels
+    // Rows without borders on either side join into one.
+    const bool flat = s.kernel_h * s.kernel_w == 1 && s.stride_h * s.stride_w == 1 && !s.pad_h && !s.pad_w && !in.border_w &&
+                      !out.border_w && (!residual || !residual->border_w);
+    const int width = flat ? out.width * (to - from) : out.width, rows = flat ? from + 1 : to;
+    const int end = (last + 15) / 16;  // in vectors of output channels
+    alignas(64) int32_t acc[24 * 16];
+    for (int vector = first / 16, vectors; vector < end; vector += vectors) {
+        vectors = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
+        const int channel = 16 * vector;
+        const int8_t *weight = s.weight + vector * weight_bytes;
+        const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), most = (width + tiles - 1) / tiles;
+        const Accumulate wide = accumulator(vectors, most);
+        Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride - channel, nullptr, out.stride, nullptr, 0};
+        for (int y = from; y < rows; y++) {
+            const uint8_t *x = in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + s.source_channel;
+            tile.out = out.at(arena, y, 0) + s.target_channel + channel;
+            if (residual) tile.residual = residual->at(arena, y, 0) + s.target_channel + channel, tile.residual_stride = residual->stride;
+            for (int column = 0; column < width; column += most) {
+                tile.pixels = std::min(most, width - column);
+                (tile.pixels == most ? wide : accumulator(vectors, tile.pixels))(x, pixel_step, weight, window, s.bias + channel, acc);
+                if (s.requantize.weight_zero_point) {
+                    int32_t sums[most_pixels(1)];
+                    for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, pixels_apart, s.sum_channels);
+                    subtract_sums(s.requantize, tile, sums);
+                }
+                finish(s.requantize, s.term, tile);
+                x += most * pixel_step, tile.out += most * tile.out_stride;
+                if (residual) tile.residual += most * tile.residual_stride;
+            }
+        }
+    }
+}
+
+}  // namespace

@@ -1,0 +1,128 @@
+// The engine: runs the planner's steps over samples, each sample through the whole network before the next, so
+// that activations stay in cache.
+#include <atomic>
+#include <chrono>
+#include "conv.h"
+#include "depthwise.h"
+#include "depthwise3.h"
+#include "images.h"
+#include "team.h"
+
+namespace {
+
+struct Plan {
+    const Step *steps;
+    const Image *images;
+    int32_t step_count;
+};
+
+// An external array, (samples, bytes).
+struct Array {
+    uint8_t *data;
+    int64_t bytes;
+};
+
+int rows_of(const Step &s, const Image *images) { return images[s.kind == OUTPUT ? s.source : s.target].height; }
+
+void run_rows(const Plan &plan, const Step &s, uint8_t *arena, const Array *arrays, int64_t sample, int from, int to) {
+    const Image *images = plan.images;
+    switch (s.kind) {
+        case INPUT: read_input(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); break;
+        case OUTPUT: write_output(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); return;
+        case CONV: convolve(s, images, arena, from, to, 0, s.target_channels); break;
+        case DEPTHWISE: (is_depthwise3(s) ? convolve_depthwise3 : convolve_depthwise)(s, images, arena, from, to); break;
+        case ADD: add(s, images, arena, from, to); break;
+        case AVG_POOL: average(s, images, arena, from, to); break;
+        case MAX_POOL: maximum(s, images, arena, from, to); break;
+        case COPY: copy(s, images, arena, from, to); break;
+    }
+    fill_border(images[s.target], arena, from, to);
+}
+
+// Part `part` of `parts` of a step: rows, or the channels of a convolution where they divide more evenly.
+void run_part(const Plan &plan, const Step &s, uint8_t *arena, const Array *arrays, int64_t sample, int part, int parts) {
+    const int rows = rows_of(s, plan.images);
+    if (s.kind == CONV) {
+        const int blocks = (s.target_channels + CHANNELS - 1) / CHANNELS;
+        const auto excess = [parts](int n) { return double((n + parts - 1) / parts) / n; };
+        if (excess(blocks) < excess(rows)) {
+            const int first = blocks * part / parts, last = blocks * (part + 1) / parts;
+            convolve(s, plan.images, arena, 0, rows, first * CHANNELS, std::min(last * CHANNELS, s.target_channels));
+            if (part == 0) fill_border(plan.images[s.target], arena, 0, rows);
+            return;
+        }
+    }
+    const int from = rows * part / parts, to = rows * (part + 1) / parts;
+    if (from < to) run_rows(plan, s, arena, arrays, sample, from, to);
+}
+
+void run_sample(const Plan &plan, uint8_t *arena, const Array *arrays, int64_t sample, double *seconds) {
+    for (int i = 0; i < plan.step_count; i++) {
+        const auto start = std::chrono::steady_clock::now();
+        run_rows(plan, plan.steps[i], arena, arrays, sample, 0, rows_of(plan.steps[i], plan.images));
+        if (seconds) seconds[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Sizes of the structures, by which the planner sees that it speaks of the same ones.
+void layout(int64_t *sizes) {
+    sizes[0] = sizeof(Image), sizes[1] = sizeof(Step), sizes[2] = sizeof(Requantize), sizes[3] = sizeof(Ratio);
+}
+
+// What this CPU lacks, or null.
+const char *missing() {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx512f")) return "AVX-512";
+    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return "AVX-512 BW, DQ and VL";
+    return __builtin_cpu_supports("avx512vnni") ? nullptr : "AVX-512 VNNI";
+}
+
+// clamp(rint(x / scale) + zero_point) in float32, as the low byte of each level.
+void quantize(const float *x, uint8_t *levels, int64_t count, float scale, float zero_point, float low, float high) {
+    const __m512 scales = _mm512_set1_ps(scale), zeros = _mm512_set1_ps(zero_point);
+    const __m512 lows = _mm512_set1_ps(low), highs = _mm512_set1_ps(high);
+    for (int64_t i = 0; i < count; i += 16) {
+        const __mmask16 mask = count - i >= 16 ? 0xFFFF : (1u << (count - i)) - 1;
+        const __m512 steps = _mm512_div_ps(_mm512_maskz_loadu_ps(mask, x + i), scales);
+        __m512 level = _mm512_add_ps(_mm512_roundscale_ps(steps, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), zeros);
+        level = _mm512_min_ps(_mm512_max_ps(level, lows), highs);
+        store_levels(levels + i, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(level)), mask);
+    }
+}
+
+void *team(int32_t size) { return new Team(size); }
+
+void disband(void *team) { delete static_cast<Team *>(team); }
+
+// Runs all samples. Members of the team take whole samples, each in an arena of its own (64-byte aligned); where
+// there are fewer samples than members they share each step of a sample, in arenas[0]. Without a team the caller
+// works alone, and `seconds`, if not null, gets the time of each step.
+void run(const Step *steps, const Image *images, int32_t step_count, uint8_t *const *arenas, void *team_or_null, const Array *arrays,
+         int64_t samples, double *seconds) {
+    const Plan plan = {steps, images, step_count};
+    Team *team = static_cast<Team *>(team_or_null);
+    const int members = team ? team->size() : 1;
+    if (members == 1) {
+        for (int64_t sample = 0; sample < samples; sample++) run_sample(plan, arenas[0], arrays, sample, seconds);
+    } else if (samples >= members) {
+        std::atomic<int64_t> next{0};
+        team->run([&](int member) {
+            for (int64_t sample; (sample = next.fetch_add(1, std::memory_order_relaxed)) < samples;)
+                run_sample(plan, arenas[member], arrays, sample, nullptr);
+        });
+    } else {
+        team->run([&](int member) {
+            for (int64_t sample = 0; sample < samples; sample++)
+                for (int i = 0; i < step_count; i++) {
+                    run_part(plan, steps[i], arenas[0], arrays, sample, member, members);
+                    team->meet();
+                }
+        });
+    }
+}
+}

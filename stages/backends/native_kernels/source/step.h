@@ -1,0 +1,69 @@
+// What the planner hands over: images in an arena, and steps that read and write them. Mirrors steps.py.
+#pragma once
+#include <cstdint>
+
+// A uint8 image of one sample, channels last, inside a border that holds `zero_point`.
+// Levels that the program keeps as int8 are held here with 128 added.
+struct Image {
+    int32_t height, width, channels;
+    int32_t stride;               // bytes from pixel to pixel; what lies between channels and stride is arbitrary
+    int32_t border_h, border_w;   // rows above and below, columns left and right
+    int32_t zero_point;
+    int32_t reserved;
+    int64_t offset;               // of the border's first byte, in the arena
+
+    int64_t row() const { return int64_t(width + 2 * border_w) * stride; }
+    int64_t bytes() const { return (height + 2 * border_h) * row(); }
+    uint8_t *at(uint8_t *arena, int y, int x) const {
+        return arena + offset + (y + border_h) * row() + int64_t(x + border_w) * stride;
+    }
+};
+
+// Accumulators to levels: the program's `rescale`, `headroom` and `clamp`. Arrays hold one entry a channel,
+// padded to a multiple of 64. In 64 bits,
+//     rescale(x) = (sat(x << left) · multiplier + nudge − carry·[x < 0]) >> right
+// where nudge and carry hold the rounding of one mode or another; see ratios.py.
+struct Requantize {
+    int32_t fixed;                // 0: float32 ratios, half to even; 1: fixed point
+    int32_t headroom;
+    int32_t low, high;            // clamp, in levels from the zero point
+    int32_t zero_point;
+    int32_t shifts_left;          // whether any `left` is not 0
+    int32_t narrow;               // float: whether all that is rounded lies within ±2^30
+    int32_t reserved;
+    const float *ratio;
+    const int32_t *multiplier, *left;
+    const int64_t *nudge, *carry, *right;
+    const int32_t *weight_zero_point;  // null where all are 0
+};
+
+// A residual's or a term's own ratio, one for all channels.
+struct Ratio {
+    float ratio;
+    int32_t multiplier, left;
+    int32_t zero_point;
+    int64_t nudge, carry, right;
+};
+
+enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, AVG_POOL, MAX_POOL, COPY };
+
+struct Step {
+    int32_t kind;
+    int32_t source, residual, target;  // indices of images; residual −1 where there is none
+    int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int32_t source_channel, target_channel;  // first channel that is read, written
+    int32_t channels;             // how many are read; CONV: rounded up to 4, with weights of zero behind
+    int32_t target_channels;      // how many are written
+    int32_t pixels;               // DEPTHWISE: how many are computed together
+    int32_t external;             // INPUT, OUTPUT: which array
+    int32_t flip;                 // INPUT, OUTPUT: 128 where the array is int8, else 0
+    int32_t fill;                 // COPY: first fill the target with its zero point
+    int32_t flatten;              // COPY: the target is the source's vector in (C, H, W) order
+    int32_t passes;               // DEPTHWISE: sets of weights, which add up
+    int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with
+    const int8_t *weight;
+    const int32_t *bias;
+    const uint8_t *table;         // COPY: of 256 levels; null copies levels as they are
+    Requantize requantize;
+    Ratio term;                   // of the residual
+};

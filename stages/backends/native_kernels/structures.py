@@ -1,0 +1,91 @@
+"""What the planner hands to the engine, field by field as in ``source/step.h``, which explains them."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_float, c_int8, c_int32, c_int64, c_uint8
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """What a step does."""
+
+    INPUT = 0
+    OUTPUT = 1
+    CONV = 2
+    DEPTHWISE = 3
+    ADD = 4
+    AVG_POOL = 5
+    MAX_POOL = 6
+    COPY = 7
+
+
+def _int32(*names: str) -> list[tuple[str, type]]:
+    return [(name, c_int32) for name in names]
+
+
+class Image(ctypes.Structure):
+    """A uint8 image of one sample, channels last, in the arena."""
+
+    _fields_ = (
+        *_int32("height", "width", "channels", "stride", "border_h", "border_w", "zero_point", "reserved"),
+        ("offset", c_int64),
+    )
+
+    @property
+    def bytes(self) -> int:
+        """With its border."""
+        rows, columns = self.height + 2 * self.border_h, self.width + 2 * self.border_w
+        return int(rows * columns * self.stride)
+
+
+class Requantize(ctypes.Structure):
+    """Accumulators to levels, channel by channel."""
+
+    _fields_ = (
+        *_int32("fixed", "headroom", "low", "high", "zero_point", "shifts_left", "narrow", "reserved"),
+        ("ratio", POINTER(c_float)),
+        ("multiplier", POINTER(c_int32)),
+        ("left", POINTER(c_int32)),
+        ("nudge", POINTER(c_int64)),
+        ("carry", POINTER(c_int64)),
+        ("right", POINTER(c_int64)),
+        ("weight_zero_point", POINTER(c_int32)),
+    )
+
+
+class Ratio(ctypes.Structure):
+    """The one ratio of a residual."""
+
+    _fields_ = (
+        ("ratio", c_float),
+        *_int32("multiplier", "left", "zero_point"),
+        ("nudge", c_int64),
+        ("carry", c_int64),
+        ("right", c_int64),
+    )
+
+
+class Step(ctypes.Structure):
+    """One call of a kernel."""
+
+    _fields_ = (
+        *_int32("kind", "source", "residual", "target"),
+        *_int32("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
+        *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
+        *_int32("flip", "fill", "flatten", "passes", "sum_channels"),
+        ("weight", POINTER(c_int8)),
+        ("bias", POINTER(c_int32)),
+        ("table", POINTER(c_uint8)),
+        ("requantize", Requantize),
+        ("term", Ratio),
+    )
+
+
+class Array(ctypes.Structure):
+    """An array of samples outside the arena."""
+
+    _fields_ = (("data", POINTER(c_uint8)), ("bytes", c_int64))
+
+
+STRUCTURES = (Image, Step, Requantize, Ratio)
