@@ -19,14 +19,20 @@ inline __m512i dword(const uint8_t *p) {
     return _mm512_set1_epi32(value);
 }
 
-template <int VECTORS, int PIXELS>
-void accumulate(const uint8_t *x, int64_t pixel_step, const int8_t *weight, const Window &window, const int32_t *bias,
-                int32_t *acc) {
+// What becomes of a tile's accumulators: they go to memory, or are finished in registers.
+enum class End { STORED, PACKED, PACKED_WITH_RESIDUAL };
+
+// `sums`: Σ qx of each pixel's window where weights have zero points, else null.
+template <int VECTORS, int PIXELS, End END>
+void accumulate(const Step &s, const Window &window, const uint8_t *x, int64_t pixel_step, const int8_t *weight, const int32_t *sums,
+                const Tile &tile) {
     __m512i sum[PIXELS][VECTORS];
-#pragma GCC unroll 16
-    for (int p = 0; p < PIXELS; p++)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) sum[p][v] = _mm512_loadu_si512(bias + 16 * v);
+    for (int v = 0; v < VECTORS; v++) {
+        const __m512i bias = _mm512_loadu_si512(s.bias + tile.channel + 16 * v);
+#pragma GCC unroll 16
+        for (int p = 0; p < PIXELS; p++) sum[p][v] = bias;
+    }
     for (int row = 0; row < window.rows; row++) {
         for (int run = 0; run < window.runs; run++) {
             const uint8_t *start = x + row * window.row_step + run * window.run_step;
@@ -36,7 +42,7 @@ void accumulate(const uint8_t *x, int64_t pixel_step, const int8_t *weight, cons
                 for (int v = 0; v < VECTORS; v++) w[v] = _mm512_loadu_si512(weight + 64 * v);
 #pragma GCC unroll 16
                 for (int p = 0; p < PIXELS; p++) {
-                    __m512i four = dword(start + p * pixel_step);
+                    const __m512i four = dword(start + p * pixel_step);
 #pragma GCC unroll 4
                     for (int v = 0; v < VECTORS; v++) sum[p][v] = _mm512_dpbusd_epi32(sum[p][v], four, w[v]);
                 }
@@ -44,30 +50,50 @@ void accumulate(const uint8_t *x, int64_t pixel_step, const int8_t *weight, cons
             }
         }
     }
-#pragma GCC unroll 16
-    for (int p = 0; p < PIXELS; p++)
+    if (sums) {  // takes zw·Σ qx away
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) _mm512_storeu_si512(acc + (p * VECTORS + v) * 16, sum[p][v]);
+        for (int v = 0; v < VECTORS; v++) {
+            const __m512i zero_point = _mm512_loadu_si512(s.requantize.weight_zero_point + tile.channel + 16 * v);
+#pragma GCC unroll 16
+            for (int p = 0; p < PIXELS; p++)
+                sum[p][v] = _mm512_sub_epi32(sum[p][v], _mm512_mullo_epi32(zero_point, _mm512_set1_epi32(sums[p])));
+        }
+    }
+    if (END == End::STORED) {
+#pragma GCC unroll 16
+        for (int p = 0; p < PIXELS; p++)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) _mm512_storeu_si512(tile.acc + (p * VECTORS + v) * 16, sum[p][v]);
+    } else {
+        finish_packed<VECTORS, PIXELS, END == End::PACKED_WITH_RESIDUAL>(sum, s.requantize, s.term, tile);
+    }
 }
 
-using Accumulate = decltype(&accumulate<1, 1>);
+using Accumulate = decltype(&accumulate<1, 1, End::STORED>);
 
-constexpr int pixels_at_most(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : vectors == 3 ? 8 : 6; }
-
-template <int VECTORS, int... P>
+template <int VECTORS, End END, int... P>
 constexpr Accumulate pick(int pixels, std::integer_sequence<int, P...>) {
-    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1>...};
+    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1, END>...};
     return of[pixels - 1];
 }
 
 // Tiles hold at most 24 accumulators: more leave no registers for the operands.
 constexpr int most_pixels(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : 6; }
 
-inline Accumulate accumulator(int vectors, int pixels) {
+template <End END>
+Accumulate accumulator_to(int vectors, int pixels) {
     switch (vectors) {
-        case 1: return pick<1>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
-        case 2: return pick<2>(pixels, std::make_integer_sequence<int, most_pixels(2)>());
-        default: return pick<4>(pixels, std::make_integer_sequence<int, most_pixels(4)>());
+        case 1: return pick<1, END>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
+        case 2: return pick<2, END>(pixels, std::make_integer_sequence<int, most_pixels(2)>());
+        default: return pick<4, END>(pixels, std::make_integer_sequence<int, most_pixels(4)>());
+    }
+}
+
+inline Accumulate accumulator(End end, int vectors, int pixels) {
+    switch (end) {
+        case End::PACKED: return accumulator_to<End::PACKED>(vectors, pixels);
+        case End::PACKED_WITH_RESIDUAL: return accumulator_to<End::PACKED_WITH_RESIDUAL>(vectors, pixels);
+        default: return accumulator_to<End::STORED>(vectors, pixels);
     }
 }
 
@@ -104,26 +130,27 @@ inline void convolve(const Step &s, const Image *images, uint8_t *arena, int fro
     const int width = flat ? out.width * (to - from) : out.width, rows = flat ? from + 1 : to;
     const int end = (last + 15) / 16;  // in vectors of output channels
     alignas(64) int32_t acc[24 * 16];
+    int32_t of_windows[most_pixels(1)], *sums = s.requantize.weight_zero_point ? of_windows : nullptr;
     for (int vector = first / 16, vectors; vector < end; vector += vectors) {
         vectors = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
         const int channel = 16 * vector;
         const int8_t *weight = s.weight + vector * weight_bytes;
         const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), most = (width + tiles - 1) / tiles;
-        const Accumulate wide = accumulator(vectors, most);
         Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride - channel, nullptr, out.stride, nullptr, 0};
+        const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
+        const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
+        const Accumulate wide = accumulator(end, vectors, most);
         for (int y = from; y < rows; y++) {
             const uint8_t *x = in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + s.source_channel;
             tile.out = out.at(arena, y, 0) + s.target_channel + channel;
             if (residual) tile.residual = residual->at(arena, y, 0) + s.target_channel + channel, tile.residual_stride = residual->stride;
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
-                (tile.pixels == most ? wide : accumulator(vectors, tile.pixels))(x, pixel_step, weight, window, s.bias + channel, acc);
-                if (s.requantize.weight_zero_point) {
-                    int32_t sums[most_pixels(1)];
+                if (sums)
                     for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, pixels_apart, s.sum_channels);
-                    subtract_sums(s.requantize, tile, sums);
-                }
-                finish(s.requantize, s.term, tile);
+                const Accumulate each = tile.pixels == most ? wide : accumulator(end, vectors, tile.pixels);
+                each(s, window, x, pixel_step, weight, sums, tile);
+                if (!packed) finish(s.requantize, s.term, tile);
                 x += most * pixel_step, tile.out += most * tile.out_stride;
                 if (residual) tile.residual += most * tile.residual_stride;
             }

@@ -141,28 +141,27 @@ void finish_each(const Requantize &r, const Ratio &term, const Tile &t) {
     }
 }
 
-// The same for float ratios whose products stay far inside int32 (`narrow`) and whole vectors: four of them share
-// the last steps, in which packing saturates as `clamp` would.
-template <int VECTORS, bool RESIDUAL>
-void finish_packed(const Requantize &r, const Ratio &term, const Tile &t) {
-    constexpr int PIXELS = 4 / VECTORS;
+// The same for float ratios whose products stay far inside int32 (`narrow`) and whole vectors, from registers: four
+// vectors share the last steps, in which packing saturates as `clamp` would.
+template <int VECTORS, int PIXELS, bool RESIDUAL>
+inline __attribute__((always_inline)) void finish_packed(const __m512i (&sum)[PIXELS][VECTORS], const Requantize &r, const Ratio &term,
+                                                         const Tile &t) {
+    constexpr int EACH = 4 / VECTORS;  // pixels that leave together
     const __m512i zero_point = _mm512_set1_epi16(int16_t(r.zero_point));
     const __m512i low = _mm512_set1_epi8(int8_t(r.low + r.zero_point)), high = _mm512_set1_epi8(int8_t(r.high + r.zero_point));
     const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i residual_zero = _mm512_set1_epi32(term.zero_point);
-    const __m512 residual_ratio = _mm512_set1_ps(term.ratio);
-    __m512 ratio[VECTORS];
-    for (int v = 0; v < VECTORS; v++) ratio[v] = _mm512_loadu_ps(r.ratio + t.channel + 16 * v);
-    for (int p = 0; p < t.pixels; p += PIXELS) {
+    const float *ratio = r.ratio + t.channel;
+#pragma GCC unroll 16
+    for (int p = 0; p < PIXELS; p += EACH) {
         __m512i rounded[4];
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
-            const int pixel = std::min(p + j / VECTORS, t.pixels - 1), v = j % VECTORS;
-            __m512 terms = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(t.acc + (pixel * VECTORS + v) * 16)), ratio[v]);
+            const int pixel = std::min(p + j / VECTORS, PIXELS - 1), v = j % VECTORS;
+            __m512 terms = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[pixel][v]), _mm512_loadu_ps(ratio + 16 * v));
             if (RESIDUAL) {
                 const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(t.residual + pixel * t.residual_stride + 16 * v));
-                const __m512i added = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), residual_zero);
-                terms = _mm512_add_ps(terms, _mm512_mul_ps(_mm512_cvtepi32_ps(added), residual_ratio));
+                const __m512i added = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(term.zero_point));
+                terms = _mm512_add_ps(terms, _mm512_mul_ps(_mm512_cvtepi32_ps(added), _mm512_set1_ps(term.ratio)));
             }
             rounded[j] = _mm512_cvtps_epi32(terms);
         }
@@ -171,43 +170,24 @@ void finish_packed(const Requantize &r, const Ratio &term, const Tile &t) {
         __m512i levels = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), low), high);
         levels = _mm512_permutexvar_epi32(in_order, levels);
         uint8_t *out = t.out + p * t.out_stride;
-        if (VECTORS == 4 || (t.out_stride == 16 * VECTORS && p + PIXELS <= t.pixels)) {
+        if (VECTORS == 4 || (t.out_stride == 16 * VECTORS && p + EACH <= PIXELS)) {
             _mm512_storeu_si512(out, levels);
         } else if (VECTORS == 2) {
             _mm256_storeu_si256(reinterpret_cast<__m256i *>(out), _mm512_castsi512_si256(levels));
-            if (p + 1 < t.pixels) _mm256_storeu_si256(reinterpret_cast<__m256i *>(out + t.out_stride), _mm512_extracti64x4_epi64(levels, 1));
+            if (p + 1 < PIXELS) _mm256_storeu_si256(reinterpret_cast<__m256i *>(out + t.out_stride), _mm512_extracti64x4_epi64(levels, 1));
         } else {
             const __m128i each[4] = {_mm512_castsi512_si128(levels), _mm512_extracti32x4_epi32(levels, 1),
                                      _mm512_extracti32x4_epi32(levels, 2), _mm512_extracti32x4_epi32(levels, 3)};
-            for (int j = 0; j < 4 && p + j < t.pixels; j++) store_levels(out + j * t.out_stride, each[j], 0xFFFF);
+            for (int j = 0; j < 4 && p + j < PIXELS; j++) store_levels(out + j * t.out_stride, each[j], 0xFFFF);
         }
-    }
-}
-
-template <bool RESIDUAL>
-void finish_as(const Requantize &r, const Ratio &term, const Tile &t) {
-    if (r.fixed) return finish_each<true, RESIDUAL>(r, term, t);
-    if (!r.narrow || !t.whole(t.vectors - 1)) return finish_each<false, RESIDUAL>(r, term, t);
-    switch (t.vectors) {
-        case 1: return finish_packed<1, RESIDUAL>(r, term, t);
-        case 2: return finish_packed<2, RESIDUAL>(r, term, t);
-        default: return finish_packed<4, RESIDUAL>(r, term, t);
     }
 }
 
 inline void finish(const Requantize &r, const Ratio &term, const Tile &t) {
-    (t.residual ? finish_as<true> : finish_as<false>)(r, term, t);
-}
-
-// Takes zw·Σ qx from the accumulators; `sums` holds Σ qx of each pixel's window.
-inline void subtract_sums(const Requantize &r, const Tile &t, const int32_t *sums) {
-    for (int p = 0; p < t.pixels; p++)
-        for (int v = 0; v < t.vectors; v++) {
-            int32_t *acc = t.acc + (p * t.vectors + v) * 16;
-            const __m512i weight_zero = _mm512_loadu_si512(r.weight_zero_point + t.channel + 16 * v);
-            const __m512i product = _mm512_mullo_epi32(weight_zero, _mm512_set1_epi32(sums[p]));
-            _mm512_storeu_si512(acc, _mm512_sub_epi32(_mm512_loadu_si512(acc), product));
-        }
+    if (r.fixed)
+        (t.residual ? finish_each<true, true> : finish_each<true, false>)(r, term, t);
+    else
+        (t.residual ? finish_each<false, true> : finish_each<false, false>)(r, term, t);
 }
 
 }  // namespace
