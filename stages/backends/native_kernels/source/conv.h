@@ -77,8 +77,9 @@ constexpr Accumulate pick(int pixels, std::integer_sequence<int, P...>) {
     return of[pixels - 1];
 }
 
-// Tiles hold at most 24 accumulators: more leave no registers for the operands.
-constexpr int most_pixels(int vectors) { return vectors == 1 ? 16 : vectors == 2 ? 12 : 6; }
+// Tiles hold at most 24 accumulators: more leave no registers for the operands. With one vector smaller ones are
+// faster, whose last steps overlap with the next tile's products.
+constexpr int most_pixels(int vectors) { return vectors == 1 ? 8 : vectors == 2 ? 12 : 6; }
 
 template <End END>
 Accumulate accumulator_to(int vectors, int pixels) {
@@ -88,6 +89,8 @@ Accumulate accumulator_to(int vectors, int pixels) {
         default: return pick<4, END>(pixels, std::make_integer_sequence<int, most_pixels(4)>());
     }
 }
+
+constexpr int MOST_PIXELS = most_pixels(2);
 
 inline Accumulate accumulator(End end, int vectors, int pixels) {
     switch (end) {
@@ -130,7 +133,7 @@ inline void convolve(const Step &s, const Image *images, uint8_t *arena, int fro
     const int width = flat ? out.width * (to - from) : out.width, rows = flat ? from + 1 : to;
     const int end = (last + 15) / 16;  // in vectors of output channels
     alignas(64) int32_t acc[24 * 16];
-    int32_t of_windows[most_pixels(1)], *sums = s.requantize.weight_zero_point ? of_windows : nullptr;
+    int32_t of_windows[MOST_PIXELS], *sums = s.requantize.weight_zero_point ? of_windows : nullptr;
     for (int vector = first / 16, vectors; vector < end; vector += vectors) {
         vectors = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
         const int channel = 16 * vector;
