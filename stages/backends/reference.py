@@ -1,4 +1,4 @@
-"""The reference: numpy kernels that follow the program's table operator by operator, in both modes."""
+"""The reference: numpy kernels that follow the program's table operator by operator, in every mode."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reference:
     """
 
     name: ClassVar[str] = "reference"
-    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "float"})
+    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float"})
 
     threads: int | None = None
     batch_size: int = 64

@@ -30,12 +30,11 @@ def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
     """The integer program of a quantized network.
 
     Raises:
-        PipelineError: a sum whose terms do not fit 32 bits, naming the layer and the bound.
+        PipelineError: a ratio of scales that no multiplier expresses, or a sum whose terms do not fit
+            32 bits, naming the layer and the bound.
     """
     values = {node.name: _value(quantized, node) for node in quantized.graph.nodes}
-    ops = tuple(
-        _LOWERINGS[node.op](quantized, node, values) for node in quantized.graph.nodes if node.op != "input"
-    )
+    ops = tuple(_lowered(quantized, node, values) for node in quantized.graph.nodes if node.op != "input")
     return Program(
         values=values,
         ops=ops,
@@ -43,6 +42,15 @@ def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
         output=quantized.graph.output,
         requantize=requantize,
     )
+
+
+def _lowered(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    try:
+        return _LOWERINGS[node.op](quantized, node, values)
+    except PipelineError:
+        raise
+    except ValueError as error:
+        raise PipelineError(f"'{node.name}': {error}") from error
 
 
 def _value(quantized: QuantizedGraph, node: Node) -> Value:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stages.integer.fixed_point import INT32_MAX, multiply_by_quantized_multiplier
 from stages.integer.program import Op, Program, Value
+from stages.integer.single_rounding import multiply_by_quantized_multiplier_single
 from stages.integer.validate import validate
 
 INTEGER_LAYERS = frozenset({"conv2d", "linear", "group_conv2d", "group_linear"})
@@ -67,7 +68,7 @@ def check_accumulators(program: Program) -> None:
                     f"{bounds[channel]}, beyond int32's {INT32_MAX}. Remedy: fewer bits for weights or "
                     "activations, or granularity=per_tensor where a channel's bias is large for its weights."
                 )
-        if program.requantize == "fixed_point" and "headroom" in op.attrs:
+        if program.requantize != "float" and "headroom" in op.attrs:
             bound = _sum_bound(op, program)
             if bound > INT32_MAX:
                 raise ValueError(
@@ -87,18 +88,20 @@ def _sum_bound(op: Op, program: Program) -> int:
     """The largest magnitude of the sum of rescaled terms of an add, or of a layer with residual or groups."""
     if op.op == "add":
         spans = [_span(program.values[name]) for name in op.inputs]
-        return _rescaled(np.array(spans), op, "")
-    bounds = np.minimum(accumulator_bounds(op, program), INT32_MAX)
-    largest = np.abs(multiply_by_quantized_multiplier(bounds, op.tensors["multiplier"], op.tensors["shift"]))
-    bound = int(largest.astype(np.int64).reshape(-1, len(op.tensors["bias"])).sum(axis=0).max())
+        return int(_rescaled(np.array(spans), op, program).sum())
+    terms = _rescaled(np.minimum(accumulator_bounds(op, program), INT32_MAX), op, program)
+    bound = int(terms.reshape(-1, len(op.tensors["bias"])).sum(axis=0).max())
     if len(op.inputs) == 2:
-        bound += _rescaled(np.array([_span(program.values[op.inputs[1]])]), op, "residual_")
+        span = _span(program.values[op.inputs[1]])
+        bound += int(_rescaled(np.array([span]), op, program, "residual_").sum())
     return bound
 
 
-def _rescaled(spans: NDArray[Any], op: Op, prefix: str) -> int:
-    multiplier, shift = op.tensors[prefix + "multiplier"], op.tensors[prefix + "shift"]
-    return int(multiply_by_quantized_multiplier(spans, multiplier, shift).astype(np.int64).sum())
+def _rescaled(bounds: NDArray[Any], op: Op, program: Program, prefix: str = "") -> NDArray[np.int64]:
+    """The largest magnitudes of terms; no mode rounds a negative operand further from zero."""
+    single = program.requantize == "fixed_point_single"
+    multiply = multiply_by_quantized_multiplier_single if single else multiply_by_quantized_multiplier
+    return multiply(bounds, op.tensors[prefix + "multiplier"], op.tensors[prefix + "shift"]).astype(np.int64)
 
 
 def _span(x: Value) -> int:

@@ -98,9 +98,9 @@ def fused_multiply(multiplier: Int32, shift: Int32) -> Callable[[Int32], Int64]:
     """
     left, right = np.maximum(shift, 0).astype(np.int64), np.maximum(-shift, 0).astype(np.int64)
     half = (np.int64(1) << right) >> 1
-    factor, left_by, right_by = _column(multiplier.astype(np.int64)), _column(left), _column(right + 31)
-    nudge = _column(2**30 + (half << 31))
-    sign_bit = _column(np.where(shift < 0, INT32_MIN, 0).astype(np.int32))
+    factor, left_by, right_by = column(multiplier.astype(np.int64)), column(left), column(right + 31)
+    nudge = column(2**30 + (half << 31))
+    sign_bit = column(np.where(shift < 0, INT32_MIN, 0).astype(np.int32))
     shifts_left = bool(left.any())
 
     def multiply(x: Int32) -> Int64:
@@ -115,6 +115,6 @@ def fused_multiply(multiplier: Int32, shift: Int32) -> Callable[[Int32], Int64]:
     return multiply
 
 
-def _column(a: NDArray[Any]) -> Any:
+def column(a: NDArray[Any]) -> Any:
     """(O,) as (O, 1); one number as a Python int, which broadcasts to any shape."""
     return int(a[0]) if a.size == 1 else a.reshape(-1, 1)

@@ -20,11 +20,24 @@ max_pool2d, reshape,    no arithmetic on levels; output has the input's scale an
 slice, pad              `zero_point` (max_pool2d: quant_min)
 ======================  ==================================================================================
 
-``rdp`` is `rounding_divide_by_pot`. The ratio of scales that ``rescale`` multiplies by is stored as a
-fixed-point ``multiplier · 2^(shift-31)`` (tensors ``multiplier`` int32, ``shift`` int32; a residual's are
-``residual_multiplier``, ``residual_shift``), and, for `requantize: float`, as float32 ``ratio``
-(``residual_ratio``) without the headroom: there the sum is formed in float32 and rounded half to even,
-``y = clamp(zy + rint(float32(acc)·ratio [+ float32(qr−zr)·residual_ratio]))``.
+The ratio of scales that ``rescale`` multiplies by is stored in two forms, of which `Program.requantize`
+takes one: fixed-point ``multiplier · 2^(shift-31)`` (tensors ``multiplier`` int32, ``shift`` int32; a
+residual's are ``residual_multiplier``, ``residual_shift``), which holds the headroom, and float32 ``ratio``
+(``residual_ratio``), which does not. The three modes read the same program:
+
+==================  ======================================================================================
+fixed_point         ``rescale`` is `multiply_by_quantized_multiplier`, which rounds twice; ``rdp`` is
+                    `rounding_divide_by_pot`, ties away from zero
+fixed_point_single  ``rescale`` is `multiply_by_quantized_multiplier_single`; ``rdp(t, h)`` is
+                    ``(t + 2^(h−1)) >> h``, and ``t`` for ``h = 0``: all rounding is ``⌊v + ½⌋``. A single
+                    operand is rounded once; each term of a sum to ``2^-headroom`` levels, and the sum once
+                    more, so that it differs from the exact sum, rounded, only where that lies within
+                    ``terms · 2^-(headroom+1)`` levels of a tie
+float               the sum is formed in float32 and rounded half to even:
+                    ``y = clamp(zy + rint(float32(acc)·ratio [+ float32(qr−zr)·residual_ratio]))``
+==================  ======================================================================================
+
+In both fixed points terms saturate to int32, and sums of terms are proven to fit it at convert.
 """
 
 from __future__ import annotations
@@ -36,7 +49,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Requantize = Literal["fixed_point", "float"]
+Requantize = Literal["fixed_point", "fixed_point_single", "float"]
 Integers = NDArray[np.integer[Any]]
 
 FORMAT_VERSION = 2

@@ -1,27 +1,34 @@
 """Requantization as kernels use it: accumulators to levels of the output, in the mode the program names.
 
-``rescale`` multiplies by the ratio of scales, in one of two types: int64 for `fixed_point` (values of int32
-range, so that their sums cannot wrap), float32 for `float`. ``finish`` rounds what is left to round, adds
-the zero point and clamps:
+``rescale`` multiplies by the ratio of scales, in one of two types: int64 for both fixed points (values of
+int32 range, so that their sums cannot wrap), float32 for `float`. ``finish`` rounds what is left to round,
+adds the zero point and clamps:
 
-    fixed_point   clamp(zy + rounding_divide_by_pot(Σ terms, headroom))
-    float         clamp(zy + rint(Σ terms))                                 half to even
+    fixed_point          clamp(zy + rounding_divide_by_pot(Σ terms, headroom))           half away from zero
+    fixed_point_single   clamp(zy + ((Σ terms + 2^(headroom−1)) >> headroom))            half towards +∞
+    float                clamp(zy + rint(Σ terms))                                       half to even
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.integer.fixed_point import fused_multiply
-from stages.integer.program import Integers, Op, Program, Value
+from stages.integer.program import Integers, Op, Program, Requantize, Value
+from stages.integer.single_rounding import fused_multiply_single
 
 Terms = NDArray[Any]
 Rescale = Callable[[NDArray[np.int32]], Terms]
 Finish = Callable[[Terms], Integers]
+
+_FIXED: Mapping[Requantize, Callable[[NDArray[np.int32], NDArray[np.int32]], Rescale]] = {
+    "fixed_point": fused_multiply,
+    "fixed_point_single": fused_multiply_single,
+}
 
 
 def rescaler(op: Op, program: Program, *, prefix: str = "", index: int | None = None) -> Rescale:
@@ -37,8 +44,8 @@ def rescaler(op: Op, program: Program, *, prefix: str = "", index: int | None = 
         A function from int32 (O, L) — any shape where there is but one ratio — to terms of that shape.
     """
     pick = slice(None) if index is None else slice(index, index + 1)
-    if program.requantize == "fixed_point":
-        return fused_multiply(op.tensors[prefix + "multiplier"][pick], op.tensors[prefix + "shift"][pick])
+    if fixed := _FIXED.get(program.requantize):
+        return fixed(op.tensors[prefix + "multiplier"][pick], op.tensors[prefix + "shift"][pick])
     ratio = op.tensors[prefix + "ratio"][pick].astype(np.float32)
     factor = ratio[0] if ratio.size == 1 else ratio.reshape(-1, 1)
     return lambda x: np.multiply(x.astype(np.float32), factor)
@@ -50,12 +57,15 @@ def finisher(op: Op, program: Program) -> Finish:
     low, high = op.attrs["act_min"] - y.zero_point, op.attrs["act_max"] - y.zero_point
     headroom = op.attrs.get("headroom", 0)
     half = (1 << headroom) >> 1
+    away_from_zero = program.requantize == "fixed_point"
 
     def finish(terms: Terms) -> Integers:
         if terms.dtype == np.float32:
             np.rint(terms, out=terms)
         elif headroom:
-            terms += half + (terms >> 63)  # minus one where negative: ties away from zero
+            if away_from_zero:
+                terms += terms >> 63  # minus one where negative
+            terms += half
             terms >>= headroom
         levels: NDArray[np.int16] = np.clip(terms, low, high, out=terms).astype(np.int16)
         levels += np.int16(y.zero_point)

@@ -9,6 +9,7 @@ from pipeline.errors import PipelineError
 from stages.backends.base import Backend, load_backend
 from stages.backends.reference import Reference
 from stages.integer.program import Op, Program, Value
+from tests.stages.integer.strategies import MODES
 
 NAMES = sorted({m.name for m in pkgutil.iter_modules(stages.backends.__path__) if not m.ispkg} - {"base"})
 
@@ -19,7 +20,11 @@ def test_every_backend_is_found_by_its_module_name(name: str) -> None:
     assert isinstance(backend, Backend)
     assert is_dataclass(backend)
     assert backend.name == name
-    assert backend.exact <= {"fixed_point", "float"}
+    assert backend.exact <= set(MODES)
+
+
+def test_the_reference_is_exact_in_every_mode() -> None:
+    assert Reference.exact == set(MODES)
 
 
 def test_an_unknown_backend_lists_the_others() -> None:

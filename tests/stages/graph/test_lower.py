@@ -165,6 +165,22 @@ def test_float_rounding_gives_what_is_simulated(seed, scheme, form):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), scheme=schemes)
+def test_single_rounding_gives_what_is_simulated(seed, scheme):
+    """simulated == integer, but for near-ties, and for sums within their terms' own roundings of a tie."""
+    model, x = quantized(captured(), seed, **scheme)
+    terms = {
+        op.output: (len(op.inputs) + op.attrs.get("groups", 1) if op.op != "add" else len(op.inputs))
+        * 2.0 ** -(op.attrs["headroom"] + 1)
+        for op in lower(model, "fixed_point_single").ops
+        if "headroom" in op.attrs
+    }
+    for name, (difference, from_tie) in differences(model, x, "fixed_point_single").items():
+        assert np.abs(difference).max() <= 1, name
+        assert (from_tie[difference != 0] < 1e-4 + terms.get(name, 0.0)).all(), name
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), scheme=schemes)
 def test_fixed_point_rounding_stays_within_a_level_of_each_layer(seed, scheme):
     """The double rounding of fixed point moves a value by one level at the most."""
     model, x = quantized(captured(), seed, **scheme)
@@ -227,6 +243,14 @@ def test_a_sum_that_cannot_fit_is_refused_naming_the_layer():
     object.__setattr__(point, "scale", point.scale * 1e-9)
     with pytest.raises(PipelineError, match=r"'conv': a sum can reach .* overflows int32.*Remedy"):
         lower(model, "fixed_point")
+
+
+def test_a_ratio_that_no_multiplier_expresses_is_refused_naming_the_layer():
+    model, _ = quantized(captured(), 0)
+    point = model.activations["conv3"]
+    object.__setattr__(point, "scale", point.scale * 1e-13)
+    with pytest.raises(PipelineError, match=r"'conv3': ratio .*: must be below 2\^30"):
+        lower(model, "float")
 
 
 def test_groups_of_input_channels_are_accumulated_apart():

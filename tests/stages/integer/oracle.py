@@ -32,6 +32,13 @@ def fixed_multiply(x: int, multiplier: int, shift: int) -> int:
     return divide_by_pot(high_mul(shifted, multiplier), max(-shift, 0))
 
 
+def single_multiply(x: int, multiplier: int, shift: int) -> int:
+    """TFLite's MultiplyByQuantizedMultiplier under TFLITE_SINGLE_ROUNDING, saturating where it asserts."""
+    total_shift = 31 - shift
+    rounded = (x * multiplier + (1 << (total_shift - 1))) >> total_shift
+    return min(max(rounded, INT32[0]), INT32[1])
+
+
 def run(program: Program, q: np.ndarray) -> dict[str, np.ndarray]:
     """Every value by name, for levels `q` (N, *shape)."""
     values = {program.input: q.astype(object)}
@@ -48,7 +55,8 @@ def _term(op: Op, program: Program, x: int, i: int, prefix: str = ""):
     i = min(i, len(tensors["ratio"]) - 1)
     if program.requantize == "float":
         return np.float32(x) * tensors["ratio"][i]
-    return fixed_multiply(x, int(tensors["multiplier"][i]), int(tensors["shift"][i]))
+    multiply = {"fixed_point": fixed_multiply, "fixed_point_single": single_multiply}[program.requantize]
+    return multiply(x, int(tensors["multiplier"][i]), int(tensors["shift"][i]))
 
 
 def _level(op: Op, program: Program, *terms) -> int:
@@ -57,6 +65,9 @@ def _level(op: Op, program: Program, *terms) -> int:
         total = total + term
     if program.requantize == "float":
         rounded = int(np.rint(total))
+    elif program.requantize == "fixed_point_single":
+        headroom = op.attrs.get("headroom", 0)
+        rounded = (2 * int(total) + 2**headroom) // 2 ** (headroom + 1)
     else:
         rounded = divide_by_pot(int(total), op.attrs.get("headroom", 0))
     y = program.values[op.output].zero_point + rounded

@@ -1,15 +1,17 @@
-"""Random integer programs for hypothesis: every operator, both modes, signed, unsigned, narrow levels."""
+"""Random integer programs for hypothesis: every operator, every mode, signed, unsigned, narrow levels."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
 
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Program, Requantize, Value
+
+MODES: tuple[Requantize, ...] = get_args(Requantize)
 
 LEVELS = ((0, 255), (0, 254), (-128, 127), (-127, 127), (0, 15), (-7, 7))
 

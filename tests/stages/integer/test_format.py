@@ -8,11 +8,11 @@ from hypothesis import given, settings
 
 from stages.integer.format import load_program, save_program
 from stages.integer.program import Op, Program, Value
-from tests.stages.integer.strategies import programs
+from tests.stages.integer.strategies import MODES, programs
 
 
 @settings(max_examples=60, deadline=None)
-@given(program=programs(modes=("fixed_point", "float")))
+@given(program=programs(modes=MODES))
 def test_loading_gives_back_what_was_saved(
     program: Program, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

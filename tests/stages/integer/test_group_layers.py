@@ -14,7 +14,9 @@ from stages.integer.fixed_point import (
 from stages.integer.format import load_program, save_program
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Op, Program, Value
+from stages.integer.single_rounding import multiply_by_quantized_multiplier_single
 from stages.integer.validate import validate
+from tests.stages.integer.strategies import MODES
 
 HEADROOM = 6
 
@@ -53,7 +55,7 @@ def group_programs(draw) -> Program:
         attrs={**window, "groups": groups, "headroom": HEADROOM, "act_min": -100, "act_max": 120},
         tensors=tensors,
     )
-    mode = draw(st.sampled_from(["fixed_point", "float"]))
+    mode = draw(st.sampled_from(MODES))
     return Program(values=values, ops=(op,), input="x", output="y", requantize=mode)
 
 
@@ -63,7 +65,9 @@ def expected(program: Program, q: np.ndarray) -> np.ndarray:
     t, y, groups = op.tensors, program.values["y"], op.attrs["groups"]
     out, size = len(t["bias"]), t["weight"].shape[1]
     x = q.astype(np.int64) - program.values["x"].zero_point
-    fixed = program.requantize == "fixed_point"
+    fixed = program.requantize != "float"
+    single = program.requantize == "fixed_point_single"
+    multiply = multiply_by_quantized_multiplier_single if single else multiply_by_quantized_multiplier
     rows = []
     for o in range(out):
         total = np.zeros(x.shape[1], np.int64 if fixed else np.float32)
@@ -72,15 +76,18 @@ def expected(program: Program, q: np.ndarray) -> np.ndarray:
             weight = t["weight"][row].reshape(-1).astype(np.int64) - t["weight_zero_point"][row]
             acc = weight @ x[g * size : (g + 1) * size] + (t["bias"][o] if g == 0 else 0)
             if fixed:
-                total += multiply_by_quantized_multiplier(acc, t["multiplier"][row], t["shift"][row])
+                total += multiply(acc, t["multiplier"][row], t["shift"][row])
             else:
                 total += acc.astype(np.float32) * t["ratio"][row]
         if len(op.inputs) == 2:
             if fixed:
-                total += multiply_by_quantized_multiplier(x[o], t["residual_multiplier"], t["residual_shift"])
+                total += multiply(x[o], t["residual_multiplier"], t["residual_shift"])
             else:
                 total += x[o].astype(np.float32) * t["residual_ratio"]
-        rounded = rounding_divide_by_pot(total, HEADROOM) if fixed else np.rint(total)
+        if single:
+            rounded = (total + 2 ** (HEADROOM - 1)) // 2**HEADROOM
+        else:
+            rounded = rounding_divide_by_pot(total, HEADROOM) if fixed else np.rint(total)
         rows.append(np.clip(rounded + y.zero_point, op.attrs["act_min"], op.attrs["act_max"]))
     return np.stack(rows).astype(y.dtype)
 

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 from stages.integer.interpreter import Interpreter, dequantize_output, quantize_input
 from stages.integer.program import Op, Program, Value
 from tests.stages.integer import oracle
-from tests.stages.integer.strategies import ALL_OPS, programs, random_input
-
-MODES = ("fixed_point", "float")
+from tests.stages.integer.strategies import ALL_OPS, MODES, programs, random_input
 
 
 @pytest.mark.parametrize("op", ALL_OPS)

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Program
 from stages.integer.unsigned import from_unsigned, to_unsigned, unsigned
-from tests.stages.integer.strategies import programs, random_input
+from tests.stages.integer.strategies import MODES, programs, random_input
 
 
 @settings(max_examples=100, deadline=None)
-@given(program=programs(modes=("fixed_point", "float")))
+@given(program=programs(modes=MODES))
 def test_a_program_over_unsigned_levels_computes_the_same(program: Program) -> None:
     q = random_input(program, samples=2)
     shifted = unsigned(program)

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 
 from stages.integer.program import Op, Program, Value
 from stages.integer.validate import validate
-from tests.stages.integer.strategies import programs
+from tests.stages.integer.strategies import MODES, programs
 
 
 @settings(max_examples=60, deadline=None)
-@given(program=programs(modes=("fixed_point", "float")))
+@given(program=programs(modes=MODES))
 def test_valid_programs_pass_and_lose_their_validity_with_any_tensor_or_operator(program: Program) -> None:
     validate(program)
     for i, op in enumerate(program.ops):
