@@ -21,6 +21,7 @@ from stages.data.base import Data, Split
 from stages.data.batches import batches, subset
 from stages.graph.quantized import Simulation
 from stages.parity import Parity, sqnr_db
+from stages.rounding import Roundings
 
 Logits = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -35,7 +36,7 @@ class Evaluate:
         backend: executor of the integer program.
         batch_size: samples at a time.
         parity_samples: so many of them, drawn by the run's seed, are also compared layer by layer, and
-            on the reference backend.
+            on the reference backend in each requantization mode.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -44,6 +45,7 @@ class Evaluate:
     code: ClassVar[tuple[str, ...]] = (
         "stages.artifacts",
         "stages.parity",
+        "stages.rounding",
         "stages.graph",
         "stages.integer",
         "stages.backends",
@@ -92,21 +94,33 @@ class Evaluate:
         exact = executable.name == "reference"
         reference = None if exact else Reference().compile(program)
         parity = Parity(model.quantized, program, executable, reference)
-        self._compare(ctx, split, baseline.sample_ids, parity)
+        roundings = Roundings(program)
+        self._compare(ctx, split, baseline.sample_ids, parity, roundings)
         layers = parity.layers()
+        costs = roundings.costs(Reference.exact if exact else self.backend.exact)
         values |= _parity_values(parity, layers)
+        for cost in costs:
+            values |= {
+                f"rounding/{cost.mode}/equal_share": cost.equal_share,
+                f"rounding/{cost.mode}/top1": cost.top1,
+            }
         notes = tuple(executable.notes)
         if program.requantize not in self.backend.exact and not exact:
+            known = " and ".join(sorted(self.backend.exact)) or "no requantize mode"
             notes += (
-                f"backend {executable.name} rounds by {'/'.join(sorted(self.backend.exact))}; "
-                f"the program's {program.requantize} may differ by one level",
+                f"backend {executable.name} computes {known} exactly; "
+                f"the program's {program.requantize} may differ by one level an operator",
             )
         if grouped := [op.output for op in program.ops if op.op.startswith("group_")]:
             notes += (f"scales of groups have reference kernels only: {', '.join(grouped)}",)
         if islands := [op.output for op in program.ops if op.op.startswith("float_")]:
             notes += (f"computed in float, between integers: {', '.join(islands)}",)
         return Metrics(
-            values=values, layers=layers, predictions={"labels": labels, **predictions}, notes=notes
+            values=values,
+            layers=layers,
+            roundings=costs,
+            predictions={"labels": labels, **predictions},
+            notes=notes,
         )
 
     def _logits(
@@ -126,11 +140,12 @@ class Evaluate:
                 advance(len(x))
         return {name: np.concatenate(part) for name, part in parts.items()}, seconds
 
-    def _compare(self, ctx: RunContext, split: Split, ids: Ids, parity: Parity) -> None:
+    def _compare(self, ctx: RunContext, split: Split, ids: Ids, parity: Parity, roundings: Roundings) -> None:
         ids = ids[subset(ids, self.parity_samples, ctx.seed, "parity")]
         with ctx.console.progress("comparing layers", len(ids)) as advance:
-            for x, _ in batches(split, min(self.batch_size, 64), self.data, order=ids):
-                parity.update(x)
+            for x, labels in batches(split, min(self.batch_size, 64), self.data, order=ids):
+                chosen = parity.update(x)
+                roundings.update(x.numpy(), chosen, labels.numpy())
                 advance(len(x))
 
 

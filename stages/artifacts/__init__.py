@@ -9,7 +9,7 @@ All files are JSON and safetensors; nothing is pickled. `IntegerProgram` is also
 """
 
 from stages.artifacts.integer_program import IntegerProgram
-from stages.artifacts.measured import LayerParity, Metrics
+from stages.artifacts.measured import LayerParity, Metrics, RoundingCost
 from stages.artifacts.networks import FloatModel, QuantizedModel
 from stages.artifacts.observed import Baseline, Observations
 
@@ -21,4 +21,5 @@ __all__ = [
     "Metrics",
     "Observations",
     "QuantizedModel",
+    "RoundingCost",
 ]

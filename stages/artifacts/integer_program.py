@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifact import ServedModel
 from stages.backends.base import Executable, load_backend, predict
+from stages.integer.bounds import INT16_MAX, layer_accumulators
 from stages.integer.format import load_program, save_program
 from stages.integer.packing import stored_bytes
 from stages.integer.program import Integers, Program
@@ -70,8 +71,17 @@ class IntegerProgram:
         return self._executable(backend).run(q)
 
     def metrics(self) -> dict[str, float]:
-        """``model/integer_bytes``: weights at their bits, biases, multipliers and zero points."""
+        """``model/integer_bytes``: weights at their bits, biases, multipliers and zero points.
+
+        ``convert/layers``: those that accumulate integers; ``convert/int16_layers``: those of them whose
+        accumulators 16 bits would hold, whatever the input.
+        """
         arrays = [
             t for op in self.program.ops for name, t in op.tensors.items() if not name.endswith("ratio")
         ]
-        return {"model/integer_bytes": float(sum(map(stored_bytes, arrays)))}
+        accumulators = layer_accumulators(self.program).values()
+        return {
+            "model/integer_bytes": float(sum(map(stored_bytes, arrays))),
+            "convert/layers": float(len(accumulators)),
+            "convert/int16_layers": float(sum(largest <= INT16_MAX for largest in accumulators)),
+        }

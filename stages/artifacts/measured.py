@@ -45,12 +45,34 @@ class LayerParity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundingCost:
+    """One requantization mode beside the chosen one: same weights, same samples, on the reference.
+
+    Args:
+        mode: of `Program.requantize`.
+        exact: whether the backend in use computes it exactly.
+        equal_share: the share of output levels that are those of the chosen mode.
+        max_off_by: the largest difference from them.
+        same_top1: the share of samples with the chosen mode's top-1.
+        top1: the accuracy.
+    """
+
+    mode: str
+    exact: bool
+    equal_share: float
+    max_off_by: int
+    same_top1: float
+    top1: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics:
     """What a run measured.
 
     Args:
         values: flat metric name → number, as MLflow gets them.
         layers: parity by quantization point, in execution order.
+        roundings: what each requantization mode gives on the parity samples, the chosen one first.
         predictions: ``labels``, ``float``, ``simulated``, ``integer``: int64 (N,), the class each gave
             to each test sample.
         notes: what a reader should know: a backend that fell back, a rounding that is not exact.
@@ -59,6 +81,7 @@ class Metrics:
     kind: ClassVar[str] = "metrics"
     values: Mapping[str, float]
     layers: tuple[LayerParity, ...] = ()
+    roundings: tuple[RoundingCost, ...] = ()
     predictions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -69,7 +92,11 @@ class Metrics:
 
     def write_files(self, run_dir: Path) -> None:
         """Write ``parity.json`` and ``predictions.safetensors``, by which runs are compared."""
-        parity = {"notes": self.notes, "layers": [asdict(layer) for layer in self.layers]}
+        parity = {
+            "notes": self.notes,
+            "roundings": [asdict(rounding) for rounding in self.roundings],
+            "layers": [asdict(layer) for layer in self.layers],
+        }
         (run_dir / "parity.json").write_text(json.dumps(parity, indent=1))
         save_arrays(dict(self.predictions), run_dir / "predictions.safetensors")
 
@@ -81,6 +108,7 @@ class Metrics:
         return cls(
             values=json.loads((directory / "values.json").read_text()),
             layers=layers,
+            roundings=tuple(RoundingCost(**rounding) for rounding in parity["roundings"]),
             predictions=load_arrays(directory / "predictions.safetensors"),
             notes=tuple(parity["notes"]),
         )

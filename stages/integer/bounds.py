@@ -21,9 +21,10 @@ from stages.integer.validate import validate
 INTEGER_LAYERS = frozenset({"conv2d", "linear", "group_conv2d", "group_linear"})
 """Operators that accumulate products of levels."""
 
+INT16_MAX = 2**15 - 1
 FLOAT32_EXACT = 2**24
 FLOAT64_EXACT = 2**53
-"""Below these, every sum of integers is exact in that float type, in whatever order it is formed."""
+"""Below the latter two, every sum of integers is exact in that float type, in whatever order it is formed."""
 
 
 def centred_weight(op: Op) -> NDArray[np.int32]:
@@ -50,6 +51,15 @@ def accumulator_bounds(op: Op, program: Program) -> NDArray[np.int64]:
     bias = np.pad(op.tensors["bias"].astype(np.int64), (0, len(low) - len(op.tensors["bias"])))
     bounds: NDArray[np.int64] = np.stack([high, -low, np.abs(high + bias), np.abs(low + bias)]).max(axis=0)
     return bounds
+
+
+def layer_accumulators(program: Program) -> dict[str, int]:
+    """By integer layer, the largest magnitude that any of its accumulators takes, whatever the input.
+
+    Up to `INT16_MAX`, 16 bits would hold it.
+    """
+    layers = (op for op in program.ops if op.op in INTEGER_LAYERS)
+    return {op.output: int(accumulator_bounds(op, program).max()) for op in layers}
 
 
 def check_accumulators(program: Program) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
+from stages.artifacts import IntegerProgram, LayerParity, Metrics, Observations, QuantizedModel
 from stages.graph.points import quantization_points
+from stages.integer.bounds import layer_accumulators
 from stages.quant.qparams import QParams
 from stages.reporting.histogram import Histogram, histogram_of
 
@@ -37,6 +38,8 @@ class Layer:
         minimum, maximum: the real values of the smallest and largest level: the chosen range.
         observed: what the calibration samples did there; None where they were not observed.
         clipped: the share of observations beyond the range by more than half a step.
+        accumulator_bits: the fewest bits of a signed accumulator that no input overflows; None where nothing
+            is accumulated in integers.
         sqnr_db, simulated, backend: of `LayerParity`; None where it was not measured.
     """
 
@@ -50,27 +53,41 @@ class Layer:
     quant_max: int
     observed: Histogram | None
     clipped: float | None
+    accumulator_bits: int | None
     sqnr_db: float | None
     simulated: OffBy | None
     backend: OffBy | None
 
 
-def layer_table(observations: Observations, model: QuantizedModel, metrics: Metrics) -> tuple[Layer, ...]:
+def layer_table(
+    observations: Observations, model: QuantizedModel, integers: IntegerProgram, metrics: Metrics
+) -> tuple[Layer, ...]:
     """All quantization points of the network, in execution order."""
     quantized = model.quantized
     parity = {layer.name: layer for layer in metrics.layers}
+    accumulators = layer_accumulators(integers.program)
     rows = []
     for name in quantization_points(quantized.graph):
         statistics = observations.statistics.get(name)
-        observed = None if statistics is None else histogram_of(statistics)
-        rows.append(
-            _layer(name, quantized.graph[name].op, quantized.activations[name], observed, parity.get(name))
+        row = _layer(
+            name,
+            quantized.graph[name].op,
+            quantized.activations[name],
+            None if statistics is None else histogram_of(statistics),
+            accumulators.get(name),
+            parity.get(name),
         )
+        rows.append(row)
     return tuple(rows)
 
 
 def _layer(
-    name: str, op: str, qparams: QParams, observed: Histogram | None, parity: LayerParity | None
+    name: str,
+    op: str,
+    qparams: QParams,
+    observed: Histogram | None,
+    accumulator: int | None,
+    parity: LayerParity | None,
 ) -> Layer:
     scale, zero_point = float(qparams.scale), int(qparams.zero_point)
     minimum = scale * (qparams.quant_min - zero_point)
@@ -88,6 +105,7 @@ def _layer(
         clipped=None
         if observed is None
         else observed.share_outside(minimum - scale / 2, maximum + scale / 2),
+        accumulator_bits=None if accumulator is None else accumulator.bit_length() + 1,
         sqnr_db=None if parity is None else parity.sqnr_db,
         simulated=None if parity is None else _off_by(parity.simulated_minus_integer),
         backend=None if parity is None else _off_by(parity.reference_minus_backend),

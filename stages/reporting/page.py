@@ -11,7 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.artifacts import Metrics, Observations, QuantizedModel
+from stages.artifacts import IntegerProgram, Metrics, Observations, QuantizedModel
 from stages.reporting import text
 from stages.reporting.activations import panel, panels, sparkline
 from stages.reporting.confusion import confusion_plot, prediction_changes
@@ -33,6 +33,7 @@ class Rendered:
 def render(
     observations: Observations,
     model: QuantizedModel,
+    integers: IntegerProgram,
     metrics: Metrics,
     *,
     settings: Settings,
@@ -43,13 +44,13 @@ def render(
     """Draw everything once, for the page and for the files.
 
     Args:
-        observations, model, metrics: of one run.
+        observations, model, integers, metrics: of one run.
         settings: what was run.
         date: when.
         broken: how the parity contract was broken; None where it was met.
         contract: what the contract demands; empty where there is none.
     """
-    layers = layer_table(observations, model, metrics)
+    layers = layer_table(observations, model, integers, metrics)
     changes = prediction_changes(metrics.predictions)
     drawings = {
         "activations": panels(layers),
@@ -70,9 +71,11 @@ def render(
             closing=closing_table(metrics),
             values=metrics.values,
             layers=layers,
+            roundings=metrics.roundings,
             changes=changes,
             drawings=drawings,
             sqnr_share=_sqnr_shares(layers),
+            int16=_int16_layers(layers),
         )
     )
     return Rendered(page=page, plots={name: _document(d) for name, d in drawings.items() if d})
@@ -105,6 +108,12 @@ def _document(drawing: Markup) -> str:
     style = (files("stages.reporting") / "templates" / "plots.css").read_text(encoding="utf-8")
     opening, _, rest = drawing.partition(">")
     return f'{opening} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
+
+
+def _int16_layers(layers: tuple[Layer, ...]) -> tuple[int, int] | None:
+    """How many layers' accumulators 16 bits would hold, and of how many; None where there are none."""
+    bits = [layer.accumulator_bits for layer in layers if layer.accumulator_bits is not None]
+    return (sum(n <= 16 for n in bits), len(bits)) if bits else None
 
 
 def _sqnr_shares(layers: tuple[Layer, ...]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.integer.bounds import accumulator_bounds, check_accumulators
+from stages.integer.bounds import accumulator_bounds, check_accumulators, layer_accumulators
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Op, Program, Value
@@ -71,6 +71,24 @@ def test_an_accumulator_beyond_int32_is_refused_by_name_and_bound() -> None:
         check_accumulators(program)
     with pytest.raises(ValueError, match=rf"'y' \(linear\): an accumulator can reach {bound}"):
         Interpreter(program)
+
+
+def test_a_sum_is_bounded_by_the_terms_of_its_mode() -> None:
+    """Tripling 2^30, double rounding saturates before it multiplies by 3/4, single rounding after."""
+    program = linear(np.array([[1]]), [2**30], levels(0, 255, 0, 1), real=3.0)
+    op = program.ops[0]
+    residual = {f"residual_{name}": op.tensors[name] for name in ("multiplier", "shift", "ratio")}
+    op = replace(op, inputs=("x", "x"), attrs={**op.attrs, "headroom": 1}, tensors={**op.tensors, **residual})
+    program = replace(program, ops=(op,))
+    check_accumulators(replace(program, requantize="fixed_point"))
+    bound = 2**31 - 1 + 3 * 255
+    with pytest.raises(ValueError, match=rf"'y' \(linear\): the rescaled sum can reach {bound}, beyond"):
+        check_accumulators(replace(program, requantize="fixed_point_single"))
+
+
+def test_layers_are_listed_with_their_largest_accumulator() -> None:
+    program = linear(np.array([[1, -2], [3, 4]]), [5, -6], levels(0, 255, 0, 2))
+    assert layer_accumulators(program) == {"y": 7 * 255}
 
 
 def test_an_accumulator_that_just_fits_is_accepted() -> None:

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
+from stages.artifacts import (
+    IntegerProgram,
+    LayerParity,
+    Metrics,
+    Observations,
+    QuantizedModel,
+    RoundingCost,
+)
 from stages.graph.ir import Graph, Node
+from stages.graph.lower import lower
 from stages.graph.points import layers, quantization_points
 from stages.graph.quantized import QuantizedGraph
 from stages.quant.qparams import QParams
@@ -37,6 +45,7 @@ class Run:
 
     observations: Observations
     model: QuantizedModel
+    integers: IntegerProgram
     metrics: Metrics
 
 
@@ -98,10 +107,22 @@ def make_run(names: list[str], **metrics: object) -> Run:
     changed = labels.copy()
     changed[:3] = [1, 2, 0]
     predictions = {"labels": labels, "float": labels, "simulated": labels, "integer": changed}
-    fields = {"values": VALUES, "layers": parity, "predictions": predictions, "notes": ()} | metrics
+    quantized = QuantizedGraph(graph=graph, activations=activations, weights=weights)
+    roundings = tuple(
+        RoundingCost(mode=mode, exact=exact, equal_share=equal, max_off_by=off, same_top1=1.0, top1=0.875)
+        for mode, exact, equal, off in (("float", True, 1.0, 0), ("fixed_point", False, 0.9375, 1))
+    )
+    fields = {
+        "values": VALUES,
+        "layers": parity,
+        "roundings": roundings,
+        "predictions": predictions,
+        "notes": (),
+    } | metrics
     return Run(
         observations=Observations(graph=graph, statistics=statistics, sample_ids=(0, 1)),
-        model=QuantizedModel(quantized=QuantizedGraph(graph=graph, activations=activations, weights=weights)),
+        model=QuantizedModel(quantized=quantized),
+        integers=IntegerProgram(program=lower(quantized, "float")),
         metrics=Metrics(**fields),
     )
 

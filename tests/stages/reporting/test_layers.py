@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from stages.artifacts import Metrics, Observations
+from stages.artifacts import IntegerProgram, Metrics, Observations
+from stages.graph.lower import lower
 from stages.graph.quantized import QuantizedGraph
 from stages.quant.qparams import QParams
 from stages.quant.statistics import Statistics
 from stages.reporting.layers import layer_table
 from stages.reporting.weights import weight_ranges
+from tests.stages.reporting.test_page import rendered
 
 
 def rows(run):
-    return layer_table(run.observations, run.model, run.metrics)
+    return layer_table(run.observations, run.model, run.integers, run.metrics)
 
 
 def test_rows_are_the_quantization_points_in_execution_order(run_of):
@@ -48,6 +50,20 @@ def test_range_and_clipped_share(run_of):
     assert (first.minimum, first.maximum) == pytest.approx((-2.0, 3.08))
     assert first.clipped == pytest.approx(0.03)
     assert (second.observed, second.clipped) == (None, None)
+
+
+def test_accumulator_bits_follow_from_weights_and_levels(run_of):
+    """Levels −127..127 and weights of one: 127 times their number, and a bit for the sign."""
+    run = run_of(["conv", "other"])
+    ones = torch.ones(4, 4, 3, 3, dtype=torch.int8)
+    few = torch.zeros_like(ones)
+    few[:, 0] = 28  # 9 · 28 · 127 = 32,004 < 2^15 <= 9 · 29 · 127
+    quantized = replace(run.model.quantized, levels={"conv": few, "other": few + (few > 0)})
+    run = replace(run, integers=IntegerProgram(program=lower(quantized, "float")))
+    assert [row.accumulator_bits for row in rows(run)] == [None, 16, 17]
+    assert run.integers.metrics()["convert/layers"] == 2.0
+    assert run.integers.metrics()["convert/int16_layers"] == 1.0
+    assert "16 would do for 1 of 2 layers" in rendered(run).page
 
 
 def test_layers_without_parity_have_no_differences(run_of):

@@ -50,6 +50,7 @@ def rendered(run, settings=None, broken=None, contract="agreement of at least 99
     return render(
         run.observations,
         run.model,
+        run.integers,
         run.metrics,
         settings=settings or Settings(),
         date=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
@@ -136,6 +137,16 @@ def test_the_verdict_is_shown(run_of):
     assert "Parity broken." in broken
     assert "they agree on 0.5" in broken
     assert "This run has no parity contract." in rendered(run, contract="").page
+
+
+def test_roundings_are_shown_with_what_the_backend_computes_exactly(run_of):
+    run = run_of(["conv"])
+    text = [t.strip() for t in parse(rendered(run).page).text if t.strip()]
+    first = text.index("equal output levels") + 4
+    assert text[first : first + 6] == ["float", "exact", "100.00%", "0", "100.00%", "87.50%"]
+    assert text[first + 6 : first + 10] == ["fixed_point", "within a level an operator", "93.75%", "1"]
+    none = replace(run, metrics=replace(run.metrics, roundings=()))
+    assert "No samples were compared." in rendered(none).page
 
 
 def test_equal_predictions_are_said_to_be_equal(run_of):
