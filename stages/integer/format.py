@@ -1,12 +1,14 @@
 """Programs on disk: ``program.json`` for values and operators, ``tensors.safetensors`` for the rest.
 
-    {"format": 2, "requantize": …, "input": …, "output": …,
+    {"format": 3, "requantize": …, "input": …, "output": …,
      "values": {name: {"shape": […], "scale": …, "zero_point": …, "levels": [quant_min, quant_max]}},
-     "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}, "packed": {"shape": […], "bits": …}}]}
+     "layouts": [{tensor: dtype}],
+     "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}, "layout": …, "shapes": [[…]],
+              "packed": {"shape": […], "bits": …}}]}
 
-Attributes that have their usual value (`USUAL`) are left out. A tensor's key is ``<output>|<name>``. A weight
-that needs fewer than 8 bits is packed (`stages.integer.packing`), and ``<output>|weight.indices`` and
-``<output>|weight.levels`` take its place; loading unpacks it.
+Attributes that have their usual value (`USUAL`) are left out. Tensors lie in one array a dtype
+(`stages.integer.flat`). A weight that needs fewer than 8 bits is packed (`stages.integer.packing`), and
+``weight.indices`` and ``weight.levels`` take its place; loading unpacks it.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from stages.integer.flat import flatten, unflatten
 from stages.integer.kernel import signature
 from stages.integer.packing import Packed, pack, unpack
 from stages.integer.program import FORMAT_VERSION, Op, Program, Value
@@ -40,21 +42,18 @@ USUAL: Mapping[str, Any] = {
 def save_program(program: Program, directory: Path) -> None:
     """Write the program's two files into `directory`. Raises ValueError for a program that is not valid."""
     validate(program)
+    layouts, forms, arrays = flatten([_stored(op) for op in program.ops])
     document = {
         "format": FORMAT_VERSION,
         "requantize": program.requantize,
         "input": program.input,
         "output": program.output,
         "values": {name: _value_to_json(value) for name, value in program.values.items()},
-        "ops": [_op_to_json(op) for op in program.ops],
+        "layouts": layouts,
+        "ops": [_op_to_json(op) | form for op, form in zip(program.ops, forms, strict=True)],
     }
     (directory / "program.json").write_text(json.dumps(document, separators=(",", ":")))
-    tensors = {
-        f"{op.output}|{name}": np.ascontiguousarray(tensor)
-        for op in program.ops
-        for name, tensor in _stored(op).items()
-    }
-    save_file(tensors, directory / "tensors.safetensors")
+    save_file(arrays, directory / "tensors.safetensors")
 
 
 def load_program(directory: Path) -> Program:
@@ -74,11 +73,12 @@ def load_program(directory: Path) -> Program:
             f"{path}: format {version}, but this version reads format {FORMAT_VERSION}. "
             "Remedy: convert the model again, or use the release that wrote it."
         )
-    tensors = _load_tensors(directory / "tensors.safetensors")
+    arrays = _load_arrays(directory / "tensors.safetensors")
     try:
+        tensors = unflatten(document["layouts"], document["ops"], arrays)
         program = Program(
             values={name: _value_from_json(name, fields) for name, fields in document["values"].items()},
-            ops=tuple(_op_from_json(fields, tensors) for fields in document["ops"]),
+            ops=tuple(map(_op_from_json, document["ops"], tensors)),
             input=document["input"],
             output=document["output"],
             requantize=document["requantize"],
@@ -91,17 +91,13 @@ def load_program(directory: Path) -> Program:
     return program
 
 
-def _load_tensors(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
-    """Tensors by operator and name."""
+def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays by dtype."""
     try:
-        loaded = load_file(path)
+        loaded: dict[str, NDArray[Any]] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-    grouped: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, tensor in loaded.items():
-        output, _, name = key.rpartition("|")
-        grouped.setdefault(output, {})[name] = tensor
-    return grouped
+    return loaded
 
 
 def _value_to_json(value: Value) -> dict[str, Any]:
@@ -157,13 +153,12 @@ def _unpacked(stored: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> 
     return tensors
 
 
-def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, Mapping[str, NDArray[Any]]]) -> Op:
-    output = fields["output"]
+def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Op:
     op = Op(
         op=fields["op"],
         inputs=tuple(fields["inputs"]),
-        output=output,
-        tensors=_unpacked(tensors.get(output, {}), fields),
+        output=fields["output"],
+        tensors=_unpacked(tensors, fields),
     )
     attrs = {name: USUAL[name] for name in signature(op).attr_names(op) if name in USUAL}
     attrs |= {name: _tuples(value) for name, value in fields.get("attrs", {}).items()}

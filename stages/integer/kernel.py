@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
@@ -35,7 +36,11 @@ def signature(op: Op) -> Signature:
 
 
 def _module(op: Op) -> ModuleType:
-    names = {module.name for module in pkgutil.iter_modules(stages.integer.kernels.__path__)}
-    if op.op not in names:
-        raise ValueError(f"'{op.output}': unknown operator '{op.op}'; {alternatives(op.op, names)}")
+    if op.op not in _names():
+        raise ValueError(f"'{op.output}': unknown operator '{op.op}'; {alternatives(op.op, _names())}")
     return import_module(f"stages.integer.kernels.{op.op}")
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(stages.integer.kernels.__path__))

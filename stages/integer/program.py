@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 Requantize = Literal["fixed_point", "fixed_point_single", "float"]
 Integers = NDArray[np.integer[Any]]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
