@@ -167,7 +167,7 @@ class Native:
     """
 
     name: ClassVar[str] = "native"
-    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "float"})
+    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float"})
 
     threads: int | None = None
     batch_size: int = 64

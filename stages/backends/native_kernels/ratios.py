@@ -1,8 +1,16 @@
 """The program's ratios of scales as the engine applies them.
 
-In fixed point ``rescale(x) = (sat(x · 2^left) · multiplier + nudge − carry·[x < 0]) >> right`` in int64, of
-which the two roundings of `stages.integer.fixed_point` are one case: ``nudge = 2^30 + 2^31 · 2^(n−1)``,
-``carry = 2^31``, ``right = 31 + n`` for ``n = −shift > 0``.
+Both fixed points are cases of one form in int64,
+
+    ``rescale(x) = sat((sat(x · 2^left) · multiplier + nudge − carry·[x < 0]) >> right)``
+
+two roundings (`stages.integer.fixed_point`), with ``n = max(−shift, 0)``, by
+
+    ``left = max(shift, 0), nudge = 2^30 + 2^31 · 2^(n−1), carry = 2^31 [n > 0], right = 31 + n``
+
+and one rounding (`stages.integer.single_rounding`) by
+
+    ``left = 0, nudge = 2^(30 − shift), carry = 0, right = 31 − shift``
 """
 
 from __future__ import annotations
@@ -16,6 +24,9 @@ from numpy.typing import NDArray
 
 from stages.backends.native_kernels.structures import Ratio, Requantize
 from stages.integer.program import Op, Program
+from stages.integer.program import Requantize as Mode
+
+MODES: dict[Mode, int] = {"float": 0, "fixed_point": 1, "fixed_point_single": 2}
 
 CHANNELS = 64
 """The engine reads channels' constants so many at a time."""
@@ -53,15 +64,16 @@ def requantize(
     zero_points = None
     if weight_zero_point is not None and weight_zero_point[rows].any():
         zero_points = pin(_padded(weight_zero_point[rows].astype(np.int32), count), ctypes.c_int32)
-    is_float = program.requantize == "float"
+    mode = MODES[program.requantize]
     return Requantize(
-        fixed=not is_float,
-        narrow=is_float and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op),
+        mode=mode,
+        narrow=mode == 0 and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op),
         headroom=op.attrs.get("headroom", 0),
         low=op.attrs["act_min"] - y.zero_point,
         high=op.attrs["act_max"] - y.zero_point,
         zero_point=y.zero_point,
         shifts_left=bool(ratios["left"].any()),
+        saturates=mode == 2 and any(_grows(op, name) for name in ("shift", "residual_shift")),
         ratio=pin(per_channel["ratio"], ctypes.c_float),
         multiplier=pin(per_channel["multiplier"], ctypes.c_int32),
         left=pin(per_channel["left"], ctypes.c_int32),
@@ -83,14 +95,28 @@ def _narrow_residual(op: Op) -> bool:
     return ratio is None or bool((ratio < 2.0**20).all())
 
 
+def _grows(op: Op, name: str) -> bool:
+    return bool((op.tensors.get(name, np.zeros(1)) > 0).any())
+
+
 def _ratios(op: Op, program: Program, prefix: str, index: int | None) -> dict[str, NDArray[Any]]:
     pick = slice(None) if index is None else slice(index, index + 1)
     shift = op.tensors[prefix + "shift"][pick].astype(np.int64)
-    divided = np.maximum(-shift, 0)
-    half = (np.int64(1) << divided) >> 1
-    return {
+    constants = {
         "ratio": op.tensors[prefix + "ratio"][pick].astype(np.float32),
         "multiplier": op.tensors[prefix + "multiplier"][pick].astype(np.int32),
+    }
+    if program.requantize == "fixed_point_single":
+        zeros = np.zeros_like(shift)
+        return constants | {
+            "left": zeros.astype(np.int32),
+            "nudge": np.int64(1) << (30 - shift),
+            "carry": zeros,
+            "right": 31 - shift,
+        }
+    divided = np.maximum(-shift, 0)
+    half = (np.int64(1) << divided) >> 1
+    return constants | {
         "left": np.maximum(shift, 0).astype(np.int32),
         "nudge": 2**30 + (half << 31),
         "carry": np.where(shift < 0, np.int64(2**31), np.int64(0)),

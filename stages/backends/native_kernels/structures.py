@@ -43,7 +43,7 @@ class Requantize(ctypes.Structure):
     """Accumulators to levels, channel by channel."""
 
     _fields_ = (
-        *_int32("fixed", "headroom", "low", "high", "zero_point", "shifts_left", "narrow", "reserved"),
+        *_int32("mode", "headroom", "low", "high", "zero_point", "shifts_left", "narrow", "saturates"),
         ("ratio", POINTER(c_float)),
         ("multiplier", POINTER(c_int32)),
         ("left", POINTER(c_int32)),

@@ -19,9 +19,8 @@ from stages.backends.reference import Reference
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Op, Program, Value
-from tests.stages.integer.strategies import programs, random_input
+from tests.stages.integer.strategies import MODES, programs, random_input
 
-MODES = ("fixed_point", "float")
 ROOT = Path(__file__).parents[3]
 LACKS = find_library() if str(find_library()).startswith("this CPU has no") else None
 

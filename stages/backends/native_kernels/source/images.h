@@ -107,7 +107,7 @@ void add_as(const Step &s, const Image *images, uint8_t *arena, int from, int to
 }
 
 inline void add(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
-    (s.requantize.fixed ? add_as<true> : add_as<false>)(s, images, arena, from, to);
+    (s.requantize.mode ? add_as<true> : add_as<false>)(s, images, arena, from, to);
 }
 
 // Calls `each(pixel)` for the window's pixels inside the image.
@@ -141,7 +141,7 @@ void average_as(const Step &s, const Image *images, uint8_t *arena, int from, in
 }
 
 inline void average(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
-    (s.requantize.fixed ? average_as<true> : average_as<false>)(s, images, arena, from, to);
+    (s.requantize.mode ? average_as<true> : average_as<false>)(s, images, arena, from, to);
 }
 
 // `table[0]` is the level of a window that lies in the padding alone.

@@ -71,10 +71,14 @@ struct Rescale {
         }
     }
 
+    __m512i saturated(__m512i x) const {
+        return r.saturates ? _mm512_min_epi64(_mm512_max_epi64(x, _mm512_set1_epi64(INT32_MIN)), _mm512_set1_epi64(INT32_MAX)) : x;
+    }
+
     __m512i clamped(__m512i terms) const {
-        if (r.headroom) {  // half away from zero
-            __m512i sign = _mm512_srai_epi64(terms, 63);
-            terms = _mm512_srav_epi64(_mm512_add_epi64(_mm512_add_epi64(terms, half), sign), headroom);
+        if (r.headroom) {
+            if (r.mode == 1) terms = _mm512_add_epi64(terms, _mm512_srai_epi64(terms, 63));
+            terms = _mm512_srav_epi64(_mm512_add_epi64(terms, half), headroom);
         }
         return _mm512_min_epi64(_mm512_max_epi64(terms, low), high);
     }
@@ -93,12 +97,12 @@ struct Rescale {
             return _mm512_add_epi32(_mm512_cvtps_epi32(terms), zero_point);
         }
         if (r.shifts_left) x = saturated_shift(x, left);
-        __m512i even = multiply(x, multiplier, nudge.even, carry.even, right.even);
-        __m512i odd = multiply(widen_odd(x), widen_odd(multiplier), nudge.odd, carry.odd, right.odd);
+        __m512i even = saturated(multiply(x, multiplier, nudge.even, carry.even, right.even));
+        __m512i odd = saturated(multiply(widen_odd(x), widen_odd(multiplier), nudge.odd, carry.odd, right.odd));
         if (RESIDUAL) {
             if (residual_shifts_left) added = saturated_shift(added, residual_left);
-            even = _mm512_add_epi64(even, multiply(added, residual_multiplier, residual_nudge, residual_carry, residual_right));
-            odd = _mm512_add_epi64(odd, multiply(widen_odd(added), residual_multiplier, residual_nudge, residual_carry, residual_right));
+            even = _mm512_add_epi64(even, saturated(multiply(added, residual_multiplier, residual_nudge, residual_carry, residual_right)));
+            odd = _mm512_add_epi64(odd, saturated(multiply(widen_odd(added), residual_multiplier, residual_nudge, residual_carry, residual_right)));
         }
         __m512i joined = _mm512_mask_blend_epi32(0xAAAA, clamped(even), _mm512_slli_epi64(clamped(odd), 32));
         return _mm512_add_epi32(joined, zero_point);
@@ -184,7 +188,7 @@ inline __attribute__((always_inline)) void finish_packed(const __m512i (&sum)[PI
 }
 
 inline void finish(const Requantize &r, const Ratio &term, const Tile &t) {
-    if (r.fixed)
+    if (r.mode)
         (t.residual ? finish_each<true, true> : finish_each<true, false>)(r, term, t);
     else
         (t.residual ? finish_each<false, true> : finish_each<false, false>)(r, term, t);

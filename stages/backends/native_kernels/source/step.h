@@ -21,16 +21,17 @@ struct Image {
 
 // Accumulators to levels: the program's `rescale`, `headroom` and `clamp`. Arrays hold one entry a channel,
 // padded to a multiple of 64. In 64 bits,
-//     rescale(x) = (sat(x << left) · multiplier + nudge − carry·[x < 0]) >> right
+//     rescale(x) = sat((sat(x << left) · multiplier + nudge − carry·[x < 0]) >> right)
 // where nudge and carry hold the rounding of one mode or another; see ratios.py.
 struct Requantize {
-    int32_t fixed;                // 0: float32 ratios, half to even; 1: fixed point
+    int32_t mode;                 // 0: float32 ratios, half to even; fixed point, what is over from the headroom
+                                  // 1: half away from zero; 2: half towards +∞
     int32_t headroom;
     int32_t low, high;            // clamp, in levels from the zero point
     int32_t zero_point;
     int32_t shifts_left;          // whether any `left` is not 0
-    int32_t narrow;               // float: whether all that is rounded lies within ±2^30
-    int32_t reserved;
+    int32_t narrow;               // mode 0: whether all that is rounded lies within ±2^30
+    int32_t saturates;            // mode 2: whether a product may leave int32
     const float *ratio;
     const int32_t *multiplier, *left;
     const int64_t *nudge, *carry, *right;
