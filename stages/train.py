@@ -1,11 +1,13 @@
-"""Stage *train*: the float network, from given weights or from a training run, captured as a graph."""
+"""Stage *train*: the float network, from given weights or a training, trained further or not, as a graph."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from pipeline.context import RunContext
 from pipeline.seed import derive_seed
@@ -21,12 +23,13 @@ from stages.models.fit import FloatTraining, fit
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Build the model; train it unless ``model.weights`` is given; capture it.
+    """Build the model; train it unless ``model.weights`` is given; train it further if asked to; capture it.
 
     Args:
         model: the architecture, and the file of its weights if there is one.
         data: the data set whose training split is used.
         training: the recipe; not used with given weights.
+        further: the recipe of a second training, from given weights or where the first ended; None for none.
     """
 
     name: ClassVar[str] = "train"
@@ -43,6 +46,7 @@ class Train:
     model: Model
     data: Data
     training: FloatTraining
+    further: FloatTraining | None = None
 
     def check(self) -> None:
         """Raise for missing data, weights that do not fit, and operators without an integer form."""
@@ -52,22 +56,31 @@ class Train:
             fold_batch_norm(capture(module, self.data.shape))
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
-        """Train where there are no weights; a killed training goes on from its last epoch."""
+        """Train where there are no weights, then further; a killed training goes on from its last epoch."""
         torch.manual_seed(derive_seed(ctx.seed, "weights"))
         module = self.model.build(self.data.shape, self.data.num_classes)
         if self.model.weights is None:
-
-            def record(number: int, epoch: Epoch) -> None:
-                ctx.tracker.metrics({"train/loss": epoch.loss, "train/top1": epoch.accuracy}, step=number)
-
-            fit(
-                module,
-                self.data,
-                self.training,
-                seed=ctx.seed,
-                device=ctx.device,
-                progress=ctx.console.progress,
-                on_epoch=record,
-                checkpoint=ctx.scratch / "training.safetensors",
-            )
+            self._fit(ctx, module, self.training, "train")
+        if self.further is not None:
+            self._fit(ctx, module, self.further, "further")
         return FloatModel(graph=capture(module.cpu(), self.data.shape))
+
+    def _fit(self, ctx: RunContext, module: nn.Module, recipe: FloatTraining, name: str) -> None:
+        def record(number: int, epoch: Epoch) -> None:
+            values = {
+                f"{name}/loss": epoch.loss,
+                f"{name}/top1": epoch.accuracy,
+                f"{name}/held_out_top1": epoch.held_out,
+            }
+            ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
+
+        fit(
+            module,
+            self.data,
+            recipe,
+            seed=ctx.seed,  # the order of *finetune*, whose rival the further training is
+            device=ctx.device,
+            progress=ctx.console.progress,
+            on_epoch=record,
+            checkpoint=ctx.scratch / f"{name}.safetensors",
+        )

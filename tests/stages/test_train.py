@@ -1,0 +1,110 @@
+"""Stage *train*: further training in float, from given weights or after a first training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from safetensors.torch import save_file
+
+from pipeline.build import Builder
+from pipeline.schema import RunConfig, register
+from stages.data.digits import Digits
+from stages.models.fit import FloatTraining, fit
+from stages.models.mobilenet_digits import MobileNetDigits
+from stages.train import Train
+
+DATA = Digits()
+FIRST = FloatTraining(epochs=1)
+SECOND = FloatTraining(epochs=2, learning_rate=0.02, held_out=0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of weights after a short training."""
+    torch.manual_seed(3)
+    module = MobileNetDigits().build(DATA.shape, DATA.num_classes)
+    fit(module, DATA, FIRST, seed=3)
+    file = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(module.state_dict(), file)
+    return str(file)
+
+
+def stage(weights=None, further=None):
+    return Train(model=MobileNetDigits(weights=weights), data=DATA, training=FIRST, further=further)
+
+
+def params(stage, ctx):
+    return stage.run(ctx, {}).graph.params
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_given_weights_stay_without_further_training(ctx, weights):
+    assert equal(params(stage(weights), ctx), params(stage(weights), ctx))
+    assert ctx.tracker.seen == []
+
+
+def test_given_weights_are_trained_further_by_the_second_recipe_alone(ctx, weights):
+    loaded, further = params(stage(weights), ctx), params(stage(weights, SECOND), ctx)
+    assert not equal(loaded, further)
+    module = MobileNetDigits(weights=weights).build(DATA.shape, DATA.num_classes)
+    fit(module, DATA, SECOND, seed=ctx.seed)
+    trained = {name: tensor for name, tensor in module.state_dict().items() if name in further}
+    assert trained and equal(trained, further)
+    assert [step for step, _ in ctx.tracker.seen] == [1, 2]
+    assert set(ctx.tracker.seen[0][1]) == {"further/loss", "further/top1", "further/held_out_top1"}
+
+
+def test_a_network_trained_here_goes_on_where_the_first_training_ended(ctx):
+    further = params(stage(further=SECOND), ctx)
+    once = stage(further=replace(SECOND, epochs=0)).run(ctx, {}).graph.params
+    assert equal(once, params(stage(), ctx)) and not equal(once, further)
+
+
+class Killer:
+    """A tracker that ends the run at an epoch of a training, as a kill would."""
+
+    def __init__(self, name, step):
+        self._name, self._step = name, step
+
+    def metrics(self, values, step=None):
+        if f"{self._name}/loss" in values and step == self._step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("name", "step"), [("train", 1), ("further", 1), ("further", 2)])
+def test_a_killed_training_resumes_to_the_same_bits(ctx, tmp_path, name, step):
+    whole = params(stage(further=SECOND), replace(ctx, scratch=tmp_path / "whole"))
+    ctx = replace(ctx, scratch=tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        stage(further=SECOND).run(replace(ctx, tracker=Killer(name, step)), {})
+    assert (ctx.scratch / f"{name}.safetensors").is_file()
+    assert equal(params(stage(further=SECOND), ctx), whole)
+
+
+def test_the_option_trains_further_as_quantized_training_does():
+    register()
+
+    def built(option):
+        with initialize_config_module("conf", version_base="1.3"):
+            builder = Builder(compose("config", overrides=[f"training={option}"]))
+        run = builder.build_as(RunConfig)
+        builder.raise_problems()
+        return run.stages
+
+    further = built("float_finetune")
+    assert further["train"].further == built("qat_finetune")["finetune"].recipe
+    assert further["finetune"] is None and built("post_training")["train"].further is None
