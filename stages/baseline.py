@@ -68,5 +68,9 @@ class MeasureFloat:
             logits=np.concatenate(logits),
             labels=np.asarray(split.labels)[ids],
             sample_ids=ids,
-            values={**model.metrics(), "float/images_per_second": len(ids) / seconds},
+            values={
+                **model.metrics(),
+                "float/images_per_second": len(ids) / seconds,
+                "test/samples": float(len(ids)),
+            },
         )

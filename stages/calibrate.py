@@ -47,8 +47,8 @@ class Calibrate:
         graph = observations.graph
         schemes = resolve_schemes(self.quantizer, graph)
         activations = {}
-        for name, statistics in observations.statistics.items():
-            grid = schemes.activations[name].qparams
+        for name, activation in schemes.activations.items():
+            grid, statistics = activation.qparams, observations.statistics[name]
             try:
                 activations[name] = grid(*self.calibration.activation.range(statistics, grid))
             except ValueError as error:
@@ -58,11 +58,12 @@ class Calibrate:
         for name, quantizer in schemes.weights.items():
             node = graph[name]
             weight = graph.params[node.params["weight"]]
+            read = activations.get(source[node.inputs[0]])
             try:
                 weights[name] = weight_qparams(
                     weight,
                     graph.param(node, "bias"),
-                    activations[source[node.inputs[0]]].scale,
+                    None if read is None else read.scale,
                     quantizer,
                     self.calibration.weight,
                     self.granularity,

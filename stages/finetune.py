@@ -63,6 +63,11 @@ class Finetune:
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
             raise ValueError("recipe.epochs=0: must be at least 1; training=post_training does without")
+        if self.quantizer.activation is None:
+            raise ValueError(
+                "quantizer.activation=None: training rounds activations too. Remedy: "
+                "training=post_training, or a quantizer for them"
+            )
         weight = self.quantizer.weight
         if isinstance(weight, ChoosesLevels) and not weight.elementwise:
             raise ValueError(

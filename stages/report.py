@@ -10,6 +10,7 @@ from pipeline.context import RunContext
 from pipeline.errors import ParityError
 from pipeline.stage import Inputs
 from stages.artifacts import IntegerProgram, Metrics, Observations, QuantizedModel
+from stages.quant.quantizers.base import WeightsAndActivations
 from stages.reporting.page import render
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
@@ -23,6 +24,7 @@ class Report:
     Args:
         contract: the run's *verify* stage, whose verdict the page gives before that stage acts on it;
             None where the run has none.
+        quantizer: the chosen schemes, of which page and table say whether integer kernels compute them.
     """
 
     name: ClassVar[str] = "report"
@@ -32,6 +34,7 @@ class Report:
     cacheable: ClassVar[bool] = False
 
     contract: Verify | None = field(default_factory=Verify)
+    quantizer: WeightsAndActivations | None = None
 
     def check(self) -> None:
         """Nothing can be known to fail."""
@@ -39,6 +42,7 @@ class Report:
     def run(self, ctx: RunContext, inputs: Inputs) -> None:
         """Render, write, record."""
         metrics: Metrics = inputs[Metrics]
+        kernel = None if self.quantizer is None else self.quantizer.integer_kernel
         rendered = render(
             inputs[Observations],
             inputs[QuantizedModel],
@@ -48,6 +52,7 @@ class Report:
             date=datetime.now().astimezone(),
             contract=self._demands(),
             broken=self._broken(ctx, metrics),
+            integer_kernel=kernel,
         )
         page, plots = ctx.run_dir / "report.html", ctx.run_dir / "plots"
         page.write_text(rendered.page, encoding="utf-8")
@@ -56,7 +61,7 @@ class Report:
             (plots / f"{name}.svg").write_text(drawing, encoding="utf-8")
         ctx.tracker.artifact(page)
         ctx.tracker.artifact(plots)
-        ctx.console.table("result", CLOSING_COLUMNS, closing_table(metrics))
+        ctx.console.table("result", CLOSING_COLUMNS, closing_table(metrics, kernel))
         for note in metrics.notes:
             ctx.console.say(f"note: {note}")
 

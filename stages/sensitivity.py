@@ -125,6 +125,8 @@ class MeasureSensitivity:
     def __post_init__(self) -> None:
         if not self.bits or not all(2 <= bits <= 8 for bits in self.bits):
             raise ValueError(f"bits={list(self.bits)}: must be some of 2..8")
+        if self.quantizer.activation is None:
+            raise ValueError("quantizer.activation=None: the costs of widths count an activation's bits too")
         for name in ("samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")

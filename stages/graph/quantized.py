@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pipeline.errors import PipelineError
 from stages.graph.execute import execute, pre_activation
 from stages.graph.ir import Graph, Node
 from stages.graph.points import sources
@@ -24,7 +25,8 @@ class QuantizedGraph:
 
     Args:
         graph: the network, BatchNorm folded, fused.
-        activations: parameters by quantization point (`stages.graph.points.quantization_points`).
+        activations: parameters by quantization point (`stages.graph.points.quantization_points`); empty where
+            all values but weights stay float, which the simulation alone can compute.
         weights: parameters by layer name; a layer that is not among them stays float.
         levels: int8 weights by layer name, the weight's shape, where something better than rounding to
             nearest chose them: a quantizer, a correction. Simulation and program both hold these.
@@ -39,8 +41,18 @@ class QuantizedGraph:
     biases: Mapping[str, Tensor] = field(default_factory=dict)
 
     def qparams(self, name: str) -> QParams:
-        """The parameters of any value, its own or those of the value it was moved from."""
-        return self.activations[sources(self.graph)[name]]
+        """The parameters of any value, its own or those of the value it was moved from.
+
+        Raises:
+            PipelineError: the value stays float.
+        """
+        source = sources(self.graph)[name]
+        if source not in self.activations:
+            raise PipelineError(
+                f"'{source}' stays float (quantizer.activation=null): there are no integer kernels for "
+                "integer weights on float values. Remedy: backend=simulation, and no correction of biases"
+            )
+        return self.activations[source]
 
     def round_activation(self, node: Node, value: Tensor) -> Tensor:
         """A node's value rounded to its levels where it is a quantization point, else as it is."""
@@ -72,7 +84,10 @@ class QuantizedGraph:
         qparams = self.weights.get(node.name)
         if qparams is None:
             return self.graph.params[node.params["weight"]], self.real_bias(node)
-        weight, bias = dequantize(self.integer_weight(node), qparams), self.integer_bias(node)
+        weight = dequantize(self.integer_weight(node), qparams)
+        if not self.activations:  # no accumulator in whose steps a bias would be
+            return weight, self.real_bias(node)
+        bias = self.integer_bias(node)
         if bias is None:
             return weight, None
         return weight, dequantize_bias(bias, self.qparams(node.inputs[0]).scale, qparams.bias_scale)

@@ -18,7 +18,7 @@ class Schemes:
 
     Args:
         weights: by layer name; layers that stay float are left out.
-        activations: by quantization point.
+        activations: by quantization point; those that stay float are left out.
     """
 
     weights: Mapping[str, Quantizer]
@@ -32,14 +32,16 @@ def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
         PipelineError: a pattern that matches nothing; lists the names.
     """
     weights = dict.fromkeys(layers(graph), quantizer.weight)
-    activations = dict.fromkeys(quantization_points(graph), quantizer.activation)
+    activations: dict[str, Quantizer] = {}
+    if quantizer.activation is not None:
+        activations = dict.fromkeys(quantization_points(graph), quantizer.activation)
     if quantizer.first_last_bits is not None and weights:
         source, order = sources(graph), list(weights)
         for name in (order[0], order[-1]):
             weights[name] = quantizer.usual("weight", quantizer.first_last_bits)
-            read = source[graph[name].inputs[0]]
-            activations[read] = quantizer.usual("activation", quantizer.first_last_bits)
-        activations[source[graph.output]] = quantizer.usual("activation", quantizer.first_last_bits)
+        outer = (*(source[graph[name].inputs[0]] for name in (order[0], order[-1])), source[graph.output])
+        for name in outer if activations else ():
+            activations[name] = quantizer.usual("activation", quantizer.first_last_bits)
     kept_float: set[str] = set()
     for pattern, rule in (quantizer.layers or {}).items():
         if rule == "float":

@@ -37,7 +37,7 @@ ZERO_CHANNEL_BIAS = 2**17
 def weight_qparams(
     weight: Tensor,
     bias: Tensor | None,
-    input_scale: Tensor,
+    input_scale: Tensor | None,
     quantizer: Quantizer,
     calibrator: Calibrator,
     granularity: Granularity,
@@ -47,7 +47,7 @@ def weight_qparams(
     Args:
         weight: float32 (O, …), BatchNorm folded.
         bias: float32 (O,), or None.
-        input_scale: float32 (), the scale of the layer's input.
+        input_scale: float32 (), the scale of the layer's input; None where that is float, and so is the bias.
         quantizer: the scheme of weights.
         calibrator: reduces the weight's values to ranges.
         granularity: which of the weight's values share a scale.
@@ -62,7 +62,7 @@ def weight_qparams(
     qparams = grid(*_range(observations, calibrator, grid))
     if observations.ndim == 4:
         qparams = replace(qparams, group_size=observations.shape[3])
-    return fit_bias(qparams, weight, bias, input_scale)
+    return qparams if input_scale is None else fit_bias(qparams, weight, bias, input_scale)
 
 
 def _range(observations: Tensor, calibrator: Calibrator, grid: Grid) -> tuple[Tensor, Tensor]:

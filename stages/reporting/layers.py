@@ -68,6 +68,8 @@ def layer_table(
     accumulators = layer_accumulators(integers.program)
     rows = []
     for name in quantization_points(quantized.graph):
+        if name not in quantized.activations:  # it stays float
+            continue
         statistics = observations.statistics.get(name)
         row = _layer(
             name,

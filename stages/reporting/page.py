@@ -40,6 +40,7 @@ def render(
     date: datetime,
     broken: str | None,
     contract: str,
+    integer_kernel: bool | None,
 ) -> Rendered:
     """Draw everything once, for the page and for the files.
 
@@ -49,6 +50,7 @@ def render(
         date: when.
         broken: how the parity contract was broken; None where it was met.
         contract: what the contract demands; empty where there is none.
+        integer_kernel: whether the chosen scheme has integer kernels; None where that is not known.
     """
     layers = layer_table(observations, model, integers, metrics)
     changes = prediction_changes(metrics.predictions)
@@ -68,7 +70,7 @@ def render(
             contract=contract,
             notes=metrics.notes,
             columns=CLOSING_COLUMNS,
-            closing=closing_table(metrics),
+            closing=closing_table(metrics, integer_kernel),
             values=metrics.values,
             layers=layers,
             roundings=metrics.roundings,

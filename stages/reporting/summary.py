@@ -10,8 +10,13 @@ from stages.reporting.text import MISSING, count, decibels, percent, points
 CLOSING_COLUMNS = ("", "float", "simulated", "integer")
 
 
-def closing_table(metrics: Metrics) -> list[tuple[str, str, str, str]]:
-    """One row a measure, cells in the order of `CLOSING_COLUMNS`; what was not measured is a dash."""
+def closing_table(metrics: Metrics, integer_kernel: bool | None = None) -> list[tuple[str, str, str, str]]:
+    """One row a measure, cells in the order of `CLOSING_COLUMNS`; what was not measured is a dash.
+
+    Args:
+        metrics: of the run.
+        integer_kernel: whether the chosen scheme has integer kernels; None where that is not known.
+    """
     values = metrics.values
 
     def row(title: str, show: Callable[[float | None], str], *names: str) -> tuple[str, str, str, str]:
@@ -23,7 +28,9 @@ def closing_table(metrics: Metrics) -> list[tuple[str, str, str, str]]:
         return MISSING if top1 is None or base is None else points(top1 - base)
 
     forms = CLOSING_COLUMNS[1:]
+    kernels = MISSING if integer_kernel is None else "yes" if integer_kernel else "no"
     return [
+        ("integer kernels", MISSING, MISSING, kernels),
         row("top-1", percent, *(f"{form}/top1" for form in forms)),
         row("change, points", change, "", "simulated/top1", "integer/top1"),
         row("top-1 as simulated", percent, "", "", "integer/agreement"),

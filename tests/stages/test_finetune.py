@@ -183,6 +183,7 @@ def test_the_artifact_survives_the_store(finished, tmp_path):
     [
         ({"recipe": FloatTraining(epochs=0)}, "recipe.epochs=0: must be at least 1"),
         ({"quantizer_learning_rate": 0.0}, "quantizer_learning_rate=0.0: must be positive, or null"),
+        ({"quantizer": replace(QUANTIZER, activation=None)}, "activation=None: training rounds activations"),
         ({"quantizer": replace(QUANTIZER, weight=Codebook())}, "Codebook chooses levels for a whole weight"),
     ],
 )

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from stages.graph.ir import Graph, Node
 from stages.graph.lower import lower
 from stages.graph.quantized import QuantizedGraph
 from stages.quant.qparams import QParams
+from stages.quant.quantizers.base import WeightsAndActivations
+from stages.quant.quantizers.symmetric import Symmetric
 from stages.report import Report
 from stages.verify import Verify
 
@@ -31,6 +34,13 @@ class Recorder(Null):
     def artifact(self, path, folder=""):
         assert path.exists()
         self.files.append(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated(Symmetric):
+    """A scheme that no kernel computes."""
+
+    integer_kernel: ClassVar[bool] = False
 
 
 @pytest.fixture
@@ -83,6 +93,18 @@ def test_the_terminal_shows_the_closing_table_and_the_notes(inputs, tmp_path):
     assert [cell.strip() for cell in rows["top-1"]] == ["91.00%", "–", "90.00%", ""]
     assert rows["top-1 as simulated"][2].strip() == "98.00%"
     assert "note: a backend fell back" in shown
+
+
+@pytest.mark.parametrize(
+    ("activation", "cell"), [(Symmetric(), "yes"), (None, "no"), (Simulated(), "no")], ids=str
+)
+def test_page_and_table_say_whether_integer_kernels_compute_the_scheme(inputs, tmp_path, activation, cell):
+    quantizer = WeightsAndActivations(weight=Symmetric(signed=True), activation=activation)
+    _, shown = run(Report(quantizer=quantizer), inputs, tmp_path)
+    (row,) = (line for line in shown.splitlines() if "integer kernels" in line)
+    assert row.split("│")[4].strip() == cell
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<tr><td>integer kernels</td><td>–</td><td>–</td><td>{cell}</td></tr>" in page
 
 
 @pytest.mark.parametrize(

@@ -85,21 +85,23 @@ class WeightsAndActivations:
 
     Args:
         weight: for weights; signed, as integer kernels hold weights in int8.
-        activation: for the input and every computed value.
+        activation: for the input and every computed value; None keeps them float, which has no integer
+            kernels and is simulated only.
         first_last_bits: bits of the first and the last layer: of their weights, of what they read, and of
-            what the network gives; None: those of all.
+            what the network gives (where activations are not float); None: those of all.
         layers: exceptions by layer name or pattern (``*``, ``?``, ``[ab]``); of those that match, later ones
             win. A layer's activation is the value that it computes. They prevail over `first_last_bits`.
     """
 
     weight: Quantizer
-    activation: Quantizer
+    activation: Quantizer | None
     first_last_bits: int | None = None
     layers: Mapping[str, LayerRule] | None = None
 
     def __post_init__(self) -> None:
         _check_weight("weight", self.weight)
-        _check_activation("activation", self.activation)
+        if self.activation is not None:
+            _check_activation("activation", self.activation)
         if self.first_last_bits is not None and not 2 <= self.first_last_bits <= 8:
             raise ValueError(f"first_last_bits={self.first_last_bits}: must be 2..8, or null")
         for pattern, rule in (self.layers or {}).items():
@@ -109,12 +111,30 @@ class WeightsAndActivations:
                 name = f"layers.{pattern}.{role}"
                 if role not in _ROLES:
                     raise ValueError(f"{name}: {alternatives(role, _ROLES)}")
+                if role == "activation" and self.activation is None:
+                    raise ValueError(
+                        f"{name}: must be left out where activation=null keeps all of them float"
+                    )
                 quantizer = self.usual(role, choice) if isinstance(choice, int) else choice
                 _ROLES[role](name, quantizer)
 
+    @property
+    def integer_kernel(self) -> bool:
+        """Whether integer kernels compute all of it, but for layers that are kept float."""
+        rules = [rule.values() for rule in (self.layers or {}).values() if rule != "float"]
+        own = [choice for choices in rules for choice in choices if not isinstance(choice, int)]
+        return all(q is not None and q.integer_kernel for q in (self.weight, self.activation, *own))
+
     def usual(self, role: str, bits: int) -> Quantizer:
-        """The quantizer of all weights, or of all activations, at another width."""
-        return with_bits(self.weight if role == "weight" else self.activation, bits)
+        """The quantizer of all weights, or of all activations, at another width.
+
+        Raises:
+            ValueError: activations stay float.
+        """
+        quantizer = self.weight if role == "weight" else self.activation
+        if quantizer is None:
+            raise ValueError("activation=None: activations stay float, and have no bits")
+        return with_bits(quantizer, bits)
 
 
 def _check_weight(name: str, quantizer: Quantizer) -> None:

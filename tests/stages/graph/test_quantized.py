@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import PipelineError
 from stages.artifacts import QuantizedModel
 from stages.graph.execute import execute
 from stages.graph.ir import Graph, Node
@@ -73,3 +74,16 @@ def test_scales_of_groups_survive_saving(quantized, tmp_path):
     QuantizedModel(quantized=replace(quantized, weights={"fc": grid})).save(tmp_path)
     loaded = QuantizedModel.load(tmp_path).quantized.weights["fc"]
     assert torch.equal(loaded.scale, grid.scale) and loaded.group_size == 1
+
+
+def test_float_activations_are_simulated_with_weights_rounded_alone(quantized):
+    quantized = replace(quantized, activations={}, biases={"fc": torch.tensor([0.25, -0.5])})
+    rounded = torch.tensor([[0.0, 2.0, -2.0], [3.0, -1.0, 0.0]])
+    x = torch.tensor([[1.3, 2.1, -700.7]])
+    assert torch.equal(Simulation(quantized)(x), x @ rounded.T + quantized.biases["fc"])
+
+
+def test_float_activations_have_no_integer_program(quantized):
+    message = r"'x' stays float \(quantizer\.activation=null\).*Remedy: backend=simulation"
+    with pytest.raises(PipelineError, match=message):
+        lower(replace(quantized, activations={}), "float")

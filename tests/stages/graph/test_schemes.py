@@ -87,3 +87,14 @@ def test_float_layers_have_no_weight_quantizer(graph):
 def test_a_pattern_that_matches_nothing_is_refused(graph, layers, message):
     with pytest.raises(PipelineError, match=message):
         bits(graph, layers=layers)
+
+
+def test_float_activations_have_no_scheme_and_rules_of_weights_hold(graph):
+    quantizer = WeightsAndActivations(
+        weight=Symmetric(bits=4, signed=True), activation=None, first_last_bits=8, layers={"b": {"weight": 3}}
+    )
+    found = resolve_schemes(quantizer, graph)
+    assert found.activations == {}
+    assert {name: q.bits for name, q in found.weights.items()} == {"a.0": 8, "a.1": 4, "b": 3, "c": 8}
+    with pytest.raises(ValueError, match=r"layers\.b\.activation: must be left out where activation=null"):
+        WeightsAndActivations(weight=Symmetric(signed=True), activation=None, layers={"b": {"activation": 8}})

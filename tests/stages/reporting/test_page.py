@@ -56,6 +56,7 @@ def rendered(run, settings=None, broken=None, contract="agreement of at least 99
         date=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
         broken=broken,
         contract=contract,
+        integer_kernel=True,
     )
 
 

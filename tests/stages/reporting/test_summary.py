@@ -1,5 +1,7 @@
 """The closing table says what `Metrics` holds."""
 
+import pytest
+
 from stages.artifacts import Metrics
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 
@@ -15,7 +17,7 @@ def read(cell: str) -> float | None:
 def test_numbers_equal_the_metrics(run_of):
     values = run_of(["conv"]).metrics.values
     table = {
-        title: [read(cell) for cell in cells] for title, *cells in closing_table(run_of(["conv"]).metrics)
+        title: [read(cell) for cell in cells] for title, *cells in closing_table(run_of(["conv"]).metrics)[1:]
     }
     assert CLOSING_COLUMNS[1:] == ("float", "simulated", "integer")
     assert table["top-1"] == [values[f"{form}/top1"] for form in CLOSING_COLUMNS[1:]]
@@ -25,6 +27,11 @@ def test_numbers_equal_the_metrics(run_of):
     assert table["images per second"] == [values[f"{form}/images_per_second"] for form in CLOSING_COLUMNS[1:]]
     assert table["bytes"] == [values["model/float_bytes"], None, values["model/integer_bytes"]]
     assert table["times smaller"] == [None, None, round(values["model/compression"], 2)]
+
+
+@pytest.mark.parametrize(("known", "cell"), [(None, "–"), (True, "yes"), (False, "no")])
+def test_it_says_whether_the_scheme_has_integer_kernels(known, cell):
+    assert closing_table(Metrics(values={}), known)[0] == ("integer kernels", "–", "–", cell)
 
 
 def test_what_was_not_measured_is_a_dash():
