@@ -65,12 +65,12 @@ class Console:
             self._rich.print(f"  {escape(name):<12} {state}")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table; columns after the first are aligned to the right, as numbers are."""
+        """A table; columns after the first are aligned to the right, as numbers are. No text is cut off."""
         if self._quiet:
             return
         table = Table(title=escape(title), title_justify="left", title_style="bold")
         for index, column in enumerate(columns):
-            table.add_column(escape(column), justify="right" if index else "left")
+            table.add_column(escape(column), justify="right" if index else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
         self._rich.print(table)

@@ -59,6 +59,11 @@ def ordered(options: Iterable[str]) -> list[str]:
     return sorted(set(options), key=key)
 
 
+def choice(run: Run, name: str) -> str:
+    """What one run has chosen: a group's option, or the resolved value of a setting, by config path."""
+    return _option(run, dict(overrides(run)), name)
+
+
 def overrides(run: Run) -> Iterator[tuple[str, str]]:
     """The settings of a run's command line, as (config path, text)."""
     text = run.tags.get("overrides", "")

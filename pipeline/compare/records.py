@@ -19,12 +19,12 @@ from safetensors.numpy import load_file
 from pipeline.errors import PipelineError, alternatives
 from pipeline.tracking.mlflow import mlflow_client
 from pipeline.tracking.mlflow_run import SQLITE, guarded
+from pipeline.tracking.mlflow_sweep import PARENT
 
 PREDICTIONS = "predictions.safetensors"
 """A run's file of predicted classes: ``labels`` and ``integer``, int64 (samples,)."""
 
 _PAGE = 1000
-_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def read_runs(
     experiments = _experiments(client, uri, experiment)
     runs = [run for run in _search(client, uri, list(experiments.values()), condition) if run.metrics]
     if sweep is not None:
-        runs = [run for run in runs if sweep in (run.tags.get(_PARENT), run.tags.get("sweep"))]
+        runs = [run for run in runs if sweep in (run.tags.get(PARENT), run.tags.get("sweep"))]
     if not runs:
         chosen = {"experiment": experiment, "sweep": sweep, "filter": condition or None}
         given = ", ".join(f"--{name}={value}" for name, value in chosen.items() if value is not None)
@@ -84,10 +84,21 @@ def read_runs(
         )
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(8) as pool:
         # a parent run's metrics are its children's
-        parents = {run.tags.get(_PARENT) for run in runs}
+        parents = {run.tags.get(PARENT) for run in runs}
         leaves = [run for run in runs if run.id not in parents]
         outcomes = pool.map(lambda run: _outcome(client, run, Path(scratch)), leaves)
         return [replace(run, outcome=outcome) for run, outcome in zip(leaves, outcomes, strict=True)]
+
+
+def attach(uri: str, run_id: str, *files: Path) -> None:
+    """Add files to a recorded run, finished or not.
+
+    Raises:
+        PipelineError: MLflow cannot be reached, or there is no such run.
+    """
+    client = _connect(uri)
+    for file in files:
+        guarded(uri, client.log_artifact, run_id, str(file))
 
 
 def _connect(uri: str) -> Any:

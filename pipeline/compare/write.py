@@ -1,4 +1,4 @@
-"""From MLflow to the two files."""
+"""From MLflow to files: the comparison of runs, and the table of a sweep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 
 from pipeline.compare.comparison import compare
 from pipeline.compare.page import render_csv, render_page
-from pipeline.compare.records import read_runs
+from pipeline.compare.records import attach, read_runs
+from pipeline.compare.table import Table, measure
+from pipeline.compare.table_text import caption, comma_separated, grid, markdown
+from pipeline.console import Console
+from pipeline.tracking.mlflow_sweep import PARENT
 
 URI = "sqlite:///outputs/mlflow.db"
 
@@ -35,3 +39,24 @@ def write_comparison(
     page.write_text(render_page(comparison, source=source, date=date), encoding="utf-8")
     (out / "runs.csv").write_text(render_csv(comparison), encoding="utf-8")
     return page, len(runs)
+
+
+def write_table(sweep: Path, table: Table, *, uri: str = URI) -> Path:
+    """Print the table of a sweep's runs, write it to the sweep's folder, and add it to the parent run.
+
+    Returns ``table.md``, which has ``table.csv`` beside it.
+
+    Raises:
+        PipelineError: see `read_runs`.
+    """
+    runs = read_runs(uri, sweep=str(sweep))
+    lines = measure(table, runs)
+    console, file = Console(), sweep / "table.md"
+    console.table(table.title, *grid(table, lines))
+    console.say(caption(table, lines))
+    file.write_text(markdown(table, lines), encoding="utf-8")
+    file.with_suffix(".csv").write_text(comma_separated(table, lines), encoding="utf-8")
+    for parent in {run.tags[PARENT] for run in runs if PARENT in run.tags}:
+        attach(uri, parent, file, file.with_suffix(".csv"))
+    console.say(f"the sweep's table: {file}")
+    return file
