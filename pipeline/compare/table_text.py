@@ -55,9 +55,14 @@ def _text(cell: Cell | None) -> str:
     if cell is None:
         return MISSING
     if not cell.run:
-        return f"{cell.top1:g}"
-    interval = "" if cell.low is None or cell.high is None else f"\n{cell.low:.3f}–{cell.high:.3f}"
-    return f"{cell.top1:.3f}{interval}"
+        return _share(f"{cell.top1:g}")
+    ends = [_share(f"{end:.3f}") for end in (cell.low, cell.high) if end is not None]
+    return "\n".join(filter(None, [_share(f"{cell.top1:.3f}"), "–".join(ends)]))
+
+
+def _share(text: str) -> str:
+    """``.709``, without the zero."""
+    return text.removeprefix("0") if text.startswith("0.") else text
 
 
 def _row(cells: Sequence[str]) -> str:
