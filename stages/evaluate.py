@@ -94,7 +94,7 @@ class Evaluate:
         exact = executable.name == "reference"
         reference = None if exact else Reference().compile(program)
         parity = Parity(model.quantized, program, executable, reference)
-        roundings = Roundings(program)
+        roundings = Roundings(program, self.backend)
         self._compare(ctx, split, baseline.sample_ids, parity, roundings)
         layers = parity.layers()
         costs = roundings.costs(Reference.exact if exact else self.backend.exact)

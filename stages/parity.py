@@ -23,6 +23,7 @@ from stages.graph.ir import Node
 from stages.graph.lower import to_levels
 from stages.graph.points import quantization_points
 from stages.graph.quantized import QuantizedGraph, Simulation
+from stages.integer.bounds import layer_accumulators
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Integers, Program
 
@@ -123,6 +124,7 @@ class Parity:
 
     def layers(self) -> tuple[LayerParity, ...]:
         """The table, in execution order."""
+        accumulators = layer_accumulators(self._program)
         return tuple(
             LayerParity(
                 name=name,
@@ -130,6 +132,7 @@ class Parity:
                 simulated_minus_integer=_histogram(counts.simulated),
                 reference_minus_backend=_histogram(counts.backend),
                 sqnr_db=sqnr_db(counts.signal, counts.noise),
+                accumulator=accumulators.get(name),
             )
             for name, counts in self._counts.items()
         )

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pipeline.context import RunContext
 from pipeline.errors import ParityError
 from pipeline.stage import Inputs
-from stages.artifacts import IntegerProgram, Metrics, Observations, QuantizedModel
+from stages.artifacts import Metrics, Observations, QuantizedModel
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.reporting.page import render
 from stages.reporting.settings import read_settings
@@ -28,7 +28,7 @@ class Report:
     """
 
     name: ClassVar[str] = "report"
-    consumes: ClassVar[tuple[type, ...]] = (Observations, QuantizedModel, IntegerProgram, Metrics)
+    consumes: ClassVar[tuple[type, ...]] = (Observations, QuantizedModel, Metrics)
     produces: ClassVar[None] = None
     code: ClassVar[tuple[str, ...]] = ()
     cacheable: ClassVar[bool] = False
@@ -46,7 +46,6 @@ class Report:
         rendered = render(
             inputs[Observations],
             inputs[QuantizedModel],
-            inputs[IntegerProgram],
             metrics,
             settings=read_settings(ctx.run_dir),
             date=datetime.now().astimezone(),

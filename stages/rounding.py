@@ -1,7 +1,7 @@
 """What a rounding costs: one program in every requantization mode, on the same samples.
 
-A program holds the ratios of scales for all modes, so that the same weights run in each of them; the
-reference backend does, since it is exact in all. What differs is the rounding alone.
+A program holds the ratios of scales for all modes, so that the same weights run in each: on the backend
+in use where that is exact, else on the reference, which is in all. What differs is the rounding alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts import RoundingCost
+from stages.backends.base import Backend, Executable
 from stages.backends.reference import Reference
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Integers, Program, Requantize
@@ -34,12 +35,13 @@ class Roundings:
 
     Args:
         program: in the chosen mode.
+        backend: in use.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, backend: Backend) -> None:
         self._program = program
         self._others = {
-            mode: Reference().compile(replace(program, requantize=mode))
+            mode: _exact(replace(program, requantize=mode), backend)
             for mode in MODES
             if mode != program.requantize
         }
@@ -51,7 +53,7 @@ class Roundings:
 
         Args:
             x: float input (N, C, H, W).
-            chosen: the reference's output levels (N, classes) in the chosen mode.
+            chosen: the output levels (N, classes) in the chosen mode.
             labels: int64 (N,).
         """
         q = quantize_input(self._program, x)
@@ -89,6 +91,14 @@ class Roundings:
                 self._counts.items(), key=lambda item: item[0] != self._program.requantize
             )
         )
+
+
+def _exact(program: Program, backend: Backend) -> Executable:
+    if program.requantize in backend.exact:
+        executable = backend.compile(program)
+        if executable.name == backend.name:
+            return executable
+    return Reference().compile(program)
 
 
 def _top1(levels: Integers) -> NDArray[np.int64]:

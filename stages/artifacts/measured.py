@@ -24,6 +24,8 @@ class LayerParity:
         simulated_minus_integer: difference of levels → how often, over all samples and elements.
         reference_minus_backend: the same between the reference and the backend in use.
         sqnr_db: power of the float value over the power of (dequantized integer − float), in dB.
+        accumulator: the largest magnitude that an accumulator takes, whatever the input; None where the
+            operator has none.
     """
 
     name: str
@@ -31,6 +33,7 @@ class LayerParity:
     simulated_minus_integer: Mapping[int, int]
     reference_minus_backend: Mapping[int, int]
     sqnr_db: float
+    accumulator: int | None = None
 
     @staticmethod
     def max_off_by(histogram: Mapping[int, int]) -> int:

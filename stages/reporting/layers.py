@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stages.artifacts import IntegerProgram, LayerParity, Metrics, Observations, QuantizedModel
+from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
 from stages.graph.points import quantization_points
-from stages.integer.bounds import layer_accumulators
 from stages.quant.qparams import QParams
 from stages.reporting.histogram import Histogram, histogram_of
 
@@ -59,13 +58,10 @@ class Layer:
     backend: OffBy | None
 
 
-def layer_table(
-    observations: Observations, model: QuantizedModel, integers: IntegerProgram, metrics: Metrics
-) -> tuple[Layer, ...]:
+def layer_table(observations: Observations, model: QuantizedModel, metrics: Metrics) -> tuple[Layer, ...]:
     """All quantization points of the network, in execution order."""
     quantized = model.quantized
     parity = {layer.name: layer for layer in metrics.layers}
-    accumulators = layer_accumulators(integers.program)
     rows = []
     for name in quantization_points(quantized.graph):
         if name not in quantized.activations:  # it stays float
@@ -76,7 +72,6 @@ def layer_table(
             quantized.graph[name].op,
             quantized.activations[name],
             None if statistics is None else histogram_of(statistics),
-            accumulators.get(name),
             parity.get(name),
         )
         rows.append(row)
@@ -88,7 +83,6 @@ def _layer(
     op: str,
     qparams: QParams,
     observed: Histogram | None,
-    accumulator: int | None,
     parity: LayerParity | None,
 ) -> Layer:
     scale, zero_point = float(qparams.scale), int(qparams.zero_point)
@@ -107,7 +101,9 @@ def _layer(
         clipped=None
         if observed is None
         else observed.share_outside(minimum - scale / 2, maximum + scale / 2),
-        accumulator_bits=None if accumulator is None else accumulator.bit_length() + 1,
+        accumulator_bits=None
+        if parity is None or parity.accumulator is None
+        else parity.accumulator.bit_length() + 1,
         sqnr_db=None if parity is None else parity.sqnr_db,
         simulated=None if parity is None else _off_by(parity.simulated_minus_integer),
         backend=None if parity is None else _off_by(parity.reference_minus_backend),

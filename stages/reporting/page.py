@@ -11,7 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.artifacts import IntegerProgram, Metrics, Observations, QuantizedModel
+from stages.artifacts import Metrics, Observations, QuantizedModel
 from stages.reporting import text
 from stages.reporting.activations import panel, panels, sparkline
 from stages.reporting.confusion import confusion_plot, prediction_changes
@@ -33,7 +33,6 @@ class Rendered:
 def render(
     observations: Observations,
     model: QuantizedModel,
-    integers: IntegerProgram,
     metrics: Metrics,
     *,
     settings: Settings,
@@ -45,14 +44,14 @@ def render(
     """Draw everything once, for the page and for the files.
 
     Args:
-        observations, model, integers, metrics: of one run.
+        observations, model, metrics: of one run.
         settings: what was run.
         date: when.
         broken: how the parity contract was broken; None where it was met.
         contract: what the contract demands; empty where there is none.
         integer_kernel: whether the chosen scheme has integer kernels; None where that is not known.
     """
-    layers = layer_table(observations, model, integers, metrics)
+    layers = layer_table(observations, model, metrics)
     changes = prediction_changes(metrics.predictions)
     drawings = {
         "activations": panels(layers),

@@ -14,9 +14,8 @@ from pipeline.context import RunContext
 from pipeline.runner import check_wiring
 from pipeline.stage import Stage
 from pipeline.tracking.null import Null
-from stages.artifacts import IntegerProgram, LayerParity, Metrics, Observations, QuantizedModel
+from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
 from stages.graph.ir import Graph, Node
-from stages.graph.lower import lower
 from stages.graph.quantized import QuantizedGraph
 from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import WeightsAndActivations
@@ -60,7 +59,6 @@ def inputs():
     return {
         Observations: Observations(graph=graph, statistics={}, sample_ids=()),
         QuantizedModel: QuantizedModel(quantized=quantized),
-        IntegerProgram: IntegerProgram(program=lower(quantized, "float")),
         Metrics: Metrics(values=values, layers=(parity,), notes=("a backend fell back",)),
     }
 

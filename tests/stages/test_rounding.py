@@ -45,7 +45,7 @@ def test_each_mode_rounds_in_its_way(mode):
 
 def costs(chosen: str, exact: frozenset[str] = frozenset()) -> dict[str, RoundingCost]:
     program = replace(halving(), requantize=chosen)
-    roundings = Roundings(program)
+    roundings = Roundings(program, Reference())
     labels = np.array([0, 0, 0, 1, 1])
     for batch in (slice(0, 2), slice(2, 5)):
         levels = Reference().compile(program).run(quantize_input(program, X[batch]))
@@ -76,7 +76,7 @@ def test_what_a_backend_computes_exactly_is_said():
 
 
 def test_without_samples_there_is_no_cost():
-    assert Roundings(halving()).costs(frozenset()) == ()
+    assert Roundings(halving(), Reference()).costs(frozenset()) == ()
 
 
 def test_costs_are_kept_with_the_metrics(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from stages.artifacts import (
-    IntegerProgram,
     LayerParity,
     Metrics,
     Observations,
@@ -21,6 +20,7 @@ from stages.graph.ir import Graph, Node
 from stages.graph.lower import lower
 from stages.graph.points import layers, quantization_points
 from stages.graph.quantized import QuantizedGraph
+from stages.integer.bounds import layer_accumulators
 from stages.quant.qparams import QParams
 from stages.quant.statistics import Statistics
 
@@ -45,7 +45,6 @@ class Run:
 
     observations: Observations
     model: QuantizedModel
-    integers: IntegerProgram
     metrics: Metrics
 
 
@@ -93,6 +92,8 @@ def make_run(names: list[str], **metrics: object) -> Run:
         )
         for name in layers(graph)
     }
+    quantized = QuantizedGraph(graph=graph, activations=activations, weights=weights)
+    accumulators = layer_accumulators(lower(quantized, "float"))
     parity = tuple(
         LayerParity(
             name=name,
@@ -100,6 +101,7 @@ def make_run(names: list[str], **metrics: object) -> Run:
             simulated_minus_integer={0: 96, 1: 2, -1: 1, -4: 1},
             reference_minus_backend={0: 100},
             sqnr_db=30.0,
+            accumulator=accumulators.get(name),
         )
         for name in points
     )
@@ -107,7 +109,6 @@ def make_run(names: list[str], **metrics: object) -> Run:
     changed = labels.copy()
     changed[:3] = [1, 2, 0]
     predictions = {"labels": labels, "float": labels, "simulated": labels, "integer": changed}
-    quantized = QuantizedGraph(graph=graph, activations=activations, weights=weights)
     roundings = tuple(
         RoundingCost(mode=mode, exact=exact, equal_share=equal, max_off_by=off, same_top1=1.0, top1=0.875)
         for mode, exact, equal, off in (("float", True, 1.0, 0), ("fixed_point", False, 0.9375, 1))
@@ -122,7 +123,6 @@ def make_run(names: list[str], **metrics: object) -> Run:
     return Run(
         observations=Observations(graph=graph, statistics=statistics, sample_ids=(0, 1)),
         model=QuantizedModel(quantized=quantized),
-        integers=IntegerProgram(program=lower(quantized, "float")),
         metrics=Metrics(**fields),
     )
 

@@ -50,7 +50,6 @@ def rendered(run, settings=None, broken=None, contract="agreement of at least 99
     return render(
         run.observations,
         run.model,
-        run.integers,
         run.metrics,
         settings=settings or Settings(),
         date=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
