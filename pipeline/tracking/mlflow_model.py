@@ -16,8 +16,9 @@ from pipeline.artifact import ServedModel
 def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> None:
     """Log `model` as an output of an open run, with signature and input example.
 
-    Step by step through the client: MLflow's own ``log_model`` works on the process's current run and
-    experiment, and loads the model for a prediction.
+    A run that was interrupted after this, and goes on, keeps its one model. Step by step through the client:
+    MLflow's own ``log_model`` works on the process's current run and experiment, and loads the model for a
+    prediction.
     """
     from mlflow import pyfunc
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -30,7 +31,10 @@ def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> 
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.outputs))]),
         params=ParamSchema([ParamSpec(name, "string", value) for name, value in model.params.items()]),
     )
-    logged = client.create_logged_model(experiment, name=model.name, source_run_id=run_id)
+    before = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    logged = next((known for known in before if known.name == model.name), None)
+    if logged is None:
+        logged = client.create_logged_model(experiment, name=model.name, source_run_id=run_id)
     described = Model(
         artifact_path=logged.artifact_location,
         model_uuid=logged.model_id,
@@ -49,7 +53,9 @@ def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> 
         )
         client.log_model_artifacts(logged.model_id, f"{folder}/model")
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or logged.model_id not in {output.model_id for output in outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
 @contextmanager

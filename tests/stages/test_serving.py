@@ -61,6 +61,7 @@ def logged(tmp_path_factory):
     tracking = MLflow(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=folder / "files")
     tracker = tracking.open(folder, Console(quiet=True))
     tracker.model(program.served(folder))
+    tracker.model(program.served(folder))  # as a run does that was killed in between
     tracker.finish()
     client = mlflow_client(tracking.uri)
     (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == tracking.experiment]
