@@ -60,7 +60,9 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     sweep = current()
     if sweep is None or not isinstance(run.tracking, SweepTracking):
         return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
-    job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages))
+    hydra = HydraConfig.get()
+    name = sweep.job_name(hydra.job.num, hydra.overrides.task, _choices())
+    job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages), name=name)
     with store.lock("run", job.fingerprint):
         record = run.tracking.recorded(job)
         if record is not None and record.finished:
@@ -76,7 +78,8 @@ def _record(
 ) -> dict[str, float]:
     """Run the stages with an open tracker, and close it."""
     try:
-        tracker.params(dict(flatten(cfg)))
+        # the options too: MLflow plots parameters, not tags
+        tracker.params(_choices() | dict(flatten(cfg)))
         tracker.tags(tags)
         metrics = run_stages(stages, replace(ctx, tracker=tracker))
         _keep(tracker, ctx.run_dir)
@@ -127,9 +130,15 @@ def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:
     return run, [stage for stage in run.stages.values() if stage is not None]
 
 
+def _choices() -> dict[str, str]:
+    """The option of each configuration group."""
+    choices = HydraConfig.get().runtime.choices
+    return {str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/")}
+
+
 def _tags(cfg: DictConfig) -> dict[str, str]:
     hydra = HydraConfig.get()
-    tags = {k: str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    tags = _choices()
     tags |= environment() | {"overrides": shlex.join(hydra.overrides.task), "seed": str(cfg.seed)}
     if hydra.mode is RunMode.MULTIRUN:
         tags["sweep"] = str(hydra.sweep.dir)  # common to all runs of the sweep

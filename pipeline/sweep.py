@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +33,20 @@ class Sweep:
     Args:
         fingerprint: of the command and its configuration.
         record: the tracker's identifier of the sweep.
+        varies: the groups and settings that it sweeps.
     """
 
     fingerprint: str
     record: str
+    varies: tuple[str, ...] = ()
+
+    def job_name(self, number: int, overrides: Iterable[str], groups: Container[str]) -> str:
+        """A job by what it has of its own: ``7 affine mse weight.bits=4``."""
+        words = [str(number)]
+        for key, _, value in (line.partition("=") for line in overrides):
+            if key in self.varies:
+                words.append(value if key in groups else f"{key.partition('.')[2] or key}={value}")
+        return " ".join(words)
 
 
 _current: Sweep | None = None

@@ -100,7 +100,8 @@ class SweepCallback(Callback):
         record = tracking.open_sweep(tags, resume=config.sweep.resume)
         if record is None:
             return
-        self._sweep = Sweep(fingerprint=tags["fingerprint"], record=record.run_id)
+        varies = tuple(str(o.input_line).partition("=")[0] for o in overrides if o.is_sweep_override())
+        self._sweep = Sweep(fingerprint=tags["fingerprint"], record=record.run_id, varies=varies)
         self._tracking = tracking
         _go_on_in(config, record.tags.get("sweep", ""))
 

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/compare"), help="default: %(default)s")
     chosen = parser.parse_args()
     try:
-        page, count = write_comparison(
+        page, runs = write_comparison(
             chosen.out,
             uri=chosen.tracking_uri,
             experiment=chosen.experiment,
@@ -31,7 +31,7 @@ def main() -> None:
         )
     except PipelineError as refusal:
         sys.exit(str(refusal))
-    print(f"{count} runs: {page}, {page.parent / 'runs.csv'}")
+    print(f"{len(runs)} runs: {page}, {page.parent / 'runs.csv'}")
 
 
 if __name__ == "__main__":

@@ -10,19 +10,26 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class CompareSweep(Callback):
-    """Writes ``compare/index.html`` and ``runs.csv`` beside the runs of a sweep that MLflow recorded."""
+    """Writes ``compare/index.html`` and ``runs.csv`` beside the runs of a sweep that MLflow recorded.
+
+    Both are also among the files of the sweep's own record.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare the sweep's runs. Where that is not possible the sweep has still succeeded: say why."""
         from pipeline.compare.write import write_comparison  # loads numpy, which --help does without
         from pipeline.errors import PipelineError
+        from pipeline.tracking.mlflow import mlflow_client
+        from pipeline.tracking.mlflow_run import guarded
 
         uri = OmegaConf.select(config, "tracking.uri")
         if uri is None:  # tracking=none, or the sweep is over trackers
             return
         folder = Path(config.hydra.sweep.dir)
         try:
-            page, _ = write_comparison(folder / "compare", uri=uri, sweep=str(folder))
+            page, runs = write_comparison(folder / "compare", uri=uri, sweep=str(folder))
+            for parent in {run.parent for run in runs if run.parent}:
+                guarded(uri, mlflow_client(uri).log_artifacts, parent, str(page.parent), "compare")
         except PipelineError as refusal:
             print(f"the sweep's runs are not compared: {refusal}")
         else:

@@ -55,6 +55,11 @@ class Run:
     metrics: Mapping[str, float]
     outcome: Outcome | None = None
 
+    @property
+    def parent(self) -> str | None:
+        """The id of the run that this one is below."""
+        return self.tags.get("mlflow.parentRunId")
+
 
 def read_runs(
     uri: str, *, experiment: str | None = None, sweep: str | None = None, condition: str = ""
@@ -74,7 +79,7 @@ def read_runs(
     experiments = _experiments(client, uri, experiment)
     runs = [run for run in _search(client, uri, list(experiments.values()), condition) if run.metrics]
     if sweep is not None:
-        runs = [run for run in runs if sweep in (run.tags.get(PARENT), run.tags.get("sweep"))]
+        runs = [run for run in runs if sweep in (run.parent, run.tags.get("sweep"))]
     if not runs:
         chosen = {"experiment": experiment, "sweep": sweep, "filter": condition or None}
         given = ", ".join(f"--{name}={value}" for name, value in chosen.items() if value is not None)
@@ -84,7 +89,7 @@ def read_runs(
         )
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(8) as pool:
         # a parent run's metrics are its children's
-        parents = {run.tags.get(PARENT) for run in runs}
+        parents = {run.parent for run in runs}
         leaves = [run for run in runs if run.id not in parents]
         outcomes = pool.map(lambda run: _outcome(client, run, Path(scratch)), leaves)
         return [replace(run, outcome=outcome) for run, outcome in zip(leaves, outcomes, strict=True)]

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from pipeline.compare.comparison import compare
 from pipeline.compare.page import render_csv, render_page
-from pipeline.compare.records import attach, read_runs
+from pipeline.compare.records import Run, attach, read_runs
 from pipeline.compare.table import Table, measure
 from pipeline.compare.table_text import caption, comma_separated, grid, markdown
 from pipeline.console import Console
-from pipeline.tracking.mlflow_sweep import PARENT
 
 URI = "sqlite:///outputs/mlflow.db"
 
@@ -23,8 +22,8 @@ def write_comparison(
     experiment: str | None = None,
     sweep: str | None = None,
     condition: str = "",
-) -> tuple[Path, int]:
-    """Compare runs; returns the page, written beside ``runs.csv`` into `out`, and the number of runs.
+) -> tuple[Path, list[Run]]:
+    """Compare runs; returns the page, written beside ``runs.csv`` into `out`, and the runs.
 
     Raises:
         PipelineError: see `read_runs`.
@@ -38,7 +37,7 @@ def write_comparison(
     source = " · ".join(filter(None, chosen))
     page.write_text(render_page(comparison, source=source, date=date), encoding="utf-8")
     (out / "runs.csv").write_text(render_csv(comparison), encoding="utf-8")
-    return page, len(runs)
+    return page, runs
 
 
 def write_table(sweep: Path, table: Table, *, uri: str = URI) -> Path:
@@ -56,7 +55,7 @@ def write_table(sweep: Path, table: Table, *, uri: str = URI) -> Path:
     console.say(caption(table, lines))
     file.write_text(markdown(table, lines), encoding="utf-8")
     file.with_suffix(".csv").write_text(comma_separated(table, lines), encoding="utf-8")
-    for parent in {run.tags[PARENT] for run in runs if PARENT in run.tags}:
+    for parent in {run.parent for run in runs if run.parent}:
         attach(uri, parent, file, file.with_suffix(".csv"))
     console.say(f"the sweep's table: {file}")
     return file

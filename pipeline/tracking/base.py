@@ -48,10 +48,12 @@ class Job:
     Args:
         sweep: identifier of the sweep's own record, the parent of its runs.
         fingerprint: hash of all that the run's figures depend on.
+        name: what the run is called.
     """
 
     sweep: str
     fingerprint: str
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)

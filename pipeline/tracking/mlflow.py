@@ -66,11 +66,11 @@ class MLflow:
 
     def open(self, run_dir: Path, console: Console) -> Tracker:
         """Start an MLflow run named after the last two parts of `run_dir`."""
-        return self._open(run_dir, console, {}, None)
+        return self._open(run_dir, console, "/".join(run_dir.parts[-2:]), {}, None)
 
     def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
         """Start, or go on with, a run below the sweep's parent run."""
-        return self._open(run_dir, console, mlflow_sweep.job_tags(job), record)
+        return self._open(run_dir, console, job.name, mlflow_sweep.job_tags(job), record)
 
     def open_sweep(self, tags: Mapping[str, str], *, resume: bool) -> Record | None:
         """Find or create the parent run, once even where several processes ask for the same sweep."""
@@ -99,14 +99,13 @@ class MLflow:
         return mlflow_sweep.fetch(client, self.uri, run_id, folder)
 
     def _open(
-        self, run_dir: Path, console: Console, tags: Mapping[str, str], record: Record | None
+        self, run_dir: Path, console: Console, name: str, tags: Mapping[str, str], record: Record | None
     ) -> Tracker:
         no_params: frozenset[str] = frozenset()
         try:
             client, experiment = self._connect()
             if record is None:
-                name = "/".join(run_dir.parts[-2:])
-                run = guarded(self.uri, client.create_run, experiment, run_name=name, tags=dict(tags))
+                run = guarded(self.uri, mlflow_sweep.create, client, experiment, name, tags)
                 run_id, known = str(run.info.run_id), no_params
             else:
                 run_id = record.run_id
@@ -142,7 +141,9 @@ class MLflow:
         if found is None:
             local = self.uri.startswith(SQLITE)
             location = self.artifacts.absolute().as_uri() if local else None
-            return str(client.create_experiment(self.experiment, artifact_location=location))
+            return str(
+                client.create_experiment(self.experiment, artifact_location=location, tags=mlflow_sweep.KIND)
+            )
         if found.lifecycle_stage != "active":
             raise PipelineError(
                 f"tracking.experiment='{self.experiment}' is deleted in {self.uri}; restore it with "

@@ -6,16 +6,20 @@ which the same job is found again. Names of tags are MLflow's own where it has o
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.tracking.base import Job, Record
-from pipeline.tracking.mlflow_run import guarded
+from pipeline.tracking.mlflow_run import MAX_KEY, guarded
 
 PARENT = "mlflow.parentRunId"
 FINGERPRINT = "fingerprint"
+SOURCE = "python -m pipeline"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has MLflow show training runs, not traces of language models."""
 
 
 def job_tags(job: Job) -> dict[str, str]:
@@ -35,7 +39,17 @@ def find_or_create(client: Any, experiment: str, tags: Mapping[str, str], *, res
         reopen(client, found.run_id)
         return found
     name = "/".join(Path(tags["sweep"]).parts[-2:])
-    return _record(client.create_run(experiment, run_name=name, tags=dict(tags)))
+    return _record(create(client, experiment, name, tags))
+
+
+def create(client: Any, experiment: str, name: str, tags: Mapping[str, str]) -> Any:
+    """A new run, with what MLflow's pages show of who began it, and how."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as containers have
+        user = ""
+    origin = {"mlflow.user": user, "mlflow.source.name": SOURCE, "mlflow.source.type": "LOCAL"}
+    return client.create_run(experiment, run_name=name[:MAX_KEY], tags=origin | dict(tags))
 
 
 def reopen(client: Any, run_id: str) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.errors import PipelineError
-from pipeline.sweep import job_fingerprint, objective_values, sweep_fingerprint, threads_per_job
+from pipeline.sweep import Sweep, job_fingerprint, objective_values, sweep_fingerprint, threads_per_job
 
 SWEEP = ("-m", "tracking=mlflow", "stages.make.value=1,2,3", "+stages.square.wait=0,0.01")
 
@@ -46,6 +47,10 @@ def test_a_sweep_is_one_record_and_the_same_command_again_does_nothing_twice(pro
     ((parent, runs),) = children.items()
     assert len(set(runs)) == 6 and len(project.recorded("runs", "run_uuid")) == 7
     assert set(statuses(project).values()) == {"FINISHED"}
+    assert {tags[run]["mlflow.runName"] for run in runs} == {
+        f"{number} make.value={make} square.wait={wait}"
+        for number, (make, wait) in enumerate(itertools.product((1, 2, 3), (0, 0.01)))
+    }
     assert tags[parent]["stages.make.value"] == "1,2,3" and tags[parent]["tracking"] == "mlflow"
     (folder,) = project.sweeps()
     assert {tags[run]["sweep"] for run in [parent, *runs]} == {str(folder.relative_to(project.folder))}
@@ -204,6 +209,14 @@ def test_objectives_are_a_number_or_a_tuple():
 )
 def test_jobs_share_eight_cores(launcher, threads):
     assert threads_per_job({"_target_": "any", **launcher}, cores=8) == threads
+
+
+def test_a_job_is_named_by_what_it_has_of_its_own():
+    sweep = Sweep(fingerprint="", record="", varies=("quantizer", "+quantizer.weight.bits", "seed"))
+    task = ["quantizer=affine", "data=digits", "+quantizer.weight.bits=4", "seed=1"]
+    assert (
+        sweep.job_name(7, task, {"quantizer": "affine", "data": "digits"}) == "7 affine weight.bits=4 seed=1"
+    )
 
 
 def test_where_a_run_is_done_does_not_change_its_fingerprint(fakes):

@@ -49,6 +49,7 @@ def test_mlflow_gets_what_metrics_json_holds(fakes, context, tracking, client):
     assert run.data.metrics == json.loads((ctx.run_dir / "metrics.json").read_text())
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "/".join(ctx.run_dir.parts[-2:])
+    assert run.data.tags["mlflow.source.name"] == "python -m pipeline" and run.data.tags["mlflow.user"]
     assert [m.value for m in client().get_metric_history(tracker.run_id, "make/loss")] == [0.5, 0.25]
 
 

@@ -25,6 +25,8 @@ def test_the_page_of_a_sweep_has_its_runs_alone(database, recorded, tmp_path, ca
     rows = (page.parent / "runs.csv").read_text().splitlines()[1:]
     assert {row.split(",")[1] for row in rows} == {run.info.run_name for run in members}
     assert 0 < len(rows) < len(recorded)
+    files = client.list_artifacts(members[0].data.tags["mlflow.parentRunId"], "compare")
+    assert [file.path for file in files] == ["compare/index.html", "compare/runs.csv"]
 
 
 def test_without_a_record_there_is_nothing_to_compare(database, tmp_path, capsys):
