@@ -75,6 +75,18 @@ def test_a_zip_is_known_by_its_content_alone(data, tmp_path):
     assert image_folder(train=moved, test=tests).fingerprint() == first
 
 
+def test_an_archive_is_listed_once_and_again_where_it_has_changed(data, monkeypatch):
+    d = data()
+    trains, tests = zipped(d.train_path), zipped(d.test_path)
+    first = image_folder(train=trains, test=tests).fingerprint()
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile, "ZipFile", None)
+        assert image_folder(train=trains, test=tests).fingerprint() == first
+    picture(9).save(d.train_path / "cat/a.png")
+    zipped(d.train_path)
+    assert image_folder(train=trains, test=tests).fingerprint() != first
+
+
 def test_the_second_reading_decodes_nothing(data, monkeypatch):
     d = data()
     first = d.train().images
