@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ def decode(listing: Listing, shape: Shape, *, resize: bool, cache: Path) -> NDAr
     return images
 
 
+@lru_cache(maxsize=8)  # to open a .zip is to list it
 def image_size(listing: Listing, name: str) -> tuple[int, int]:
     """Height and width of one image, from its header."""
     with listing.reader() as read:
