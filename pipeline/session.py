@@ -79,7 +79,8 @@ def _record(
     """Run the stages with an open tracker, and close it."""
     try:
         # the options too: MLflow plots parameters, not tags
-        tracker.params(_choices() | dict(flatten(cfg)))
+        options = {group: option for group, option in _choices().items() if option != "None"}
+        tracker.params(options | dict(flatten(cfg)))
         tracker.tags(tags)
         metrics = run_stages(stages, replace(ctx, tracker=tracker))
         _keep(tracker, ctx.run_dir)

@@ -141,9 +141,7 @@ class MLflow:
         if found is None:
             local = self.uri.startswith(SQLITE)
             location = self.artifacts.absolute().as_uri() if local else None
-            return str(
-                client.create_experiment(self.experiment, artifact_location=location, tags=mlflow_sweep.KIND)
-            )
+            return str(client.create_experiment(self.experiment, artifact_location=location))
         if found.lifecycle_stage != "active":
             raise PipelineError(
                 f"tracking.experiment='{self.experiment}' is deleted in {self.uri}; restore it with "

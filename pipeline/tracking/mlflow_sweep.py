@@ -18,8 +18,6 @@ from pipeline.tracking.mlflow_run import MAX_KEY, guarded
 PARENT = "mlflow.parentRunId"
 FINGERPRINT = "fingerprint"
 SOURCE = "python -m pipeline"
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Has MLflow show training runs, not traces of language models."""
 
 
 def job_tags(job: Job) -> dict[str, str]:
