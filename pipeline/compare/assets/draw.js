@@ -18,6 +18,9 @@ function furnish(node, attributes, children) {
   return node;
 }
 
+// A run's name in a table; a long one is cut, and whole where the pointer rests.
+const nameOf = (run) => element("span", { class: "name", title: run.name }, run.name);
+
 const number = (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const [whole, tenths, hundredths] = [number(0), number(1), number(2)];
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });

@@ -13,7 +13,7 @@ function againstBest(tests) {
   const rows = tests.against.map((test) => {
     const distinct = test.adjusted < LEVEL;
     const row = element("tr", { class: distinct ? "distinct" : "indistinct", "data-run": runs[test.run].id },
-      element("td", { class: "left mono" }, runs[test.run].name),
+      element("td", { class: "left mono" }, nameOf(runs[test.run])),
       element("td", {}, show("integer/top1", valueOf(test.run, "integer/top1"))),
       element("td", {}, String(test.best_only)),
       element("td", {}, svg("svg", { width: 80, height: 14, "aria-hidden": "true" }, bar(test.best_only, -1), bar(test.other_only, 1))),
@@ -43,7 +43,7 @@ function matrix(box, { runs: ranked, p }) {
     const y = top + size * row;
     const name = runs[i].name;
     const line = svg("g", { class: "cell-row" },
-      svg("text", { x: left - 26, y: y + size / 2 + 4, "text-anchor": "end" }, name.length > 17 ? `…${name.slice(-16)}` : name),
+      svg("text", { x: left - 26, y: y + size / 2 + 4, "text-anchor": "end" }, name.length > 17 ? `${name.slice(0, 16)}…` : name),
       svg("text", { x: left - 8, y: y + size / 2 + 4, "text-anchor": "end" }, String(row + 1)));
     ranked.forEach((j, column) => {
       if (i === j) return;

@@ -25,7 +25,7 @@ function makeRow(run, index) {
   const failed = run.status === "FINISHED" ? null : element("span", { class: "failed" }, ` ${run.status.toLowerCase()}`);
   const row = element("tr", { "data-run": run.id },
     element("td", { class: "left" }, box),
-    element("td", { class: "left mono" }, element("span", { class: "sign" }), run.name, failed),
+    element("td", { class: "left mono" }, element("span", { class: "sign" }), nameOf(run), failed),
     ...cells, element("td", {}, run.command ? again : ""));
   row.addEventListener("click", () => toggle(index));
   row.addEventListener("pointerenter", () => setFocus(index));
