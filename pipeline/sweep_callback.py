@@ -169,8 +169,9 @@ def _check_choices(config: DictConfig, overrides: list[Override]) -> None:
 
     base = compose(first)
     for key, lines in values.items():
+        is_group = len(lines) > 1 and bool(loader.get_group_options(key))  # reads the folders anew
         for line in lines[1:]:
-            if loader.get_group_options(key):
+            if is_group:
                 compose(first | {key: line})
             else:
                 parsed = OverridesParser.create().parse_override(line)
