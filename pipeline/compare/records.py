@@ -58,7 +58,7 @@ class Run:
     @property
     def parent(self) -> str | None:
         """The id of the run that this one is below."""
-        return self.tags.get("mlflow.parentRunId")
+        return self.tags.get(PARENT)
 
 
 def read_runs(

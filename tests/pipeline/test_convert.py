@@ -31,7 +31,7 @@ def test_lists_become_tuples_of_the_same_values(values):
     """Length and order stay; only the type of the sequence changes."""
     assert convert(values, tuple[float, ...]) == tuple(map(float, values))
     assert convert(values, Sequence[float]) == tuple(map(float, values))
-    assert convert(values, list[float]) == values
+    assert convert(values, list[float]) == list(map(float, values))
 
 
 @pytest.mark.parametrize(
