@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
+from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_writer import Writer
 from stages.integer.bounds import centred_weight
+from stages.integer.kernels.layer_norm import SPREAD_BITS, UNIT_BITS
 from stages.integer.program import Op, Program
 
 
@@ -129,6 +132,84 @@ def _slice(writer: Writer, op: Op) -> None:
     writer.move(op, "Slice", *names)
 
 
+def _table(writer: Writer, op: Op) -> None:
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    levels = op.tensors["table"].astype(np.int16) + storage_offset(y)  # stored levels of x count from 0
+    table = writer.constant(f"{op.output}/table", levels.astype(np.uint8))
+    index = writer.node("Cast", [f"{x.name}/q"], f"{op.output}/index", to=TensorProto.INT32)
+    writer.node("Gather", [table, index], f"{op.output}/q")
+
+
+def _multiply(writer: Writer, op: Op) -> None:
+    writer.finish(op, writer.node("Mul", _factors(writer, op), f"{op.output}/product"))
+
+
+def _matmul(writer: Writer, op: Op) -> None:
+    writer.finish(op, writer.node("MatMul", _factors(writer, op), f"{op.output}/product"))
+
+
+def _factors(writer: Writer, op: Op) -> list[str]:
+    """Both inputs; the first of them times what the ratio holds beside the scales: a real factor."""
+    values = [writer.program.values[name] for name in (*op.inputs, op.output)]
+    factor = float(op.tensors["ratio"][0]) * values[2].scale / (values[0].scale * values[1].scale)
+    first, second = (writer.reals(name) for name in op.inputs)
+    if abs(factor - 1.0) > 1e-6:
+        constant = writer.constant(f"{op.output}/factor", np.array(factor, np.float32))
+        first = writer.node("Mul", [first, constant], f"{op.output}/scaled")
+    return [first, second]
+
+
+def _mean(writer: Writer, op: Op) -> None:
+    axes = [axis + 1 for axis in op.attrs["axes"]]
+    keep = int(op.attrs["keepdim"])
+    x = writer.reals(op.inputs[0])
+    writer.finish(op, writer.node("ReduceMean", [x], f"{op.output}/mean", axes=axes, keepdims=keep))
+
+
+def _softmax(writer: Writer, op: Op) -> None:
+    x = writer.reals(op.inputs[0])
+    writer.finish(op, writer.node("Softmax", [x], f"{op.output}/softmax", axis=op.attrs["axis"] + 1))
+
+
+def _layer_norm(writer: Writer, op: Op) -> None:
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    size, step = x.shape[-1], y.scale * 2.0 ** -op.attrs["shift"]
+    gamma = op.tensors["gamma"] * (step * 2.0**UNIT_BITS / np.sqrt(size))
+    parameters = [("gamma", gamma), ("beta", op.tensors["beta"] * step)]
+    names = [writer.constant(f"{op.output}/{k}", v.astype(np.float32)) for k, v in parameters]
+    epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0**SPREAD_BITS * size**3)
+    inputs = [writer.reals(x.name), *names]
+    writer.finish(op, writer.node("LayerNormalization", inputs, f"{op.output}/normal", epsilon=epsilon))
+
+
+def _permute(writer: Writer, op: Op) -> None:
+    writer.move(op, "Transpose", perm=[0, *(axis + 1 for axis in op.attrs["axes"])])
+
+
+def _upsample_nearest(writer: Writer, op: Op) -> None:
+    scales = np.array([1, 1, *op.attrs["factor"]], np.float32)
+    names = ["", writer.constant(f"{op.output}/scales", scales)]
+    form = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    writer.move(op, "Resize", *names, **form)
+
+
+def _insert_zeros(writer: Writer, op: Op) -> None:
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    (channels, height, width), (rows, columns) = x.shape, op.attrs["factor"]
+
+    def reshape(source: str, name: str, *shape: int) -> str:
+        wanted = writer.constant(f"{name}/shape", np.array([0, *shape], np.int64))
+        return writer.node("Reshape", [source, wanted], name)
+
+    apart = reshape(f"{x.name}/q", f"{op.output}/apart", channels, height, 1, width, 1)
+    after = (0, 0, rows - 1, 0, columns - 1)
+    padded = writer.pad(apart, f"{op.output}/padded", (0,) * 5, after, x.zero_point, x, rank=6)
+    image = reshape(padded, f"{op.output}/image", channels, height * rows, width * columns)
+    ends = {"starts": [0, 0], "ends": y.shape[1:], "axes": [2, 3]}
+    names = [writer.constant(f"{op.output}/{k}", np.array(v, np.int64)) for k, v in ends.items()]
+    writer.node("Slice", [image, *names], f"{op.output}/q")
+
+
 OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -144,4 +225,13 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "reshape": _reshape,
     "pad": _pad,
     "slice": _slice,
+    "table": _table,
+    "multiply": _multiply,
+    "matmul": _matmul,
+    "mean": _mean,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "permute": _permute,
+    "upsample_nearest": _upsample_nearest,
+    "insert_zeros": _insert_zeros,
 }

@@ -93,10 +93,17 @@ class Writer:
         self.node(kind, [f"{op.inputs[0]}/q", *extra], f"{op.output}/q", **attributes)
 
     def pad(
-        self, source: str, output: str, before: Sequence[int], after: Sequence[int], level: int, value: Value
+        self,
+        source: str,
+        output: str,
+        before: Sequence[int],
+        after: Sequence[int],
+        level: int,
+        value: Value,
+        rank: int | None = None,
     ) -> str:
-        """Levels like `value`'s, padded with `level` along the last dimensions."""
-        lead = [0] * (len(value.shape) + 1 - len(before))
+        """Levels like `value`'s, padded with `level` along the last of `rank` dimensions, the value's."""
+        lead = [0] * ((rank or len(value.shape) + 1) - len(before))
         pads = self.constant(f"{output}/pads", np.array([*lead, *before, *lead, *after], np.int64))
         filling = self.constant(f"{output}/level", np.array(level + storage_offset(value), np.uint8))
         return self.node("Pad", [source, pads, filling], output)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stages.integer.fixed_point import INT32_MAX, multiply_by_quantized_multiplier
 from stages.integer.program import Op, Program, Value
 from stages.integer.single_rounding import multiply_by_quantized_multiplier_single
+from stages.integer.sums import check_sum
 from stages.integer.validate import validate
 
 INTEGER_LAYERS = frozenset({"conv2d", "linear", "group_conv2d", "group_linear"})
@@ -69,6 +70,7 @@ def check_accumulators(program: Program) -> None:
     """
     validate(program)
     for op in program.ops:
+        check_sum(op, program)
         if op.op in INTEGER_LAYERS:
             bounds = accumulator_bounds(op, program)
             channel = int(bounds.argmax())

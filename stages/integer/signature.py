@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from stages.integer.program import Op
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.integer.program import Op, Value
 
 Shape = tuple[int, ...]
 
@@ -19,22 +23,32 @@ class Signature:
         attrs: the attributes it must have, beside those that follow from the other fields.
         ratios: how many ratios of scales it holds: ``one``, one an ``input``, one (or one for all) an
             output ``channel``; one an output channel and ``group`` of input channels; ``real`` where it
-            computes in float, from the scales themselves; ``none`` where it does not requantize and the
-            output keeps scale and zero point of the input.
+            computes in float, from the scales themselves; ``own`` where its tensors or attributes
+            hold the scales in a form of its own; ``none`` where it does not requantize and the output keeps
+            scale and zero point of the input.
+        clamps: whether it has ``act_min, act_max``, where it requantizes.
         layer: whether it has weight and bias, and an optional second input, the residual.
         shape: the output's shape of one sample, from the operator and its inputs' shapes. Raises
             ValueError, without the operator's name, where they do not fit.
+        check: what else must hold, from the operator, its inputs and its output; raises ValueError likewise.
     """
 
     inputs: tuple[int, int | None] = (1, 1)
     attrs: tuple[str, ...] = ()
     ratios: str = "one"
+    clamps: bool = True
     layer: bool = False
     shape: Callable[[Op, Sequence[Shape]], Shape]
+    check: Callable[[Op, Sequence[Value], Value], None] | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it clamps to ``[act_min, act_max]``."""
+        return self.clamps and self.ratios != "none"
 
     def attr_names(self, op: Op) -> tuple[str, ...]:
         """All attributes that `op` must have."""
-        names = self.attrs if self.ratios == "none" else (*self.attrs, "act_min", "act_max")
+        names = (*self.attrs, "act_min", "act_max") if self.bounded else self.attrs
         sums = self.ratios == "group" or self.rescales_residual(op)
         return (*names, "headroom") if sums else names
 
@@ -52,3 +66,16 @@ def same_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     if len(set(shapes)) != 1:
         raise ValueError(f"inputs of shapes {', '.join(map(str, shapes))}: must be equal")
     return shapes[0]
+
+
+def tensor_of(op: Op, name: str, dtypes: Any, *shapes: tuple[int, ...]) -> NDArray[Any]:
+    """A tensor of `op`, of (one of) those dtypes and one of `shapes` (any where none is given)."""
+    if name not in op.tensors:
+        raise ValueError(f"tensor '{name}' is missing; has {', '.join(sorted(op.tensors)) or 'none'}")
+    tensor = op.tensors[name]
+    allowed = [np.dtype(dtype) for dtype in (dtypes if isinstance(dtypes, tuple) else (dtypes,))]
+    if tensor.dtype not in allowed or (shapes and tensor.shape not in shapes):
+        wanted = " or ".join(dict.fromkeys(map(str, shapes))) if shapes else "of any shape"
+        types = " or ".join(map(str, allowed))
+        raise ValueError(f"tensor '{name}' is {tensor.dtype} {tensor.shape}: must be {types} {wanted}")
+    return tensor

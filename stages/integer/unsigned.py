@@ -57,4 +57,7 @@ def _value(value: Value) -> Value:
 def _op(op: Op, program: Program) -> Op:
     offset = _offset(program.values[op.output])
     bounds = {name: op.attrs[name] + offset for name in ("act_min", "act_max") if name in op.attrs}
-    return replace(op, attrs={**op.attrs, **bounds})
+    tensors = dict(op.tensors)
+    if offset and "table" in tensors:
+        tensors["table"] = tensors["table"].view(np.uint8) ^ np.uint8(OFFSET)
+    return replace(op, attrs={**op.attrs, **bounds}, tensors=tensors)

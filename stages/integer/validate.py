@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from pipeline.errors import alternatives
 from stages.integer.kernel import signature
 from stages.integer.program import Op, Program, Requantize, Value
-from stages.integer.signature import Signature
+from stages.integer.signature import Signature, tensor_of
 
-PAIRS = frozenset({"kernel", "stride", "padding", "dilation"})
+PAIRS = frozenset({"kernel", "stride", "padding", "dilation", "factor"})
 """Attributes that are two integers, height and width; all but padding at least 1."""
 
 
@@ -82,11 +82,13 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
     if form.ratios == "none":
         if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):
             raise ValueError("moves levels as they are: scale, zero_point and dtype must be the input's")
-    elif not y.quant_min <= op.attrs["act_min"] <= op.attrs["act_max"] <= y.quant_max:
+    elif form.bounded and not y.quant_min <= op.attrs["act_min"] <= op.attrs["act_max"] <= y.quant_max:
         raise ValueError(
             f"act_min={op.attrs['act_min']}, act_max={op.attrs['act_max']}: "
             f"must ascend within the output's levels {y.quant_min}..{y.quant_max}"
         )
+    if form.check is not None:
+        form.check(op, inputs, y)
 
 
 def _check_attrs(op: Op, form: Signature) -> None:
@@ -106,18 +108,18 @@ def _check_attrs(op: Op, form: Signature) -> None:
 def _check_tensors(op: Op, form: Signature) -> None:
     """Names, dtypes, shapes and ranges of an operator's tensors."""
     if form.ratios == "real":
-        weight = _tensor(op, "weight", np.float32)
-        bias = _tensor(op, "bias", np.float32, weight.shape[:1])
+        weight = tensor_of(op, "weight", np.float32)
+        bias = tensor_of(op, "bias", np.float32, weight.shape[:1])
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError("weight and bias must be finite")
         return
     if form.layer:
-        weight = _tensor(op, "weight", (np.int8, np.uint8))
+        weight = tensor_of(op, "weight", (np.int8, np.uint8))
         channels = (weight.shape[0],) if weight.ndim else ()
         groups = op.attrs["groups"] if form.ratios == "group" else 1
-        _tensor(op, "bias", np.int32, tuple(rows // groups for rows in channels))
-        _tensor(op, "weight_scale", np.float32, (1,), channels)
-        zero_point = _tensor(op, "weight_zero_point", np.int32, (1,), channels)
+        tensor_of(op, "bias", np.int32, tuple(rows // groups for rows in channels))
+        tensor_of(op, "weight_scale", np.float32, (1,), channels)
+        zero_point = tensor_of(op, "weight_zero_point", np.int32, (1,), channels)
         levels = np.iinfo(weight.dtype)
         if ((zero_point < levels.min) | (zero_point > levels.max)).any():
             raise ValueError(
@@ -126,16 +128,16 @@ def _check_tensors(op: Op, form: Signature) -> None:
             )
     if form.layer:
         _check_ratio(op, "", (1,), channels)
-    elif form.ratios != "none":
+    elif form.ratios not in ("none", "own"):
         _check_ratio(op, "", (len(op.inputs),) if form.ratios == "input" else (1,))
     if form.rescales_residual(op):
         _check_ratio(op, "residual_", (1,))
 
 
 def _check_ratio(op: Op, prefix: str, *shapes: tuple[int, ...]) -> None:
-    multiplier = _tensor(op, prefix + "multiplier", np.int32, *shapes)
-    shift = _tensor(op, prefix + "shift", np.int32, multiplier.shape)
-    ratio = _tensor(op, prefix + "ratio", np.float32, multiplier.shape)
+    multiplier = tensor_of(op, prefix + "multiplier", np.int32, *shapes)
+    shift = tensor_of(op, prefix + "shift", np.int32, multiplier.shape)
+    ratio = tensor_of(op, prefix + "ratio", np.float32, multiplier.shape)
     if ((multiplier != 0) & (multiplier < 2**30)).any():
         raise ValueError(
             f"{prefix}multiplier has {multiplier[multiplier < 2**30].min()}: must be 0 or 2^30..2^31-1"
@@ -144,16 +146,3 @@ def _check_ratio(op: Op, prefix: str, *shapes: tuple[int, ...]) -> None:
         raise ValueError(f"{prefix}shift spans {shift.min()}..{shift.max()}: must be within -31..30")
     if not (np.isfinite(ratio) & (ratio >= 0)).all():
         raise ValueError(f"{prefix}ratio: must be finite and not negative")
-
-
-def _tensor(op: Op, name: str, dtypes: Any, *shapes: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A tensor of `op`, of (one of) those dtypes and one of `shapes` (any where none is given)."""
-    if name not in op.tensors:
-        raise ValueError(f"tensor '{name}' is missing; has {', '.join(sorted(op.tensors)) or 'none'}")
-    tensor = op.tensors[name]
-    allowed = [np.dtype(dtype) for dtype in (dtypes if isinstance(dtypes, tuple) else (dtypes,))]
-    if tensor.dtype not in allowed or (shapes and tensor.shape not in shapes):
-        wanted = " or ".join(dict.fromkeys(map(str, shapes))) if shapes else "of any shape"
-        types = " or ".join(map(str, allowed))
-        raise ValueError(f"tensor '{name}' is {tensor.dtype} {tensor.shape}: must be {types} {wanted}")
-    return tensor

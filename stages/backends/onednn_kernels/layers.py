@@ -26,7 +26,7 @@ from stages.integer.bounds import centred_weight
 from stages.integer.kernel import Kernel, prepare_kernel
 from stages.integer.program import Integers, Op, Program
 
-VIEWS = frozenset({"reshape", "slice"})
+VIEWS = frozenset({"reshape", "slice", "permute"})
 """Operators whose result may share memory with their input."""
 
 PACKED_SIZES = 4
@@ -65,16 +65,16 @@ class Layers:
         keep = not (self.overwrite and len(op.inputs) == 2 and _may_overwrite(op, program))
 
         def run(q: Integers, *residual: Integers) -> Integers:
-            x = _packed(_repeat(torch.from_numpy(q), len(parts), groups))
+            x = _packed(_repeat(_rows(op, q), len(parts), groups))
             if residual:
-                other = torch.from_numpy(residual[0])
+                other = _rows(op, residual[0])
                 y = call(x, _packed(other.clone() if keep else other))
                 if (low, high) != (0, 255):
                     y.clamp_(low, high)  # a sum takes no clamp of its own
             else:
                 y = call(x, None)
             levels: Integers = y.numpy()
-            return levels
+            return levels.reshape(len(q), *program.values[op.output].shape)
 
         return run
 
@@ -154,6 +154,11 @@ def _ratio(op: Op) -> Tensor:
     """float32 (O,)."""
     ratio = np.broadcast_to(op.tensors["ratio"].astype(np.float32), op.tensors["bias"].shape)
     return torch.from_numpy(ratio.copy())
+
+
+def _rows(op: Op, q: Integers) -> Tensor:
+    """What the operator takes: images as they are, all vectors of a linear layer below each other."""
+    return torch.from_numpy(q if op.op == "conv2d" else q.reshape(-1, q.shape[-1]))
 
 
 def _repeat(x: Tensor, times: int, groups: int) -> Tensor:

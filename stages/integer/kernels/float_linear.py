@@ -1,4 +1,4 @@
-"""float_linear: ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` over (N, I)."""
+"""float_linear: ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` over (N, …, I)."""
 
 from __future__ import annotations
 

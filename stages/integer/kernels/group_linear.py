@@ -1,4 +1,4 @@
-"""group_linear: ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))`` over (N, I)."""
+"""group_linear: ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))`` over (N, …, I)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stages.integer.signature import Shape, Signature
 
 
 def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
-    """(O,), from a weight of (G·O, I/G)."""
+    """(…, O), from a weight of (G·O, I/G)."""
     weight, groups = op.tensors["weight"].shape, op.attrs["groups"]
-    if len(weight) != 2 or (weight[1] * groups,) != tuple(shapes[0]) or weight[0] % groups:
+    if len(weight) != 2 or (weight[1] * groups,) != tuple(shapes[0][-1:]) or weight[0] % groups:
         raise ValueError(
             f"weight of shape {weight} with groups={groups} for an input of shape {shapes[0]}: "
-            "must be (groups·O, I/groups) and (I,)"
+            "must be (groups·O, I/groups) and (…, I)"
         )
-    return (weight[0] // groups,)
+    return (*shapes[0][:-1], weight[0] // groups)
 
 
 SIGNATURE = Signature(inputs=(1, 2), attrs=("groups",), ratios="group", layer=True, shape=output_shape)

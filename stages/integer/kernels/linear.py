@@ -1,4 +1,4 @@
-"""linear: ``y = clamp(zy + rescale(Σ (qx−zx)(qw−zw) + bias [+ residual]))`` over (N, I)."""
+"""linear: ``y = clamp(zy + rescale(Σ (qx−zx)(qw−zw) + bias [+ residual]))`` over (N, …, I)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stages.integer.signature import Shape, Signature
 
 
 def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
-    """(O,)."""
+    """(…, O)."""
     weight = op.tensors["weight"].shape
-    if len(weight) != 2 or weight[1:] != tuple(shapes[0]):
+    if len(weight) != 2 or weight[1:] != tuple(shapes[0][-1:]):
         raise ValueError(
-            f"weight of shape {weight} for an input of shape {shapes[0]}: must be (O, I) and (I,)"
+            f"weight of shape {weight} for an input of shape {shapes[0]}: must be (O, I) and (…, I)"
         )
-    return (weight[0],)
+    return (*shapes[0][:-1], weight[0])
 
 
 SIGNATURE = Signature(inputs=(1, 2), ratios="channel", layer=True, shape=output_shape)
@@ -34,15 +34,16 @@ def prepare(op: Op, program: Program) -> Kernel:
 
 
 def product(op: Op, program: Program, weight: NDArray[Any], output: Callable[..., Integers]) -> Kernel:
-    """Sums ``Σ (qx−zx) w`` in the float type of `weight`, (O, N), and what `output` makes of them."""
+    """Sums ``Σ (qx−zx) w`` in the float type of `weight`, (O, L), and what `output` makes of them."""
     zero_point = program.values[op.inputs[0]].zero_point
     groups, (rows, size) = op.attrs.get("groups", 1), weight.shape
     matrices = weight.reshape(groups, rows // groups, size)
 
     def run(q: Integers, *residual: Integers) -> Integers:
-        x: NDArray[Any] = q.astype(weight.dtype)
+        x: NDArray[Any] = q.reshape(-1, size * groups).astype(weight.dtype)
         x -= zero_point
         sums: NDArray[Any] = matrices @ x.T.reshape(groups, size, len(x))
-        return output(sums.reshape(rows, len(x)), *(r.T for r in residual)).T
+        levels = output(sums.reshape(rows, len(x)), *(r.reshape(-1, r.shape[-1]).T for r in residual))
+        return levels.T.reshape(*q.shape[:-1], len(levels))
 
     return run

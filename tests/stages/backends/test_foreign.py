@@ -19,7 +19,7 @@ from stages.backends.onnxruntime import OnnxRuntime
 from stages.backends.openvino import OpenVino, grouped_residuals
 from stages.backends.reference import Reference
 from stages.integer.kernel import prepare_kernel
-from tests.stages.exporters.examples import X, Y, consistent, layer
+from tests.stages.exporters.examples import X, Y, consistent, layer, rounds
 from tests.stages.integer.strategies import programs, random_input
 
 BACKENDS = [OnnxRuntime(threads=1, residual="exact"), OpenVino(threads=1)]
@@ -43,7 +43,7 @@ def test_operators_are_within_one_level_and_moves_are_equal(backend, program, sa
         expected = prepare_kernel(op, program)(*(trace[name] for name in op.inputs))
         found = trace[op.output]
         assert found.dtype == expected.dtype
-        assert np.abs(found.astype(int) - expected).max(initial=0) <= ("ratio" in op.tensors), op.op
+        assert np.abs(found.astype(int) - expected).max(initial=0) <= rounds(op), op.op
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

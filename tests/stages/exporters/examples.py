@@ -20,6 +20,12 @@ def consistent(program: Program) -> Program:
     def ratios(op: Op) -> dict[str, np.ndarray]:
         y = values[op.output]
         scales = np.array([values[name].scale for name in op.inputs]) / y.scale
+        if op.op in ("multiply", "matmul"):
+            return {"ratio": (scales[:1] * values[op.inputs[1]].scale).astype(np.float32)}
+        if op.op == "mean":
+            shape = values[op.inputs[0]].shape
+            count = np.prod([shape[axis] for axis in op.attrs["axes"]])
+            return {"ratio": (scales / count).astype(np.float32)}
         if "weight" not in op.tensors:
             divisor = np.prod(op.attrs["kernel"]) if op.op == "avg_pool2d" else 1
             return {"ratio": (scales / divisor).astype(np.float32)}
@@ -33,6 +39,9 @@ def consistent(program: Program) -> Program:
 
     ops = []
     for op in program.ops:
+        if op.op in OWN:
+            ops.append(OWN[op.op](op, values))
+            continue
         if "ratio" not in op.tensors:
             ops.append(op)
             continue
@@ -44,6 +53,30 @@ def consistent(program: Program) -> Program:
                 tensors[prefix + "multiplier"], tensors[prefix + "shift"] = quantize_multiplier(real)
         ops.append(replace(op, tensors=tensors))
     return replace(program, ops=tuple(ops))
+
+
+def _softmax(op: Op, values: dict[str, Value]) -> Op:
+    exponentials = np.exp(-values[op.inputs[0]].scale * np.arange(256)) * 2.0**26
+    tensors = {
+        "exponentials": np.rint(exponentials).astype(np.int32),
+        "inverse_scale": np.array([round(2**14 / values[op.output].scale)], np.int64),
+    }
+    return replace(op, tensors=tensors)
+
+
+def _layer_norm(op: Op, values: dict[str, Value]) -> Op:
+    """An epsilon of 0.001, so that float32 tells the variance of nearly constant rows apart."""
+    x = values[op.inputs[0]]
+    return replace(op, attrs={**op.attrs, "epsilon": round(2**10 * x.shape[-1] ** 3 * 1e-3 / x.scale**2)})
+
+
+OWN = {"softmax": _softmax, "layer_norm": _layer_norm}
+"""Operators that hold scales in a form of their own, made consistent."""
+
+
+def rounds(op: Op) -> bool:
+    """Whether an operator computes, so that near-ties may differ; else it gives the very same levels."""
+    return "ratio" in op.tensors or op.op in OWN
 
 
 def layer(values: dict[str, Value], *, residual: bool, float_weights: bool = False) -> Program:

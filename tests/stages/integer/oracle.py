@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
+from math import floor, isqrt
 
 import numpy as np
 
@@ -122,9 +124,12 @@ def _conv2d(op: Op, program: Program, x: np.ndarray, residual: np.ndarray | None
 
 
 def _linear(op: Op, program: Program, x: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
-    sums = _weight(op) @ _centre(program, op.inputs[0], x)
-    rest = [None] * len(sums) if residual is None else residual
-    return np.array([_layer_level(op, program, int(s), o, rest[o]) for o, s in enumerate(sums)], object)
+    sums = _centre(program, op.inputs[0], x) @ _weight(op).T
+    levels = np.empty(sums.shape, object)
+    for index in np.ndindex(sums.shape):
+        rest = None if residual is None else residual[index]
+        levels[index] = _layer_level(op, program, int(sums[index]), index[-1], rest)
+    return levels
 
 
 def _add(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
@@ -178,6 +183,90 @@ def _slice(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return x[tuple(slice(*b) for b in zip(a["starts"], a["ends"], a["steps"], strict=True))]
 
 
+def _table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    lowest = -128 if program.values[op.inputs[0]].quant_min < 0 else 0
+    return np.array([int(op.tensors["table"][v - lowest]) for v in x.ravel()], object)
+
+
+def _multiply(op: Op, program: Program, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    products = _centre(program, op.inputs[0], a) * _centre(program, op.inputs[1], b)
+    return np.array([_level(op, program, _term(op, program, v, 0)) for v in products.ravel()], object)
+
+
+def _mean(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    centred, axes = _centre(program, op.inputs[0], x), op.attrs["axes"]
+    kept = [i for i in range(x.ndim) if i not in axes]
+    rows = centred.transpose(*kept, *axes).reshape(*(x.shape[i] for i in kept), -1)
+    sums = [sum(rows[index].tolist()) for index in np.ndindex(rows.shape[:-1])]
+    return np.array([_level(op, program, _term(op, program, v, 0)) for v in sums], object)
+
+
+def _matmul(op: Op, program: Program, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = _centre(program, op.inputs[0], a), _centre(program, op.inputs[1], b)
+    y = np.empty(program.values[op.output].shape, object)
+    for index in np.ndindex(y.shape):
+        *batch, i, j = index
+        terms = a[(*batch, i)] * b[(*batch, slice(None), j)]
+        y[index] = _level(op, program, _term(op, program, sum(terms.tolist()), 0))
+    return y
+
+
+def _clamp(op: Op, program: Program, level: int) -> int:
+    y = program.values[op.output].zero_point + level
+    return min(max(y, op.attrs["act_min"]), op.attrs["act_max"])
+
+
+def _softmax(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    inverse = int(op.tensors["inverse_scale"][0])
+    y = np.empty(x.shape, object)
+    rows, out = np.moveaxis(x, op.attrs["axis"], -1), np.moveaxis(y, op.attrs["axis"], -1)
+    for index in np.ndindex(rows.shape[:-1]):
+        row = rows[index].tolist()
+        a = [int(op.tensors["exponentials"][max(row) - q]) for q in row]
+        for i, numerator in enumerate(a):
+            exact = Fraction(numerator * inverse, sum(a) * 2**14)
+            out[(*index, i)] = _clamp(op, program, floor(exact + Fraction(1, 2)))
+    return y
+
+
+def _layer_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, size, shift = np.empty(x.shape, object), x.shape[-1], op.attrs["shift"]
+    centred = _centre(program, op.inputs[0], x)
+    for index in np.ndindex(x.shape[:-1]):
+        row = [int(c) for c in centred[index]]
+        deviations = [size * c - sum(row) for c in row]
+        spread = max(2**10 * sum(d * d for d in deviations) + op.attrs["epsilon"], 1)
+        power = max(j for j in range(32) if spread * 4**j < 2**62)
+        root = isqrt(spread * 4**power)
+        for i, d in enumerate(deviations):
+            unit = floor(Fraction(d * 2 ** (power + 35), root) + Fraction(1, 2))
+            affine = unit * int(op.tensors["gamma"][i]) + int(op.tensors["beta"][i])
+            y[(*index, i)] = _clamp(op, program, floor(Fraction(affine, 2**shift) + Fraction(1, 2)))
+    return y
+
+
+def _permute(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y = np.empty(program.values[op.output].shape, object)
+    for index in np.ndindex(x.shape):
+        y[tuple(index[axis] for axis in op.attrs["axes"])] = x[index]
+    return y
+
+
+def _upsample_nearest(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, (rows, columns) = np.empty(program.values[op.output].shape, object), op.attrs["factor"]
+    for c, i, j in np.ndindex(y.shape):
+        y[c, i, j] = x[c, i // rows, j // columns]
+    return y
+
+
+def _insert_zeros(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    zero = program.values[op.inputs[0]].zero_point
+    y, (rows, columns) = np.full(program.values[op.output].shape, zero, object), op.attrs["factor"]
+    for c, i, j in np.ndindex(x.shape):
+        y[c, i * rows, j * columns] = x[c, i, j]
+    return y
+
+
 _OPS = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -189,4 +278,13 @@ _OPS = {
     "reshape": _reshape,
     "pad": _pad,
     "slice": _slice,
+    "table": _table,
+    "multiply": _multiply,
+    "mean": _mean,
+    "matmul": _matmul,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "permute": _permute,
+    "upsample_nearest": _upsample_nearest,
+    "insert_zeros": _insert_zeros,
 }

@@ -1,0 +1,42 @@
+"""matmul: ``y = clamp(zy + rescale(Σ_k (qa−za)[…, i, k] (qb−zb)[…, k, j]))``: a product of two values.
+
+Dimensions before the last two are equal on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.integer.bounds import FLOAT32_EXACT
+from stages.integer.kernel import Kernel
+from stages.integer.program import Integers, Op, Program
+from stages.integer.requantizer import finisher, rescaler
+from stages.integer.signature import Shape, Signature
+from stages.integer.sums import check_sum, sum_bound
+
+
+def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
+    """(…, I, J), of (…, I, K) and (…, K, J)."""
+    a, b = shapes
+    if len(a) != len(b) or len(a) < 2 or a[:-2] != b[:-2] or a[-1] != b[-2]:
+        raise ValueError(f"inputs of shapes {a} and {b}: must be (…, I, K) and (…, K, J)")
+    return (*a[:-1], b[-1])
+
+
+SIGNATURE = Signature(inputs=(2, 2), shape=output_shape)
+
+
+def prepare(op: Op, program: Program) -> Kernel:
+    """One BLAS product a matrix, in the float type in which its sums are exact."""
+    check_sum(op, program)
+    dtype = np.dtype(np.float32 if sum_bound(op, program) < FLOAT32_EXACT else np.float64)
+    rescale, finish = rescaler(op, program), finisher(op, program)
+    first, second = (dtype.type(program.values[name].zero_point) for name in op.inputs)
+
+    def run(a: Integers, b: Integers) -> Integers:
+        sums = np.matmul(a.astype(dtype) - first, b.astype(dtype) - second)
+        return finish(rescale(sums.astype(np.int32)))
+
+    return run

@@ -1,0 +1,42 @@
+"""mean: ``y = clamp(zy + rescale(Σ (q−z)))`` over some dimensions; the ratio holds the division."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.integer.kernel import Kernel
+from stages.integer.program import Integers, Op, Program
+from stages.integer.requantizer import finisher, rescaler
+from stages.integer.signature import Shape, Signature
+from stages.integer.sums import check_sum, mean_count
+
+
+def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
+    """Without the dimensions `axes`, or with 1 in their place."""
+    axes, shape = op.attrs["axes"], shapes[0]
+    if not axes or tuple(axes) != tuple(sorted(set(axes))) or not 0 <= axes[0] <= axes[-1] < len(shape):
+        raise ValueError(f"axes={axes}: must be some of 0..{len(shape) - 1}, ascending")
+    if op.attrs["keepdim"]:
+        return tuple(1 if i in axes else size for i, size in enumerate(shape))
+    return tuple(size for i, size in enumerate(shape) if i not in axes)
+
+
+SIGNATURE = Signature(attrs=("axes", "keepdim"), shape=output_shape)
+
+
+def prepare(op: Op, program: Program) -> Kernel:
+    """A sum in int32."""
+    check_sum(op, program)
+    x = program.values[op.inputs[0]]
+    rescale, finish = rescaler(op, program), finisher(op, program)
+    axes = tuple(axis + 1 for axis in op.attrs["axes"])
+    zero = np.int32(mean_count(op, program) * x.zero_point)
+
+    def run(q: Integers) -> Integers:
+        sums = q.sum(axis=axes, dtype=np.int32, keepdims=op.attrs["keepdim"])
+        sums -= zero
+        return finish(rescale(sums))
+
+    return run

@@ -1,0 +1,36 @@
+"""table: ``y = table[q]``, any function of one value: 256 levels to 256 levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.integer.kernel import Kernel
+from stages.integer.program import Integers, Op, Program, Value
+from stages.integer.requantizer import look_up
+from stages.integer.signature import Signature, same_shape, tensor_of
+
+
+def check(op: Op, inputs: Sequence[Value], y: Value) -> None:
+    """256 entries that are levels of the output."""
+    table = tensor_of(op, "table", y.dtype, (256,))
+    if table.min() < y.quant_min or table.max() > y.quant_max:
+        raise ValueError(
+            f"table spans {table.min()}..{table.max()}: must be within the output's levels "
+            f"{y.quant_min}..{y.quant_max}"
+        )
+
+
+SIGNATURE = Signature(ratios="own", clamps=False, shape=same_shape, check=check)
+
+
+def prepare(op: Op, program: Program) -> Kernel:
+    """The table in the order of bit patterns instead of levels: −1 is the pattern 255."""
+    signed = program.values[op.inputs[0]].dtype == np.int8
+    table = np.roll(op.tensors["table"], 128) if signed else op.tensors["table"]
+
+    def run(q: Integers) -> Integers:
+        return look_up(table, q)
+
+    return run
