@@ -1,24 +1,26 @@
 """From a `torch.nn.Module` to a `Graph`, through ``torch.export``.
 
-The module is exported in evaluation mode with a dynamic batch dimension; each ATen call becomes at most
-one node (`stages.graph.aten` says how). Calls that have no place in the vocabulary are collected and refused
-together, each with its operator, module path and remedy. The result is then run beside the module on
-random input, so that a graph that computes something else never leaves this function.
+The module is exported in evaluation mode with a dynamic batch dimension; each ATen call becomes a node, a
+chain of them or none (`stages.graph.aten` says how). Calls that have no place in the vocabulary are collected
+and refused together, each with its operator, module path and remedy. The result is then run beside the module
+on random input, so that a graph that computes something else never leaves this function.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import getitem
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from stages.graph.aten.call import Call, Param, Ref
+from stages.graph.aten.call import PREVIOUS, Call, Param, Ref, Translation
+from stages.graph.aten.shapes import PARTS
 from stages.graph.aten.table import TRANSLATIONS
 from stages.graph.execute import execute
 from stages.graph.ir import Graph, Node
@@ -109,12 +111,13 @@ class _Translation:
             lines = "\n".join(f"  {problem}" for problem in dict.fromkeys(self.problems))
             raise PipelineError(
                 f"The model has operators that cannot become integers:\n{lines}\n"
-                f"Supported: {', '.join(sorted(TRANSLATIONS))}."
+                f"Supported: {', '.join(sorted({*TRANSLATIONS, *PARTS}))}."
             )
         outputs = next(n for n in self.exported.graph.nodes if n.op == "output").args[0]
         if len(outputs) != 1:
             raise PipelineError(f"The model returns {len(outputs)} tensors; the pipeline needs exactly one.")
-        return Graph(nodes=tuple(self.nodes), params=self.params, output=self.names[outputs[0].name])
+        output = self.names[outputs[0].name]
+        return Graph(nodes=_used(self.nodes, output), params=self.params, output=output)
 
     def _parameters(self) -> None:
         signature = self.exported.graph_signature
@@ -130,24 +133,30 @@ class _Translation:
                 self.names[fx_node.name] = "input"
 
     def _call(self, fx_node: torch.fx.Node) -> None:
-        operator = str(fx_node.target).removeprefix("aten.")
         value = fx_node.meta.get("val")
         if not isinstance(value, Tensor):
-            return  # symbolic sizes; shapes are read off the traced values instead
+            return  # symbolic sizes, and several values at once: shapes are read off the traced values
+        source: torch.fx.Node = fx_node
+        if fx_node.target is getitem and isinstance(fx_node.args[0], torch.fx.Node):  # one of several values
+            source = fx_node.args[0]
+        operator = str(source.target).removeprefix("aten.")
         base = operator.split(".")[0]
         path = _module_path(fx_node)
         where = f"{base} in {path or 'the root module'}"
         translate = TRANSLATIONS.get(base.removesuffix("_"))
+        if source is not fx_node:
+            translate = _part(base, int(str(fx_node.args[1])))
         if translate is None:
             self.problems.append(f"{where}: no integer form; replace it by supported operators")
             self.names[fx_node.name] = UNSUPPORTED
             return
         call = Call(
             overload=operator,
-            args=tuple(self._argument(a) for a in fx_node.args),
-            kwargs={k: self._argument(v) for k, v in fx_node.kwargs.items()},
+            args=tuple(self._argument(a) for a in source.args),
+            kwargs={k: self._argument(v) for k, v in source.kwargs.items()},
             shape=tuple(int(d) for d in value.shape[1:]) if _static(value.shape[1:]) else (),
             nodes={node.name: node for node in self.nodes},
+            params=self.params,
         )
         try:
             if not _static(value.shape[1:]) or _static(value.shape[:1]):
@@ -183,7 +192,7 @@ class _Translation:
         name = ""
         for position, node in enumerate(chain):
             last = position == len(chain) - 1
-            inputs = node.inputs or (name,)
+            inputs = tuple(name if i == PREVIOUS else i for i in node.inputs or (PREVIOUS,))
             name = self._unique(path, fx_node, suffix="" if last else f".{node.op}")
             shape_here = shape if last else node.shape
             self.nodes.append(replace(node, name=name, inputs=inputs, shape=shape_here, module=path))
@@ -200,6 +209,20 @@ class _Translation:
             count += 1
             name = f"{base}:{count}"
         return name
+
+
+def _part(base: str, index: int) -> Translation | None:
+    """The translation of one of several values that a call gives."""
+    return None if base not in PARTS else lambda call: PARTS[base](call, index)
+
+
+def _used(nodes: Sequence[Node], output: str) -> tuple[Node, ...]:
+    """The input, and what the output depends on."""
+    needed = {output}
+    for node in reversed(nodes):
+        if node.name in needed:
+            needed |= set(node.inputs)
+    return tuple(node for node in nodes if node.op == "input" or node.name in needed)
 
 
 def _module_path(fx_node: torch.fx.Node) -> str:

@@ -69,7 +69,7 @@ def _reader(graph: Graph, first: Node) -> Node | None:
     """The layer that alone reads `first`, if scaling may pass to it."""
     if not _is_layer(first) or len(first.inputs) > 1 or first.name == graph.output:
         return None
-    node = first
+    node, rows = first, first.op == "linear" and len(first.shape) > 1  # channels are the last dimension
     while True:
         low, high = node.attrs.get("clamp_min"), node.attrs.get("clamp_max")
         users = graph.users(node.name)
@@ -77,8 +77,14 @@ def _reader(graph: Graph, first: Node) -> Node | None:
             return None
         reader = users[0]
         if _is_layer(reader):
+            if rows != (reader.op == "linear" and len(node.shape) > 1):
+                return None
             return reader if len(reader.inputs) == 1 else _main_input(reader, node)
-        if reader.op not in HOMOGENEOUS or (reader.op == "reshape" and len(reader.attrs["shape"]) != 1):
+        if (
+            rows
+            or reader.op not in HOMOGENEOUS
+            or (reader.op == "reshape" and len(reader.attrs["shape"]) != 1)
+        ):
             return None
         node = reader
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.graph.functions import apply
 from stages.graph.ir import Graph, Node
 
 Hook = Callable[[Node, Tensor], Tensor]
@@ -110,6 +111,49 @@ def _clamp(graph: Graph, node: Node, x: Tensor) -> Tensor:
     return x  # the bounds are applied to every node alike
 
 
+def _table(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    return apply(node.attrs["steps"], x)
+
+
+def _multiply(graph: Graph, node: Node, a: Tensor, b: Tensor) -> Tensor:
+    scale: float = node.attrs["scale"]
+    return a * b * scale
+
+
+def _mean(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    return x.mean([axis + 1 for axis in node.attrs["axes"]], keepdim=node.attrs["keepdim"])
+
+
+def _matmul(graph: Graph, node: Node, a: Tensor, b: Tensor) -> Tensor:
+    scale: float = node.attrs["scale"]
+    return torch.matmul(a, b) * scale
+
+
+def _softmax(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    return F.softmax(x, node.attrs["axis"] + 1)
+
+
+def _layer_norm(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    gamma, beta = graph.param(node, "gamma"), graph.param(node, "beta")
+    return F.layer_norm(x, x.shape[-1:], gamma, beta, node.attrs["eps"])
+
+
+def _permute(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    return x.permute(0, *(axis + 1 for axis in node.attrs["axes"]))
+
+
+def _upsample_nearest(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    rows, columns = node.attrs["factor"]
+    return x.repeat_interleave(rows, dim=2).repeat_interleave(columns, dim=3)
+
+
+def _insert_zeros(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    rows, columns = node.attrs["factor"]
+    y = x.new_zeros(*x.shape[:2], rows * (x.shape[2] - 1) + 1, columns * (x.shape[3] - 1) + 1)
+    y[:, :, ::rows, ::columns] = x
+    return y
+
+
 def _reshape(graph: Graph, node: Node, x: Tensor) -> Tensor:
     return x.reshape(x.shape[0], *node.attrs["shape"])
 
@@ -134,6 +178,15 @@ _COMPUTE: Mapping[str, Callable[..., Tensor]] = {
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "clamp": _clamp,
+    "table": _table,
+    "multiply": _multiply,
+    "mean": _mean,
+    "matmul": _matmul,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "permute": _permute,
+    "upsample_nearest": _upsample_nearest,
+    "insert_zeros": _insert_zeros,
     "reshape": _reshape,
     "pad": _pad,
     "slice": _slice,

@@ -1,12 +1,14 @@
 """Fusion: operators that the integer engine computes in one step become one node.
 
-Three rewrites, each leaving the float function unchanged:
+Five rewrites, each leaving the float function unchanged:
 
 1. ``clamp(f(x))`` → ``f`` with bounds, where f requantizes anyway and nothing else reads it. The clamp also
    moves up through operators that only select or move values: ``clamp(max_pool(f(x)))``.
 2. ``conv(x) + r`` → ``conv`` with a residual input: the sum is formed before requantization, so that the
    convolution's result is never rounded to 8 bits on its own.
 3. ``slice(slice(x))`` → one slice.
+4. ``g(f(x))`` → one table, where f and g are element-wise functions, or f a clamp.
+5. ``c · (a × b)`` → the product, of elements or matrices, with a factor; ``x · f(x)`` → one table.
 """
 
 from __future__ import annotations
@@ -14,15 +16,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from stages.graph.functions import Steps
 from stages.graph.ir import Graph, Node
 
 Rewrite = Callable[[Graph, Node], Graph | None]
 """Looks at one node: the rewritten graph, or None where the node is none of its business."""
 
-REQUANTIZING = frozenset({"conv2d", "linear", "add", "concat", "avg_pool2d", "clamp"})
+REQUANTIZING = frozenset(
+    {
+        "conv2d",
+        "linear",
+        "add",
+        "concat",
+        "avg_pool2d",
+        "clamp",
+        "table",
+        "multiply",
+        "mean",
+        "matmul",
+        "softmax",
+        "layer_norm",
+    }
+)
 """Operators that compute new levels, and so can clamp them for nothing."""
 
-MOVING = frozenset({"max_pool2d", "reshape", "slice", "pad"})
+MOVING = frozenset({"max_pool2d", "reshape", "slice", "pad", "permute", "upsample_nearest", "insert_zeros"})
 """Operators that select or move values: the output has the input's scale and zero point."""
 
 
@@ -31,6 +49,8 @@ def fuse(graph: Graph) -> Graph:
     graph = _rewrite_all(graph, _merge_slices)
     graph = _rewrite_all(graph, _fuse_clamp)
     graph = _rewrite_all(graph, _fuse_residual)
+    for rewrite in (_fuse_factor, _fuse_tables, _fuse_gate, _fuse_tables):
+        graph = _rewrite_all(graph, rewrite)
     return _rewrite_all(graph, _fuse_clamp)
 
 
@@ -87,8 +107,7 @@ def _fuse_residual(graph: Graph, node: Node) -> Graph | None:
     order = {n.name: i for i, n in enumerate(graph.nodes)}
     for name in sorted(node.inputs, key=order.__getitem__, reverse=True):
         layer = graph[name]
-        clamped = any(layer.attrs.get(bound) is not None for bound in ("clamp_min", "clamp_max"))
-        fits = layer.op in ("conv2d", "linear") and len(layer.inputs) == 1 and not clamped
+        fits = layer.op in ("conv2d", "linear") and len(layer.inputs) == 1 and not _bounds(layer)
         if fits and _only_reader(graph, name):
             residual = next(other for other in node.inputs if other != name)
             bounds = {k: v for k, v in node.attrs.items() if k.startswith("clamp")}
@@ -96,6 +115,57 @@ def _fuse_residual(graph: Graph, node: Node) -> Graph | None:
             # The fused node stands where the sum stood: there both of its inputs are known.
             return _replace(graph, {name: None, node.name: fused}, {node.name: name})
     return None
+
+
+def _fuse_factor(graph: Graph, node: Node) -> Graph | None:
+    if node.op != "table":
+        return None
+    source, (step, *others) = graph[node.inputs[0]], node.attrs["steps"]
+    if source.op not in ("multiply", "matmul") or not _only_reader(graph, source.name) or _bounds(source):
+        return None
+    if others or step[0] != "affine" or step[1] <= 0.0 or step[2] != 0.0:
+        return None
+    attrs = {**source.attrs, **_bounds(node), "scale": source.attrs["scale"] * step[1]}
+    fused = replace(source, attrs=attrs)
+    return _replace(graph, {source.name: fused, node.name: None}, {node.name: source.name})
+
+
+def _fuse_gate(graph: Graph, node: Node) -> Graph | None:
+    if node.op != "multiply":
+        return None
+    for x, name in (node.inputs, node.inputs[::-1]):
+        gate = graph[name]
+        if gate.op == "table" and gate.inputs == (x,) and _only_reader(graph, name) and x != graph.output:
+            steps: Steps = (("times", _steps(gate)),)
+            if node.attrs["scale"] != 1.0:
+                steps += (("affine", node.attrs["scale"], 0.0),)
+            fused = replace(node, op="table", inputs=(x,), attrs={"steps": steps, **_bounds(node)})
+            return _replace(graph, {name: None, node.name: fused}, {})
+    return None
+
+
+def _fuse_tables(graph: Graph, node: Node) -> Graph | None:
+    if node.op != "table":
+        return None
+    source = graph[node.inputs[0]]
+    if source.op not in ("table", "clamp") or not _only_reader(graph, source.name):
+        return None
+    attrs = {**node.attrs, "steps": _steps(source) + node.attrs["steps"]}
+    fused = replace(node, inputs=source.inputs, attrs=attrs)
+    return _replace(graph, {source.name: None, node.name: fused}, {})
+
+
+def _steps(node: Node) -> Steps:
+    """The functions of a table or clamp, its bounds the last of them."""
+    steps: Steps = node.attrs.get("steps", ())
+    if bounds := _bounds(node):
+        steps += (("clamp", bounds.get("clamp_min"), bounds.get("clamp_max")),)
+    return steps
+
+
+def _bounds(node: Node) -> dict[str, float]:
+    """The bounds of a node's clamp that are set."""
+    return {k: v for k, v in node.attrs.items() if k.startswith("clamp") and v is not None}
 
 
 def _merge_slices(graph: Graph, node: Node) -> Graph | None:

@@ -17,19 +17,28 @@ from torch import Tensor
 OPERATORS: Mapping[str, str] = {
     "input": "the network's input",
     "conv2d": "stride, padding, dilation, groups; weight (O, I/groups, kH, kW), bias (O,)",
-    "linear": "weight (O, I), bias (O,)",
+    "linear": "over the last dimension; weight (O, I), bias (O,)",
     "batch_norm": "eps; params weight, bias, running_mean, running_var, each (C,)",
     "add": "two inputs",
     "concat": "axis; n inputs",
     "max_pool2d": "kernel, stride, padding, dilation, ceil_mode",
     "avg_pool2d": "kernel, stride, padding (zeros counted)",
+    "table": "steps: element-wise functions, one after the other (`stages.graph.functions`)",
+    "multiply": "scale, a factor > 0; two inputs whose shapes broadcast",
+    "mean": "axes (ascending), keepdim",
+    "matmul": "scale, a factor > 0; two inputs (…, I, K) and (…, K, J)",
+    "softmax": "axis",
+    "layer_norm": "eps; over the last dimension; params gamma, beta, each (C,)",
     "clamp": "clamp_min, clamp_max: real bounds, either may be None (ReLU: 0.0 and None)",
     "reshape": "shape of one sample; flatten is a reshape",
     "pad": "pads ((before, after) a dimension), with zeros",
+    "permute": "axes: dimension i of the result is the input's axes[i]",
+    "upsample_nearest": "factor, two integers",
+    "insert_zeros": "factor, two integers: zeros between rows and columns, for transposed convolutions",
     "slice": "starts, ends, steps, one a dimension",
 }
-"""Operator name → its attributes. `conv2d`, `linear`, `add`, `concat` and `avg_pool2d` may also carry a
-fused clamp (clamp_min, clamp_max), and `conv2d` and `linear` a second input: a residual that is added
+"""Operator name → its attributes. Those that compute (`stages.graph.fuse.REQUANTIZING`) may also carry
+a fused clamp (clamp_min, clamp_max), and `conv2d` and `linear` a second input: a residual that is added
 before the clamp."""
 
 
@@ -41,7 +50,7 @@ class Node:
         name: the value's name: unique, and the module path where there is one (``layer1.0.conv1``).
         op: a key of `OPERATORS`.
         inputs: names of the values it reads.
-        attrs: numbers, None, and tuples of them.
+        attrs: numbers, strings, None, and tuples of them.
         params: role → key into `Graph.params`: ``{"weight": "conv1.weight"}``.
         shape: shape of the value for one sample.
         module: path of the module that the operator was traced from, for messages.

@@ -7,7 +7,7 @@ layer, ``s_i / s_y`` for each input of a sum or join, ``s_x / (s_y · count)`` f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Node
+from stages.graph.lower_computed import COMPUTED, Lowering
 from stages.graph.quantized import QuantizedGraph
-from stages.integer.fixed_point import quantize_multiplier
+from stages.graph.ratios import bounds, headroom, ratios, rescaling, span
 from stages.integer.program import Op, Program, Requantize, Value
 
 Array = NDArray[Any]
-
-MAX_HEADROOM = 16
-"""Extra bits carried through a sum before its one rounding; more would add nothing to 8-bit levels."""
 
 
 def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
@@ -65,43 +63,6 @@ def _value(quantized: QuantizedGraph, node: Node) -> Value:
     )
 
 
-def _bounds(node: Node, y: Value) -> dict[str, int]:
-    """The fused clamp in levels of the output, rounded as `quantize` rounds."""
-
-    def level(bound: float) -> int:
-        return round(float(np.rint(np.float32(bound) / np.float32(y.scale)))) + y.zero_point
-
-    low, high = node.attrs.get("clamp_min"), node.attrs.get("clamp_max")
-    return {
-        "act_min": y.quant_min if low is None else min(max(level(low), y.quant_min), y.quant_max),
-        "act_max": y.quant_max if high is None else max(min(level(high), y.quant_max), y.quant_min),
-    }
-
-
-def _rescaling(ratio: Array, headroom: int = 0, prefix: str = "") -> dict[str, Array]:
-    """A ratio of scales as fixed-point multiplier and shift, and as float32; each (n,)."""
-    ratio = np.atleast_1d(np.asarray(ratio, dtype=np.float64))
-    multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
-    tensors = {"multiplier": multiplier, "shift": shift, "ratio": ratio.astype(np.float32)}
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _headroom(name: str, bound: float) -> int:
-    """The most extra bits with which terms of `bound` output levels at the most still fit int32."""
-    bits = 30 - math.ceil(math.log2(max(bound, 1.0)))
-    if bits < 0:
-        raise PipelineError(
-            f"'{name}': a sum can reach {bound:.3g} levels of its output, which overflows int32. "
-            "Remedy: calibrate with a wider range (calibration=minmax), or look for outliers in its weights."
-        )
-    return min(bits, MAX_HEADROOM)
-
-
-def _span(x: Value) -> int:
-    """The largest |q − zero_point|."""
-    return max(x.quant_max - x.zero_point, x.zero_point - x.quant_min)
-
-
 def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     if node.name not in quantized.weights:
         return _float_layer(quantized, node, values)
@@ -122,19 +83,19 @@ def _layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
         "bias": integer_bias,
     }
     attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if not k.startswith("clamp")}
-    attrs |= _bounds(node, y)
-    headroom = 0
+    attrs |= bounds(node, y)
+    bits = 0
     if groups > 1 or len(node.inputs) == 2:
         centred = weight.astype(np.int64).reshape(weight.shape[0], -1) - weight_zero_point[:, None]
-        accumulator = np.abs(centred).sum(axis=1) * _span(x)
+        accumulator = np.abs(centred).sum(axis=1) * span(x)
         accumulator[: len(integer_bias)] += np.abs(integer_bias.astype(np.int64))
         bound = float((accumulator * ratio).reshape(groups, -1).sum(axis=0).max())
         residuals = [values[name] for name in node.inputs[1:]]
-        bound += sum(_span(r) * r.scale / y.scale for r in residuals)
-        attrs["headroom"] = headroom = _headroom(node.name, bound)
+        bound += sum(span(r) * r.scale / y.scale for r in residuals)
+        attrs["headroom"] = bits = headroom(node.name, bound)
         for r in residuals:
-            tensors |= _rescaling(np.asarray(r.scale / y.scale), headroom, prefix="residual_")
-    tensors |= _rescaling(ratio, headroom)
+            tensors |= rescaling(np.asarray(r.scale / y.scale), bits, prefix="residual_")
+    tensors |= rescaling(ratio, bits)
     if groups > 1:
         attrs["groups"] = groups
     op = node.op if groups == 1 else f"group_{node.op}"
@@ -162,7 +123,7 @@ def _float_layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Val
         op=f"float_{node.op}",
         inputs=node.inputs,
         output=node.name,
-        attrs={**attrs, **_bounds(node, values[node.name])},
+        attrs={**attrs, **bounds(node, values[node.name])},
         tensors={
             "weight": weight.numpy(),
             "bias": np.zeros(len(weight), np.float32) if bias is None else bias.numpy(),
@@ -170,18 +131,12 @@ def _float_layer(quantized: QuantizedGraph, node: Node, values: Mapping[str, Val
     )
 
 
-def _ratios(node: Node, values: Mapping[str, Value], divisor: int = 1) -> Array:
-    return np.array([values[name].scale / (values[node.name].scale * divisor) for name in node.inputs])
-
-
 def _add(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
-    ratios = _ratios(node, values)
-    spans = np.array([_span(values[name]) for name in node.inputs])
-    headroom = _headroom(node.name, float((ratios * spans).sum()))
-    attrs = {**_bounds(node, values[node.name]), "headroom": headroom}
-    return Op(
-        op="add", inputs=node.inputs, output=node.name, attrs=attrs, tensors=_rescaling(ratios, headroom)
-    )
+    real = ratios(node, values)
+    spans = np.array([span(values[name]) for name in node.inputs])
+    bits = headroom(node.name, float((real * spans).sum()))
+    attrs = {**bounds(node, values[node.name]), "headroom": bits}
+    return Op(op="add", inputs=node.inputs, output=node.name, attrs=attrs, tensors=rescaling(real, bits))
 
 
 def _rescaled(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
@@ -192,26 +147,19 @@ def _rescaled(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]
         op="requantize" if node.op == "clamp" else node.op,
         inputs=node.inputs,
         output=node.name,
-        attrs={**attrs, **_bounds(node, values[node.name])},
-        tensors=_rescaling(_ratios(node, values, divisor=math.prod(kernel))),
+        attrs={**attrs, **bounds(node, values[node.name])},
+        tensors=rescaling(ratios(node, values, divisor=math.prod(kernel))),
     )
 
 
-def _moved(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
-    return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=dict(node.attrs))
-
-
-_LOWERINGS: Mapping[str, Callable[[QuantizedGraph, Node, Mapping[str, Value]], Op]] = {
+_LOWERINGS: Mapping[str, Lowering] = {
     "conv2d": _layer,
     "linear": _layer,
     "add": _add,
     "concat": _rescaled,
     "avg_pool2d": _rescaled,
     "clamp": _rescaled,
-    "max_pool2d": _moved,
-    "reshape": _moved,
-    "pad": _moved,
-    "slice": _moved,
+    **COMPUTED,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,13 +26,17 @@ class Param(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One ATen call: arguments with values as `Ref` and parameters as `Param`; shape of one output sample."""
+    """One ATen call: arguments with values as `Ref` and parameters as `Param`; shape of one output sample.
+
+    `params` are the graph's; a translation may add to them what it derives from one (`derived`).
+    """
 
     overload: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     shape: tuple[int, ...]
     nodes: Mapping[str, Node]
+    params: MutableMapping[str, Tensor]
 
     def arg(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or keyword."""
@@ -52,11 +56,33 @@ class Call:
             raise ValueError("reads an unsupported operator's result")
         return self.nodes[name].shape
 
+    def derived(self, param: Param, tensor: Tensor) -> Param:
+        """A parameter in another form: a new one, since other calls may use it as it is."""
+        key, count = f"{param.key}:1", 1
+        while key in self.params:
+            count += 1
+            key = f"{param.key}:{count}"
+        self.params[key] = tensor.contiguous()
+        return Param(key, self.params[key])
+
+    def axis(self, dim: int) -> int:
+        """A dimension number of the call, negative ones counted from the end, as one of a sample.
+
+        Raises ValueError for the batch dimension.
+        """
+        axis = int(dim) % (len(self.input_shape()) + 1) - 1
+        if axis < 0:
+            raise ValueError("works along the batch dimension, which must stay as it is")
+        return axis
+
+
+PREVIOUS = "<previous>"
+"""Among the inputs of a node in a chain: the value of the node before it."""
 
 Translation = Callable[[Call], Node | tuple[Node, ...] | str]
 """From a call to a node (without name and shape, which capture fills in), a chain of them of which each reads
-the one before, or the name of an existing value where the call changes nothing. `ValueError` with the reason
-and the remedy for a variant that has no integer form."""
+the one before (`PREVIOUS`, or no inputs at all), or the name of an existing value where the call changes
+nothing. `ValueError` with the reason and the remedy for a variant that has no integer form."""
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from stages.graph.aten.call import Call, Param, Translation, pair, params
+from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
 
 
@@ -33,9 +35,27 @@ def _conv2d(call: Call) -> Node:
     )
 
 
+def _conv1d(call: Call) -> tuple[Node, ...]:
+    weight = call.args[1]
+    if not isinstance(weight, Param):
+        raise ValueError("its weight is computed; only a parameter can be quantized once")
+    padding = call.arg(4, "padding", 0)
+    image = replace(
+        call,
+        args=(
+            call.args[0],
+            call.derived(weight, weight.tensor[:, :, None]),
+            call.arg(2, "bias"),
+            row(call.arg(3, "stride", 1), 1),
+            padding if isinstance(padding, str) else row(padding, 0),
+            row(call.arg(5, "dilation", 1), 1),
+            call.arg(6, "groups", 1),
+        ),
+    )
+    return as_image(call, _conv2d(image))
+
+
 def _linear(call: Call) -> Node:
-    if len(call.input_shape()) != 1:
-        raise ValueError(f"input of one sample has shape {call.input_shape()}; flatten to (features,) first")
     weight = call.args[1]
     if not isinstance(weight, Param):
         raise ValueError("its weight is computed; only a parameter can be quantized once")
@@ -47,20 +67,22 @@ def _linear(call: Call) -> Node:
     )
 
 
-def _batch_norm(call: Call) -> Node:
+def _batch_norm(call: Call) -> Node | tuple[Node, ...]:
     _, gamma, beta, mean, variance = call.args[:5]
     if not (isinstance(mean, Param) and isinstance(variance, Param)):
         raise ValueError("has no running statistics; set track_running_stats=True")
-    return Node(
+    node = Node(
         name="",
         op="batch_norm",
         inputs=(call.value(),),
         attrs={"eps": float(call.arg(7, "eps"))},
         params=params(weight=gamma, bias=beta, running_mean=mean, running_var=variance),
     )
+    return as_image(call, node) if len(call.input_shape()) == 2 else node
 
 
 LAYERS: Mapping[str, Translation] = {
+    "conv1d": _conv1d,
     "conv2d": _conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,

@@ -1,4 +1,4 @@
-"""Clamps (ReLU and its kin), sums, and calls that change nothing."""
+"""Clamps (ReLU and its kin), sums and products, and calls that change nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.graph.aten.call import Call, Param, Ref, Translation
+from stages.graph.aten.functions import affine, number
 from stages.graph.ir import Node
 
 
@@ -48,12 +49,43 @@ def _clamp_max(call: Call) -> Node:
 def _add(call: Call) -> Node:
     if call.kwargs.get("alpha", 1) != 1:
         raise ValueError("alpha is not 1; scale in the layer before it")
+    if (constant := number(call)) is not None:
+        return affine(call, 1.0, constant)
     if not isinstance(call.args[1], Ref):
-        raise ValueError("adds a constant; fold it into the bias of the layer before it")
+        raise ValueError("adds a constant tensor; fold it into the bias of the layer before it")
     left, right = call.input_shape(0), call.input_shape(1)
     if left != right:
         raise ValueError(f"broadcasts {left} with {right}; only equal shapes have an integer kernel")
     return Node(name="", op="add", inputs=(call.value(0), call.value(1)))
+
+
+def _mul(call: Call) -> Node:
+    if (constant := number(call)) is not None:
+        return affine(call, constant, 0.0)
+    return Node(name="", op="multiply", inputs=(call.value(0), call.value(1)), attrs={"scale": 1.0})
+
+
+def _div(call: Call) -> Node:
+    constant = number(call)
+    if constant is None or not isinstance(call.args[0], Ref) or call.kwargs.get("rounding_mode"):
+        raise ValueError("only the division of a value by a number has an integer form")
+    if constant == 0.0:
+        raise ValueError("divides by zero")
+    return affine(call, 1.0 / constant, 0.0)
+
+
+def _sub(call: Call) -> Node:
+    constant = number(call)
+    if constant is None or call.kwargs.get("alpha", 1) != 1:
+        raise ValueError("subtracts two values; negate in the layer before it, and add")
+    return affine(call, 1.0, -constant) if isinstance(call.args[0], Ref) else affine(call, -1.0, constant)
+
+
+def _rsub(call: Call) -> Node:
+    constant = number(call)
+    if constant is None or call.arg(2, "alpha", 1) != 1:
+        raise ValueError("subtracts two values; negate in the layer before it, and add")
+    return affine(call, -1.0, constant)
 
 
 def _identity(call: Call) -> str:
@@ -68,6 +100,10 @@ POINTWISE: Mapping[str, Translation] = {
     "clamp_min": _clamp_min,
     "clamp_max": _clamp_max,
     "add": _add,
+    "mul": _mul,
+    "div": _div,
+    "sub": _sub,
+    "rsub": _rsub,
     "dropout": _identity,
     "feature_dropout": _identity,
     "contiguous": _identity,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from stages.graph.aten.call import Call, Translation, pair
+from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
 
 
@@ -58,20 +59,50 @@ def _adaptive_avg_pool2d(call: Call) -> Node:
 
 def _mean(call: Call) -> Node | tuple[Node, ...]:
     shape = call.input_shape()
-    axes = {int(a) % (len(shape) + 1) for a in call.arg(1, "dim") or ()}
-    if len(shape) != 3 or axes != {2, 3}:
-        raise ValueError(
-            f"averages dimensions {sorted(axes)} of {('N', *shape)}; only (2, 3) has an integer kernel"
-        )
+    dims = call.arg(1, "dim")
+    dims = (dims,) if isinstance(dims, int) else dims
+    if not dims:
+        raise ValueError("averages the batch dimension too; name the others")
+    axes = tuple(sorted({call.axis(dim) for dim in dims}))
+    keepdim = bool(call.arg(2, "keepdim", False))
+    if len(shape) != 3 or axes != (1, 2):
+        attrs = {"axes": axes, "keepdim": keepdim}
+        return Node(name="", op="mean", inputs=(call.value(),), attrs=attrs)
     kernel = (shape[1], shape[2])
     pool = _avg_node(call, kernel, kernel, (0, 0))
-    if call.arg(2, "keepdim", False):
+    if keepdim:
         return pool
     pool = replace(pool, shape=(shape[0], 1, 1))
     return pool, Node(name="", op="reshape", attrs={"shape": call.shape})
 
 
+def _max_pool1d(call: Call) -> tuple[Node, ...]:
+    return as_image(call, _max_pool2d(_over_rows(call, (1, 1, 0, 1))))
+
+
+def _avg_pool1d(call: Call) -> tuple[Node, ...]:
+    return as_image(call, _avg_pool2d(_over_rows(call, (1, 1, 0))))
+
+
+def _over_rows(call: Call, heights: tuple[int, ...]) -> Call:
+    """The call with the heights of its geometry, which are its first arguments after the input."""
+    geometry = call.args[1 : 1 + len(heights)]
+    pairs = (row(a, height) for a, height in zip(geometry, heights, strict=False))
+    return replace(call, args=(call.args[0], *pairs, *call.args[1 + len(geometry) :]))
+
+
+def _adaptive_avg_pool1d(call: Call) -> tuple[Node, ...]:
+    size, target = call.input_shape()[-1], call.shape[-1]
+    if size % target:
+        raise ValueError(f"from {size} to {target} has windows of several sizes; use a divisor of the size")
+    kernel = (1, size // target)
+    return as_image(call, _avg_node(call, kernel, kernel, (0, 0)))
+
+
 POOLS: Mapping[str, Translation] = {
+    "max_pool1d": _max_pool1d,
+    "avg_pool1d": _avg_pool1d,
+    "adaptive_avg_pool1d": _adaptive_avg_pool1d,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,

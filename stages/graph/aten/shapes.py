@@ -1,8 +1,9 @@
-"""Joining, cutting, padding and reshaping."""
+"""Joining, cutting, padding, permuting and reshaping."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from stages.graph.aten.call import Call, Ref, Translation
 from stages.graph.ir import Node
@@ -72,6 +73,74 @@ def _slice(call: Call) -> Node | str:
     )
 
 
+def _cut(call: Call, axis: int, start: int, end: int) -> Node:
+    shape = call.input_shape()
+    rank = range(len(shape))
+    return Node(
+        name="",
+        op="slice",
+        inputs=(call.value(),),
+        attrs={
+            "starts": tuple(start if i == axis else 0 for i in rank),
+            "ends": tuple(end if i == axis else shape[i] for i in rank),
+            "steps": (1,) * len(shape),
+        },
+    )
+
+
+def _select(call: Call, axis: int, index: int) -> tuple[Node, ...]:
+    index %= call.input_shape()[axis]
+    shape = tuple(1 if i == axis else size for i, size in enumerate(call.input_shape()))
+    cut = replace(_cut(call, axis, index, index + 1), shape=shape)
+    return cut, Node(name="", op="reshape", attrs={"shape": call.shape})
+
+
+def _select_int(call: Call) -> tuple[Node, ...]:
+    return _select(call, call.axis(call.args[1]), int(call.args[2]))
+
+
+def _split(call: Call, part: int) -> Node:
+    axis = call.axis(call.arg(2, "dim", 0))
+    sizes = call.args[1]
+    start = sum(sizes[:part]) if isinstance(sizes, tuple) else part * int(sizes)
+    return _cut(call, axis, start, start + call.shape[axis])
+
+
+def _chunk(call: Call, part: int) -> Node:
+    axis = call.axis(call.arg(2, "dim", 0))
+    start = part * -(-call.input_shape()[axis] // int(call.args[1]))
+    return _cut(call, axis, start, start + call.shape[axis])
+
+
+def _unbind(call: Call, part: int) -> tuple[Node, ...]:
+    return _select(call, call.axis(call.arg(1, "dim", 0)), part)
+
+
+def _permute(call: Call) -> Node:
+    dims = [int(dim) % (len(call.shape) + 1) for dim in call.args[1]]
+    if dims[0] != 0:
+        raise ValueError("moves the batch dimension; it must stay the first")
+    return _permuted(call, tuple(dim - 1 for dim in dims[1:]))
+
+
+def _transpose(call: Call) -> Node:
+    a, b = call.axis(call.args[1]), call.axis(call.args[2])
+    exchanged = {a: b, b: a}
+    return _permuted(call, tuple(exchanged.get(i, i) for i in range(len(call.shape))))
+
+
+def _permuted(call: Call, axes: tuple[int, ...]) -> Node:
+    return Node(name="", op="permute", inputs=(call.value(),), attrs={"axes": axes})
+
+
+PARTS: Mapping[str, Callable[[Call, int], Node | tuple[Node, ...]]] = {
+    "chunk": _chunk,
+    "split": _split,
+    "split_with_sizes": _split,
+    "unbind": _unbind,
+}
+"""Operators that give several values, each translated on its own: from the call, with the part's shape."""
+
 SHAPES: Mapping[str, Translation] = {
     "cat": _cat,
     "concat": _cat,
@@ -80,6 +149,10 @@ SHAPES: Mapping[str, Translation] = {
     "reshape": _reshape,
     "squeeze": _reshape,
     "unsqueeze": _reshape,
+    "unflatten": _reshape,
+    "permute": _permute,
+    "transpose": _transpose,
+    "select": _select_int,
     "pad": _pad,
     "constant_pad_nd": _pad,
     "slice": _slice,

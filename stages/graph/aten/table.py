@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stages.graph.aten.attention import ATTENTION
 from stages.graph.aten.call import Translation
+from stages.graph.aten.functions import TABLES
 from stages.graph.aten.layers import LAYERS
 from stages.graph.aten.pointwise import POINTWISE
 from stages.graph.aten.pools import POOLS
+from stages.graph.aten.resampling import RESAMPLING
 from stages.graph.aten.shapes import SHAPES
 
-TRANSLATIONS: Mapping[str, Translation] = {**LAYERS, **POINTWISE, **POOLS, **SHAPES}
+TRANSLATIONS: Mapping[str, Translation] = {
+    **LAYERS,
+    **POINTWISE,
+    **TABLES,
+    **POOLS,
+    **SHAPES,
+    **RESAMPLING,
+    **ATTENTION,
+}
 """ATen base name (without the in-place underscore) → translation."""

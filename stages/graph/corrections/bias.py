@@ -51,7 +51,7 @@ def mean_pre_activation(
     for start in range(0, len(operands[0]), batch_size):
         rows = slice(start, start + batch_size)
         y = pre_activation(node, weight, bias, *(operand[rows] for operand in operands))
-        y = y.movedim(1, 0).flatten(1)
+        y = y.movedim(-1 if node.op == "linear" else 1, 0).flatten(1)
         total += y.sum(dim=1, dtype=torch.float64)
         count += y.shape[1]
     return total / count

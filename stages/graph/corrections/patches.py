@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ def sample_patches(graph: Graph, inputs: LayerInputs, limit: int, generator: tor
     weight = graph.params[node.params["weight"]]
     groups = groups_of(node)
     samples, outputs, terms = len(inputs.simulated[0]), weight.shape[0], weight[0].numel()
-    positions = node.shape[1] * node.shape[2] if node.op == "conv2d" else 1
+    positions = math.prod(node.shape[1:] if node.op == "conv2d" else node.shape[:-1])
     row_bytes = 4 * (groups * terms + len(inputs.simulated) * outputs)
     rows = max(1, min(samples * positions, limit // row_bytes))
     chosen = torch.randperm(samples * positions, generator=generator)[:rows]
@@ -60,9 +61,9 @@ def sample_patches(graph: Graph, inputs: LayerInputs, limit: int, generator: tor
         at = (sample[here] - start, position[here])
         x[:, here] = _input_rows(node, weight, inputs.simulated[0][chunk], at)
         y = compute(graph, node, *(operand[chunk] for operand in inputs.floats))
-        target[:, here] = _output_rows(y, groups, at)
+        target[:, here] = _output_rows(node, y, at)
         if residual is not None:
-            residual[:, here] = _output_rows(inputs.simulated[1][chunk], groups, at)
+            residual[:, here] = _output_rows(node, inputs.simulated[1][chunk], at)
     return Patches(x=x, residual=residual, target=target)
 
 
@@ -74,7 +75,7 @@ def groups_of(node: Node) -> int:
 def _input_rows(node: Node, weight: Tensor, x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
     """The receptive fields of (sample, position) pairs: (groups, m, K)."""
     if node.op == "linear":
-        return x[at[0]][None]
+        return x.reshape(len(x), -1, x.shape[-1])[at][None]
     (stride_h, stride_w), (dilation_h, dilation_w) = node.attrs["stride"], node.attrs["dilation"]
     pad_h, pad_w = node.attrs["padding"]
     x = F.pad(x, (pad_w, pad_w, pad_h, pad_h))
@@ -85,7 +86,8 @@ def _input_rows(node: Node, weight: Tensor, x: Tensor, at: tuple[Tensor, Tensor]
     return rows.reshape(len(rows), groups_of(node), -1).transpose(0, 1)
 
 
-def _output_rows(y: Tensor, groups: int, at: tuple[Tensor, Tensor]) -> Tensor:
+def _output_rows(node: Node, y: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
     """The outputs at (sample, position) pairs: (groups, m, O/groups)."""
-    rows = y.flatten(2)[at[0], :, at[1]] if y.ndim > 2 else y[at[0]]
-    return rows.reshape(len(rows), groups, -1).transpose(0, 1)
+    conv = node.op == "conv2d"
+    rows = y.flatten(2)[at[0], :, at[1]] if conv else y.reshape(len(y), -1, y.shape[-1])[at]
+    return rows.reshape(len(rows), groups_of(node), -1).transpose(0, 1)

@@ -54,7 +54,7 @@ def _largest_inputs(graph: Graph, pairs: list[Pair], samples: Iterable[Tensor]) 
 
     def watch(node: Node, value: Tensor) -> Tensor:
         if (layer := read_by.get(node.name)) is not None:
-            here = value.flatten(1).abs().amax(dim=0).double()
+            here = value.reshape(-1, value.shape[-1]).abs().amax(dim=0).double()
             largest[layer.name] = torch.maximum(largest.get(layer.name, here), here)
         return value
 

@@ -1,5 +1,7 @@
 """A captured graph computes what the module computes, bears its names, and refuses what it cannot say."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,26 @@ from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from stages.graph.capture import capture
-from stages.graph.execute import execute
+from stages.graph.execute import compute, execute
+from stages.graph.fold_bn import fold_batch_norm
+
+FUNCTIONS = (
+    F.hardswish,
+    F.hardsigmoid,
+    torch.sigmoid,
+    torch.tanh,
+    torch.exp,
+    torch.abs,
+    torch.neg,
+    F.silu,
+    F.mish,
+    F.gelu,
+    partial(F.gelu, approximate="tanh"),
+    partial(F.leaky_relu, negative_slope=0.2),
+    partial(F.elu, alpha=0.5),
+    F.selu,
+    partial(F.celu, alpha=2.0),
+)
 
 
 class Small(nn.Module):
@@ -20,6 +41,17 @@ class Small(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(self.conv(x))
+
+
+class Shifted(nn.Module):
+    """Adds a tensor to every sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("shift", torch.ones(4, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift
 
 
 def ops(graph):
@@ -50,6 +82,42 @@ def ops(graph):
         (nn.Conv2d(4, 4, 5, padding="same", groups=4), ["conv2d"]),
         (nn.Sequential(nn.Flatten(), nn.Linear(256, 5)), ["reshape", "linear"]),
         (nn.BatchNorm2d(4), ["batch_norm"]),
+        (lambda x: x + 1.0, ["table"]),
+        (lambda x: 1 - x / 2, ["table", "table"]),
+        (lambda x: x * F.relu6(x + 3) / 6, ["table", "clamp", "multiply", "table"]),
+        (lambda x: x * x.mean((2, 3), keepdim=True), ["avg_pool2d", "multiply"]),
+        (lambda x: x.mean(1), ["mean"]),
+        (lambda x: x.mean((1, -1), keepdim=True), ["mean"]),
+        (lambda x: F.interpolate(x, scale_factor=2), ["upsample_nearest"]),
+        (nn.Upsample(size=(16, 24), mode="nearest-exact"), ["upsample_nearest"]),
+        (nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1), ["insert_zeros", "pad", "conv2d"]),
+        (nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (0, 1), groups=2, dilation=2), ["insert_zeros", "conv2d"]),
+        (nn.ConvTranspose2d(4, 4, 1, 2, 1, groups=4), ["insert_zeros", "slice", "conv2d"]),
+        (nn.ConvTranspose2d(4, 4, 2, padding=3), ["slice", "conv2d"]),
+        (
+            nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 8, 3, padding="same", dilation=2), nn.BatchNorm1d(8)),
+            ["reshape", "reshape", "conv2d", "batch_norm", "reshape"],
+        ),
+        (
+            nn.Sequential(nn.Flatten(2), nn.MaxPool1d(2), nn.AvgPool1d(3, 2, 1), nn.AdaptiveAvgPool1d(1)),
+            ["reshape", "reshape", "max_pool2d", "avg_pool2d", "avg_pool2d", "reshape"],
+        ),
+        (
+            nn.Sequential(nn.Flatten(2), nn.ConvTranspose1d(4, 2, 3, 2, 1), nn.Upsample(scale_factor=2)),
+            ["reshape", "reshape", "insert_zeros", "conv2d", "upsample_nearest", "reshape"],
+        ),
+        (lambda x: x.permute(0, 2, 3, 1), ["permute"]),
+        (lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), ["slice", "slice", "concat"]),
+        (lambda x: x.split([1, 3], 1)[1] + x.split(3, 1)[0], ["slice", "slice", "add"]),
+        (lambda x: x[:, 1] + x.unbind(1)[-1], ["slice", "reshape", "slice", "reshape", "add"]),
+        (nn.Linear(8, 5), ["linear"]),
+        (nn.LayerNorm(8), ["layer_norm"]),
+        (nn.LayerNorm((8, 8), elementwise_affine=False), ["reshape", "layer_norm", "reshape"]),
+        (lambda x: (x @ x.transpose(-1, -2)).softmax(-1), ["permute", "matmul", "softmax"]),
+        (
+            lambda x: F.scaled_dot_product_attention(x, x, x, scale=0.3),
+            ["permute", "matmul", "softmax", "matmul"],
+        ),
     ],
 )
 def test_each_operator_is_captured(body, expected):
@@ -72,6 +140,23 @@ def test_a_module_used_twice_gives_two_values():
     relu = nn.ReLU()
     graph = capture(Small(nn.Sequential(relu, nn.Conv2d(4, 4, 1), relu)), (3, 8, 8))
     assert len({node.name for node in graph.nodes}) == len(graph.nodes) == 5
+
+
+@pytest.mark.parametrize("function", list(FUNCTIONS))
+def test_each_function_is_a_table_that_computes_it(function):
+    """capture() compares values; here its table is compared over a wide range."""
+    graph = capture(Small(function), (3, 8, 8))
+    assert ops(graph) == ["input", "conv2d", "table"]
+    x = torch.linspace(-8, 8, 4 * 64).reshape(1, 4, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(compute(graph, graph.nodes[-1], x), function(x))
+
+
+def test_what_nothing_reads_is_left_out():
+    """The reshape between a convolution and its BatchNorm, over sequences."""
+    graph = capture(Small(nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8))), (3, 8, 8))
+    assert all(graph.users(node.name) or node.name == graph.output for node in graph.nodes)
+    assert [node.op for node in fold_batch_norm(graph).nodes][-2:] == ["conv2d", "reshape"]
 
 
 def test_in_place_change_is_seen_by_later_readers():
@@ -118,16 +203,22 @@ def test_all_unsupported_operators_are_refused_together_with_op_and_module_path(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (lambda x: x + 1.0, "constant"),
+        (Shifted(), "adds a constant tensor"),
         (lambda x: x + x.mean((2, 3), keepdim=True), "broadcasts"),
         (lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), "count_include_pad"),
         (lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True), "ceil_mode"),
         (lambda x: F.adaptive_avg_pool2d(x, 3), "divisors of the input size"),
         (lambda x: F.pad(x, (1, 1), value=2.0), "padding with zeros"),
         (lambda x: torch.clamp(x, min=0.5), "leave out 0"),
-        (lambda x: x.mean(1), "averages dimensions"),
+        (lambda x: x.mean(0, keepdim=True).expand(2, 4, 8, 8), "batch"),
+        (lambda x: x * torch.arange(8), "constant"),
+        (lambda x: x - x.relu(), "subtracts two values"),
+        (lambda x: 1 / x, "integer form"),
+        (lambda x: x.transpose(0, 1), "must stay the batch"),
+        (lambda x: F.interpolate(x, size=(12, 8)), "no whole factor"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "masks"),
+        (lambda x: x @ x.mean(1, keepdim=True), "only .* of one sample"),
         (lambda x: x[1:], "batch"),
-        (nn.Linear(8, 4), "flatten"),
         (nn.BatchNorm2d(4, track_running_stats=False), "track_running_stats"),
     ],
 )

@@ -16,9 +16,10 @@ from stages.graph.capture import capture
 from stages.graph.execute import execute, pre_activation
 from stages.graph.fold_bn import fold_batch_norm
 from stages.graph.fuse import fuse
-from stages.graph.lower import MAX_HEADROOM, lower, to_levels
+from stages.graph.lower import lower, to_levels
 from stages.graph.points import layers, quantization_points, sources
 from stages.graph.quantized import QuantizedGraph
+from stages.graph.ratios import MAX_HEADROOM
 from stages.integer.interpreter import Interpreter, quantize_input
 from stages.integer.validate import validate
 from stages.quant.calibrators.minmax import MinMax
@@ -36,7 +37,7 @@ SHAPE = (3, 8, 8)
 
 
 class Everything(nn.Module):
-    """Every operator that has an integer form, once at least."""
+    """Every operator of convolutional networks, once at least; others are in test_lower_computed.py."""
 
     def __init__(self, groups=1, stride=1, activation=F.relu):
         super().__init__()
@@ -189,7 +190,7 @@ def test_fixed_point_rounding_stays_within_a_level_of_each_layer(seed, scheme):
         assert (from_tie[difference != 0] < 0.25).all(), name
 
 
-def test_every_operator_of_the_vocabulary_is_lowered():
+def test_every_operator_of_the_network_is_lowered():
     model, _ = quantized(captured(), 0)
     lowered = {op.op for op in lower(model, "float").ops}
     expected = "conv2d linear add concat avg_pool2d max_pool2d pad slice reshape requantize"

@@ -1,0 +1,114 @@
+"""Larger images: nearest neighbours, and transposed convolutions as convolutions over spread images.
+
+``conv_transpose(x, w)`` with stride s, padding p and dilation d is ``conv(z, v)`` with stride 1, where z is x
+with s − 1 zeros between its rows and columns and ``d(k − 1) − p`` around it (`output_padding` more at the
+end), and v is w flipped along both axes, inputs and outputs exchanged. Zeros are exact in integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from stages.graph.aten.call import Call, Param, Translation, pair, params
+from stages.graph.aten.rows import as_image, row
+from stages.graph.ir import Node
+
+
+class _Geometry(NamedTuple):
+    """Of a transposed convolution, each (height, width)."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    output_padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def _upsample(call: Call) -> Node:
+    before, after = call.input_shape()[1:], call.shape[1:]
+    if any(large % small for small, large in zip(before, after, strict=True)):
+        raise ValueError(f"from {before} to {after} is no whole factor")
+    factors = tuple(large // small for small, large in zip(before, after, strict=True))
+    attrs = {"factor": factors if len(factors) == 2 else (1, *factors)}
+    return Node(name="", op="upsample_nearest", inputs=(call.value(),), attrs=attrs)
+
+
+def _upsample1d(call: Call) -> tuple[Node, ...]:
+    return as_image(call, _upsample(call))
+
+
+def _conv_transpose2d(call: Call) -> tuple[Node, ...]:
+    geometry = _Geometry(
+        stride=pair(call.arg(3, "stride", 1)),
+        padding=pair(call.arg(4, "padding", 0)),
+        output_padding=pair(call.arg(5, "output_padding", 0)),
+        dilation=pair(call.arg(7, "dilation", 1)),
+    )
+    first, *rest = _transposed(call, call.input_shape(), geometry, _weight(call).tensor)
+    return replace(first, inputs=(call.value(),)), *rest
+
+
+def _conv_transpose1d(call: Call) -> tuple[Node, ...]:
+    geometry = _Geometry(
+        stride=row(call.arg(3, "stride", 1), 1),
+        padding=row(call.arg(4, "padding", 0), 0),
+        output_padding=row(call.arg(5, "output_padding", 0), 0),
+        dilation=row(call.arg(7, "dilation", 1), 1),
+    )
+    channels, length = call.input_shape()
+    return as_image(
+        call, *_transposed(call, (channels, 1, length), geometry, _weight(call).tensor[:, :, None])
+    )
+
+
+def _weight(call: Call) -> Param:
+    weight = call.args[1]
+    if not isinstance(weight, Param):
+        raise ValueError("its weight is computed; only a parameter can be quantized once")
+    return weight
+
+
+def _transposed(call: Call, shape: tuple[int, ...], g: _Geometry, weight: Tensor) -> list[Node]:
+    """The chain over an image of `shape`; `weight` is (I, O/groups, kH, kW)."""
+    groups = int(call.arg(6, "groups", 1))
+    chain: list[Node] = []
+
+    def append(op: str, size: list[int], **attrs: Any) -> None:
+        chain.append(Node(name="", op=op, attrs=attrs, shape=(channels, *size)))
+
+    channels, *size = shape
+    if g.stride != (1, 1):
+        size = [s * (n - 1) + 1 for n, s in zip(size, g.stride, strict=True)]
+        append("insert_zeros", size, factor=g.stride)
+    before = [d * (k - 1) - p for d, k, p in zip(g.dilation, weight.shape[2:], g.padding, strict=True)]
+    after = [b + more for b, more in zip(before, g.output_padding, strict=True)]
+    padding = (before[0], before[1])
+    if before != after or min(before) < 0:
+        padding = (0, 0)
+        starts = [max(-b, 0) for b in before]
+        ends = [n - max(-a, 0) for n, a in zip(size, after, strict=True)]
+        if any(starts) or ends != size:
+            size = [end - start for start, end in zip(starts, ends, strict=True)]
+            append("slice", size, starts=(0, *starts), ends=(channels, *ends), steps=(1, 1, 1))
+        pads = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
+        if any(map(any, pads)):
+            size = [b + n + a for n, (b, a) in zip(size, pads, strict=True)]
+            append("pad", size, pads=((0, 0), *pads))
+    grouped = weight.reshape(groups, channels // groups, *weight.shape[1:]).transpose(1, 2)
+    flipped = grouped.reshape(-1, channels // groups, *weight.shape[2:]).flip(2, 3)
+    roles = params(weight=call.derived(_weight(call), flipped), bias=call.arg(2, "bias"))
+    append("conv2d", [], stride=(1, 1), padding=padding, dilation=g.dilation, groups=groups)
+    return [*chain[:-1], replace(chain[-1], params=roles)]
+
+
+RESAMPLING: Mapping[str, Translation] = {
+    "upsample_nearest2d": _upsample,
+    "_upsample_nearest_exact2d": _upsample,
+    "upsample_nearest1d": _upsample1d,
+    "_upsample_nearest_exact1d": _upsample1d,
+    "conv_transpose2d": _conv_transpose2d,
+    "conv_transpose1d": _conv_transpose1d,
+}

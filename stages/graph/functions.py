@@ -1,0 +1,66 @@
+"""Element-wise functions, which become tables of 256 levels.
+
+A table node's ``steps`` are tuples (name, *arguments), applied one after the other: ``(("affine", 1.0, 3.0),
+("clamp", 0.0, 6.0))`` is ReLU6(x + 3), and ``(("times", (("sigmoid",),)),)`` is x · sigmoid(x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Steps = tuple[tuple[Any, ...], ...]
+
+
+def apply(steps: Steps, x: Tensor) -> Tensor:
+    """The functions' result, in the dtype and shape of `x`.
+
+    Computed in float64: the value of a level is then the same wherever it stands in a tensor, which float32's
+    vectorized exponentials do not guarantee, and simulation and table agree to the bit.
+    """
+    return _apply(steps, x.double()).to(x.dtype)
+
+
+def _apply(steps: Steps, x: Tensor) -> Tensor:
+    for name, *arguments in steps:
+        x = FUNCTIONS[name](x, *arguments)
+    return x
+
+
+def _times(x: Tensor, steps: Steps) -> Tensor:
+    return x * _apply(steps, x)
+
+
+def _affine(x: Tensor, factor: float, offset: float) -> Tensor:
+    return x * factor + offset
+
+
+def _gelu(x: Tensor, approximate: str) -> Tensor:
+    return F.gelu(x, approximate=approximate)
+
+
+def _elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
+    return scale * torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) * input_scale))
+
+
+FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
+    "affine": _affine,
+    "clamp": torch.clamp,
+    "times": _times,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+    "abs": torch.abs,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "mish": F.mish,
+    "gelu": _gelu,
+    "leaky_relu": F.leaky_relu,
+    "elu": _elu,
+}
+"""Name → function of a float64 tensor and the step's arguments."""

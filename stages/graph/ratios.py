@@ -1,0 +1,62 @@
+"""What lowerings share: ratios of scales, and real bounds as levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from stages.graph.ir import Node
+from stages.integer.fixed_point import quantize_multiplier
+from stages.integer.program import Value
+
+Array = NDArray[Any]
+
+MAX_HEADROOM = 16
+"""Extra bits carried through a sum before its one rounding; more would add nothing to 8-bit levels."""
+
+
+def bounds(node: Node, y: Value) -> dict[str, int]:
+    """The fused clamp in levels of the output, rounded as `quantize` rounds."""
+
+    def level(bound: float) -> int:
+        return round(float(np.rint(np.float32(bound) / np.float32(y.scale)))) + y.zero_point
+
+    low, high = node.attrs.get("clamp_min"), node.attrs.get("clamp_max")
+    return {
+        "act_min": y.quant_min if low is None else min(max(level(low), y.quant_min), y.quant_max),
+        "act_max": y.quant_max if high is None else max(min(level(high), y.quant_max), y.quant_min),
+    }
+
+
+def rescaling(ratio: Array, headroom: int = 0, prefix: str = "") -> dict[str, Array]:
+    """A ratio of scales as fixed-point multiplier and shift, and as float32; each (n,)."""
+    ratio = np.atleast_1d(np.asarray(ratio, dtype=np.float64))
+    multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
+    tensors = {"multiplier": multiplier, "shift": shift, "ratio": ratio.astype(np.float32)}
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def headroom(name: str, bound: float) -> int:
+    """The most extra bits with which terms of `bound` output levels at the most still fit int32."""
+    bits = 30 - math.ceil(math.log2(max(bound, 1.0)))
+    if bits < 0:
+        raise PipelineError(
+            f"'{name}': a sum can reach {bound:.3g} levels of its output, which overflows int32. "
+            "Remedy: calibrate with a wider range (calibration=minmax), or look for outliers in its weights."
+        )
+    return min(bits, MAX_HEADROOM)
+
+
+def span(x: Value) -> int:
+    """The largest |q − zero_point|."""
+    return max(x.quant_max - x.zero_point, x.zero_point - x.quant_min)
+
+
+def ratios(node: Node, values: Mapping[str, Value], divisor: int = 1) -> Array:
+    """``s_i / (s_y · divisor)`` for each input, float64 (inputs,)."""
+    return np.array([values[name].scale / (values[node.name].scale * divisor) for name in node.inputs])
