@@ -140,6 +140,15 @@ def _table(writer: Writer, op: Op) -> None:
     writer.node("Gather", [table, index], f"{op.output}/q")
 
 
+def _constant(writer: Writer, op: Op) -> None:
+    y, name = writer.program.values[op.output], op.output
+    levels = (op.tensors["levels"].astype(np.int16) + storage_offset(y)).astype(np.uint8)
+    shape = writer.node("Shape", [f"{op.inputs[0]}/q"], f"{name}/samples", start=0, end=1)
+    rest = writer.constant(f"{name}/rest", np.array(y.shape, np.int64))
+    full = writer.node("Concat", [shape, rest], f"{name}/shape", axis=0)
+    writer.node("Expand", [writer.constant(f"{name}/levels", levels[None]), full], f"{name}/q")
+
+
 def _multiply(writer: Writer, op: Op) -> None:
     writer.finish(op, writer.node("Mul", _factors(writer, op), f"{op.output}/product"))
 
@@ -226,6 +235,7 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
+    "constant": _constant,
     "multiply": _multiply,
     "matmul": _matmul,
     "mean": _mean,

@@ -138,6 +138,11 @@ def _layer_norm(graph: Graph, node: Node, x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], gamma, beta, node.attrs["eps"])
 
 
+def _constant(graph: Graph, node: Node, x: Tensor) -> Tensor:
+    value = graph.params[node.params["value"]]
+    return value.expand(len(x), *value.shape)
+
+
 def _permute(graph: Graph, node: Node, x: Tensor) -> Tensor:
     return x.permute(0, *(axis + 1 for axis in node.attrs["axes"]))
 
@@ -184,6 +189,7 @@ _COMPUTE: Mapping[str, Callable[..., Tensor]] = {
     "matmul": _matmul,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
+    "constant": _constant,
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,

@@ -36,6 +36,7 @@ REQUANTIZING = frozenset(
         "matmul",
         "softmax",
         "layer_norm",
+        "constant",
     }
 )
 """Operators that compute new levels, and so can clamp them for nothing."""

@@ -29,6 +29,7 @@ OPERATORS: Mapping[str, str] = {
     "matmul": "scale, a factor > 0; two inputs (…, I, K) and (…, K, J)",
     "softmax": "axis",
     "layer_norm": "eps; over the last dimension; params gamma, beta, each (C,)",
+    "constant": "param value, one sample; the input, which it reads, says how many",
     "clamp": "clamp_min, clamp_max: real bounds, either may be None (ReLU: 0.0 and None)",
     "reshape": "shape of one sample; flatten is a reshape",
     "pad": "pads ((before, after) a dimension), with zeros",

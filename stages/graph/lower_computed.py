@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from stages.graph.execute import compute
+from stages.graph.execute import activate, compute
 from stages.graph.ir import Node
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.ratios import Array, bounds, ratios, rescaling
@@ -32,6 +32,12 @@ def _table(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
     reals = compute(quantized.graph, node, dequantize(levels, quantized.qparams(x.name)))
     table = quantize(reals, quantized.qparams(node.name)).numpy()
     return Op(op="table", inputs=node.inputs, output=node.name, tensors={"table": table})
+
+
+def _constant(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    value = activate(node, quantized.graph.params[node.params["value"]])
+    levels = quantize(value, quantized.qparams(node.name)).numpy()
+    return Op(op="constant", inputs=node.inputs, output=node.name, tensors={"levels": levels})
 
 
 def _mean(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
@@ -106,6 +112,7 @@ def _computed(
 
 COMPUTED: Mapping[str, Lowering] = {
     "table": _table,
+    "constant": _constant,
     "multiply": _product,
     "mean": _mean,
     "matmul": _product,

@@ -28,6 +28,7 @@ layer_norm              int64, over the last dimension (n values c = q−zx): ``
                         ``D = max(2^10·Σ d² + epsilon, 1)``, j the largest with ``D·4^j < 2^62``,
                         ``r = ⌊√(D·4^j)⌋``, ``u = ⌊(d·2^(j+36) + r) / (2r)⌋``;
                         ``y = clamp(zy + ⌊(u·gamma + beta + 2^(shift−1)) / 2^shift⌋)``
+constant                ``y = levels``, the same for each sample of the input, which says how many there are
 max_pool2d, reshape,    no arithmetic on levels; output has the input's scale and zero point; padding is
 slice, pad              `zero_point` (max_pool2d: quant_min)
 permute                 likewise: dimension i of the output is dimension ``axes[i]`` of the input
@@ -106,9 +107,10 @@ class Op:
             ``weight_scale`` float32 and ``weight_zero_point`` int32, (1,) or (O,); ``bias`` int32 (O,);
             ``multiplier``, ``shift`` int32 and ``ratio`` float32: (1,) or (O,) for conv2d and linear,
             (number of inputs,) for add and concat, (1,) for avg_pool2d, mean, requantize, multiply and
-            matmul. table has ``table`` (256,), the output's dtype; softmax ``exponentials`` int32 (256,),
-            ``rint(2^26·exp(−s_x·d))``, and ``inverse_scale`` int64 (1,), ``rint(2^14/s_y)``; layer_norm
-            ``gamma`` int32 (n,) and ``beta`` int64 (n,), see its kernel. float_conv2d and
+            matmul. table has ``table`` (256,) and constant ``levels``, in the output's dtype; softmax
+            ``exponentials`` int32 (256,), ``rint(2^26·exp(−s_x·d))``, and ``inverse_scale`` int64 (1,),
+            ``rint(2^14/s_y)``; layer_norm ``gamma`` int32 (n,) and ``beta`` int64 (n,), see its kernel.
+            float_conv2d and
             float_linear have ``weight`` and ``bias`` in float32. group_conv2d and group_linear have
             ``groups`` = G, weights (G·O, I/G, …), of which rows ``g·O .. g·O + O − 1`` read group g, scales
             and ratios (G·O,) and a bias (O,).

@@ -58,6 +58,6 @@ def _op(op: Op, program: Program) -> Op:
     offset = _offset(program.values[op.output])
     bounds = {name: op.attrs[name] + offset for name in ("act_min", "act_max") if name in op.attrs}
     tensors = dict(op.tensors)
-    if offset and "table" in tensors:
-        tensors["table"] = tensors["table"].view(np.uint8) ^ np.uint8(OFFSET)
+    for name in {"table", "levels"} & tensors.keys() if offset else ():
+        tensors[name] = tensors[name].view(np.uint8) ^ np.uint8(OFFSET)
     return replace(op, attrs={**op.attrs, **bounds}, tensors=tensors)

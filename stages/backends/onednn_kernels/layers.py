@@ -26,8 +26,8 @@ from stages.integer.bounds import centred_weight
 from stages.integer.kernel import Kernel, prepare_kernel
 from stages.integer.program import Integers, Op, Program
 
-VIEWS = frozenset({"reshape", "slice", "permute"})
-"""Operators whose result may share memory with their input."""
+VIEWS = frozenset({"reshape", "slice", "permute", "constant"})
+"""Operators whose result may share memory with their input, or with the program."""
 
 PACKED_SIZES = 4
 """Batch sizes for which packed weights are kept."""

@@ -65,6 +65,13 @@ class Call:
         self.params[key] = tensor.contiguous()
         return Param(key, self.params[key])
 
+    def constant(self, param: Param, shape: tuple[int, ...]) -> Node:
+        """A parameter, of one sample or with a batch dimension of 1, as a value of `shape`."""
+        tensor = param.tensor[0] if param.tensor.ndim > len(shape) else param.tensor
+        value = self.derived(param, tensor.expand(shape).float())
+        name = next(iter(self.nodes))
+        return Node(name="", op="constant", inputs=(name,), params={"value": value.key}, shape=shape)
+
     def axis(self, dim: int) -> int:
         """A dimension number of the call, negative ones counted from the end, as one of a sample.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from stages.graph.aten.call import Call, Param, Ref, Translation
+from stages.graph.aten.call import PREVIOUS, Call, Param, Ref, Translation
 from stages.graph.aten.functions import affine, number
 from stages.graph.ir import Node
 
@@ -46,23 +47,41 @@ def _clamp_max(call: Call) -> Node:
     return _clamp_node(call, None, _bound(call.arg(1, "max")))
 
 
-def _add(call: Call) -> Node:
+def _add(call: Call) -> Node | tuple[Node, ...]:
     if call.kwargs.get("alpha", 1) != 1:
         raise ValueError("alpha is not 1; scale in the layer before it")
     if (constant := number(call)) is not None:
         return affine(call, 1.0, constant)
-    if not isinstance(call.args[1], Ref):
-        raise ValueError("adds a constant tensor; fold it into the bias of the layer before it")
+    if (operands := _with_constant(call)) is not None:
+        return _joined(operands, Node(name="", op="add"))
     left, right = call.input_shape(0), call.input_shape(1)
     if left != right:
         raise ValueError(f"broadcasts {left} with {right}; only equal shapes have an integer kernel")
     return Node(name="", op="add", inputs=(call.value(0), call.value(1)))
 
 
-def _mul(call: Call) -> Node:
+def _mul(call: Call) -> Node | tuple[Node, ...]:
     if (constant := number(call)) is not None:
         return affine(call, constant, 0.0)
-    return Node(name="", op="multiply", inputs=(call.value(0), call.value(1)), attrs={"scale": 1.0})
+    product = Node(name="", op="multiply", attrs={"scale": 1.0})
+    if (operands := _with_constant(call)) is not None:
+        return _joined(operands, product)
+    return replace(product, inputs=(call.value(0), call.value(1)))
+
+
+def _with_constant(call: Call) -> tuple[str, Node] | None:
+    """The value and the constant of a call that has one of each, the constant expanded to the result."""
+    for position, argument in enumerate(call.args[:2]):
+        if isinstance(argument, Param):
+            if call.input_shape(1 - position) != call.shape:
+                raise ValueError("broadcasts a value with a constant; only the constant may be broadcast")
+            return call.value(1 - position), call.constant(argument, call.shape)
+    return None
+
+
+def _joined(operands: tuple[str, Node], node: Node) -> tuple[Node, ...]:
+    value, constant = operands
+    return constant, replace(node, inputs=(value, PREVIOUS))
 
 
 def _div(call: Call) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from stages.graph.aten.call import Call, Ref, Translation
+from stages.graph.aten.call import Call, Param, Ref, Translation
 from stages.graph.ir import Node
 
 
@@ -133,6 +133,14 @@ def _permuted(call: Call, axes: tuple[int, ...]) -> Node:
     return Node(name="", op="permute", inputs=(call.value(),), attrs={"axes": axes})
 
 
+def _expand(call: Call) -> Node | str:
+    if isinstance(call.args[0], Param):  # a class token: one for each sample
+        return call.constant(call.args[0], call.shape)
+    if call.input_shape() != call.shape:
+        raise ValueError(f"expands {call.input_shape()} to {call.shape}; let its reader broadcast")
+    return call.value()
+
+
 PARTS: Mapping[str, Callable[[Call, int], Node | tuple[Node, ...]]] = {
     "chunk": _chunk,
     "split": _split,
@@ -153,6 +161,7 @@ SHAPES: Mapping[str, Translation] = {
     "permute": _permute,
     "transpose": _transpose,
     "select": _select_int,
+    "expand": _expand,
     "pad": _pad,
     "constant_pad_nd": _pad,
     "slice": _slice,

@@ -188,6 +188,10 @@ def _table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return np.array([int(op.tensors["table"][v - lowest]) for v in x.ravel()], object)
 
 
+def _constant(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    return op.tensors["levels"].astype(object)
+
+
 def _multiply(op: Op, program: Program, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     products = _centre(program, op.inputs[0], a) * _centre(program, op.inputs[1], b)
     return np.array([_level(op, program, _term(op, program, v, 0)) for v in products.ravel()], object)
@@ -279,6 +283,7 @@ _OPS = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
+    "constant": _constant,
     "multiply": _multiply,
     "mean": _mean,
     "matmul": _matmul,

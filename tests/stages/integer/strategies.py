@@ -27,6 +27,7 @@ ALL_OPS = (
     "pad",
     "slice",
     "table",
+    "constant",
     "multiply",
     "mean",
     "matmul",
@@ -238,6 +239,11 @@ class ProgramBuilder:
         y = self.value(x.shape)
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, 256).astype(y.dtype)
         return self.append("table", [x], y, {}, table=levels)
+
+    def constant(self, x: Value) -> Value:
+        y = self.value(self.one(x.shape, (2, 3)))
+        levels = self.rng.integers(y.quant_min, y.quant_max + 1, y.shape).astype(y.dtype)
+        return self.append("constant", [x], y, {}, levels=levels)
 
     def multiply(self, x: Value) -> Value:
         def fits(v: Value) -> bool:
