@@ -79,6 +79,14 @@ class QatNetwork(nn.Module):
             self.layers[_escape(name)] = QatLayer(
                 self._graph[name], self._graph.params, learned, _dither(own, name), batch_norm, momentum
             )
+        self.unquantized = nn.ParameterDict(
+            {
+                _escape(key): nn.Parameter(self._graph.params[key].clone())
+                for node in self._graph.nodes
+                if "weight" not in node.params
+                for key in node.params.values()
+            }
+        )
         self.activations = nn.ModuleDict()
         for name, qparams in quantized.activations.items():
             start = start_of(qparams, self._schemes.activations[name], relu=name in self._relu)
@@ -107,6 +115,7 @@ class QatNetwork(nn.Module):
         params = {
             key: tensor.detach().cpu() for layer in self._layers() for key, tensor in layer.tensors().items()
         }
+        params |= {key: tensor.detach().cpu() for key, tensor in self._unquantized().items()}
         graph = fold_batch_norm(replace(self._graph, params=params))
         points = [node.name for node in graph.nodes if node.name == self._sources[node.name]]
         activations = {name: _on_cpu(self._activation(name).qparams()) for name in points}
@@ -160,7 +169,12 @@ class QatNetwork(nn.Module):
                 return quantizer(value)
             return F.relu(value) if node.name in self._relu else value
 
-        return execute(self._executed, x, point, compute)
+        return execute(self._executed.with_params(self._unquantized()), x, point, compute)
+
+    def _unquantized(self) -> dict[str, Tensor]:
+        """Parameters of operators that are no layers (layer norms, constants), by their keys in the graph."""
+        keys = (key for node in self._graph.nodes for key in node.params.values())
+        return {key: self.unquantized[_escape(key)] for key in keys if _escape(key) in self.unquantized}
 
     def _layers(self) -> Iterator[QatLayer]:
         for layer in self.layers.values():

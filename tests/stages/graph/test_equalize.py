@@ -86,6 +86,29 @@ class Branch(nn.Module):
         return self.c(torch.relu(self.b(y) + y))
 
 
+class Rows(nn.Module):
+    """Linear layers over the rows of an image, whose channels are the last dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.a, self.b, self.c = nn.Linear(8, 6), nn.Linear(6, 7), nn.Linear(4 * 8 * 7, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x))
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        return self.c(x.flatten(1))
+
+
+def test_linear_layers_over_rows_pair_only_with_each_other():
+    graph = graph_of(Rows())
+    assert [(a.name, b.name) for a, b in equalizable(graph)] == [("a", "b")]
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    before, after = execute(graph, x), execute(equalize(graph), x)
+    assert not torch.equal(graph.params["a.weight"], equalize(graph).params["a.weight"])
+    assert (after - before).abs().max() <= 1e-5 * before.abs().max()
+
+
 def test_values_with_other_readers_and_sums_are_left_alone():
     graph = graph_of(Branch())
     assert equalizable(graph) == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Program, Requantize, Value
+from tests.stages.integer.strategies_computed import Computed
 
 MODES: tuple[Requantize, ...] = get_args(Requantize)
 
@@ -42,7 +43,7 @@ IMAGES = ("conv2d", "avg_pool2d", "max_pool2d", "upsample_nearest", "insert_zero
 """Operators over (C, H, W)."""
 
 
-class ProgramBuilder:
+class ProgramBuilder(Computed):
     """Appends operators with random tensors; `draw` decides the structure, `rng` the numbers."""
 
     def __init__(self, draw: st.DrawFn, rng: np.random.Generator) -> None:
@@ -234,85 +235,6 @@ class ProgramBuilder:
         shape = tuple(-(-(n - a) // s) for n, a, s in zip(x.shape, starts, steps, strict=True))
         attrs = {"starts": starts, "ends": x.shape, "steps": steps}
         return self.append("slice", [x], self.value(shape, x), attrs)
-
-    def table(self, x: Value) -> Value:
-        y = self.value(x.shape)
-        levels = self.rng.integers(y.quant_min, y.quant_max + 1, 256).astype(y.dtype)
-        return self.append("table", [x], y, {}, table=levels)
-
-    def constant(self, x: Value) -> Value:
-        y = self.value(self.one(x.shape, (2, 3)))
-        levels = self.rng.integers(y.quant_min, y.quant_max + 1, y.shape).astype(y.dtype)
-        return self.append("constant", [x], y, {}, levels=levels)
-
-    def multiply(self, x: Value) -> Value:
-        def fits(v: Value) -> bool:
-            sizes = zip(v.shape, x.shape, strict=False)
-            return len(v.shape) == len(x.shape) and all(m == n or 1 in (m, n) for m, n in sizes)
-
-        other = self.one(*filter(fits, self.values.values()))
-        shape = tuple(n if m == 1 else m for m, n in zip(x.shape, other.shape, strict=True))
-        y = self.value(shape)
-        inputs = self.draw(st.permutations([x, other]))
-        return self.append("multiply", inputs, y, self.bounds(y), **self.ratio(self.rng.uniform(0.002, 0.05)))
-
-    def mean(self, x: Value) -> Value:
-        axes = self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1))
-        keepdim = len(axes) == len(x.shape) or self.draw(st.booleans())
-        attrs = {"axes": tuple(sorted(axes)), "keepdim": keepdim}
-        shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdim or i not in axes)
-        y = self.value(shape)
-        real = self.rng.uniform(0.5, 1.5) / math.prod(x.shape[axis] for axis in axes)
-        return self.append("mean", [x], y, {**attrs, **self.bounds(y)}, **self.ratio(real))
-
-    def matmul(self, x: Value) -> Value:
-        """By its own transpose."""
-        x = (
-            x
-            if len(x.shape) > 1
-            else self.append("reshape", [x], self.value((1, *x.shape), x), {"shape": (1, *x.shape)})
-        )
-        rank = len(x.shape)
-        other = self.permute(x, axes=(*range(rank - 2), rank - 1, rank - 2))
-        y = self.value((*x.shape[:-1], x.shape[-2]))
-        real = self.rng.uniform(0.002, 0.02) / math.sqrt(x.shape[-1])
-        return self.append("matmul", [x, other], y, self.bounds(y), **self.ratio(real))
-
-    def softmax(self, x: Value) -> Value:
-        y, axis = self.value(x.shape), self.draw(st.integers(0, len(x.shape) - 1))
-        exponentials = np.exp(-self.one(0.0, 0.01, 0.1, 3.0) * np.arange(256)) * 2.0**26
-        inverse = self.one(255, 130, 2**21) * 2**14
-        return self.append(
-            "softmax",
-            [x],
-            y,
-            {"axis": axis, **self.bounds(y)},
-            exponentials=np.rint(exponentials).astype(np.int32),
-            inverse_scale=np.array([inverse], np.int64),
-        )
-
-    def layer_norm(self, x: Value) -> Value:
-        y, size = self.value(x.shape), x.shape[-1]
-        gamma = self.rng.integers(-(2**24), 2**24 + 1, size).astype(np.int32)
-        shift = self.one(46, 48, 53)
-        beta = self.rng.integers(-(2 ** (shift + 6)), 2 ** (shift + 6), size)
-        attrs = {"epsilon": self.one(0, 1, 5000, 2**40), "shift": shift, **self.bounds(y)}
-        return self.append("layer_norm", [x], y, attrs, gamma=gamma, beta=beta)
-
-    def permute(self, x: Value, axes: tuple[int, ...] | None = None) -> Value:
-        axes = axes or tuple(self.draw(st.permutations(range(len(x.shape)))))
-        y = self.value(tuple(x.shape[axis] for axis in axes), x)
-        return self.append("permute", [x], y, {"axes": axes})
-
-    def upsample_nearest(self, x: Value) -> Value:
-        rows, columns = factor = self.pair(1, 2, 3)
-        y = self.value((x.shape[0], x.shape[1] * rows, x.shape[2] * columns), x)
-        return self.append("upsample_nearest", [x], y, {"factor": factor})
-
-    def insert_zeros(self, x: Value) -> Value:
-        rows, columns = factor = self.pair(1, 2, 3)
-        y = self.value((x.shape[0], rows * (x.shape[1] - 1) + 1, columns * (x.shape[2] - 1) + 1), x)
-        return self.append("insert_zeros", [x], y, {"factor": factor})
 
 
 @st.composite

@@ -6,6 +6,7 @@ import torch
 from stages.graph.corrections.bias import correct_bias, mean_pre_activation
 from stages.graph.corrections.lockstep import Lockstep
 from stages.graph.execute import execute, pre_activation
+from stages.graph.ir import Node
 from stages.graph.points import layers
 from stages.quant.weights import MAX_BIAS
 
@@ -32,6 +33,16 @@ def error_of_means(quantized, layer, bias):
     )
     weight = quantized.layer_params(node)[0]
     return (floats - mean_pre_activation(node, weight, bias, layer.simulated, 16)).abs()
+
+
+@pytest.mark.parametrize("rows", [(), (3,), (2, 3)])
+def test_the_mean_of_a_linear_layer_is_over_all_its_vectors(rows):
+    node = Node(name="l", op="linear", shape=(*rows, 4))
+    x, weight, bias = torch.randn(10, *rows, 6), torch.randn(4, 6), torch.randn(4)
+    expected = (x @ weight.T + bias).double().reshape(-1, 4).mean(0)
+    torch.testing.assert_close(
+        mean_pre_activation(node, weight, bias, (x,), 3), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_means_are_equal_to_1e_5_and_to_half_a_step_once_the_bias_is_rounded(quantized, corrected):

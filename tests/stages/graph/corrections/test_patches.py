@@ -18,9 +18,10 @@ def layers(draw):
     """A layer with random geometry, its graph, and the shape of its input."""
     groups, per_group, out_per_group = (draw(st.integers(1, 3)) for _ in range(3))
     if draw(st.booleans()):
-        features = draw(st.integers(1, 9))
-        node = Node(name="l", op="linear", inputs=("x",), params={"weight": "w"}, shape=(out_per_group,))
-        return node, torch.randn(out_per_group, features), (features,)
+        features, rows = draw(st.integers(1, 9)), draw(st.sampled_from([(), (3,), (2, 4)]))
+        shape = (*rows, out_per_group)
+        node = Node(name="l", op="linear", inputs=("x",), params={"weight": "w"}, shape=shape)
+        return node, torch.randn(out_per_group, features), (*rows, features)
     kernel, stride, padding, dilation = (
         (draw(st.integers(low, 3)), draw(st.integers(low, 2))) for low in (1, 1, 0, 1)
     )
@@ -46,10 +47,12 @@ def test_the_product_is_the_layers_output_at_every_position(layer, samples):
     inputs = LayerInputs(node=node, floats=(x,), simulated=(x,))
     patches = sample_patches(graph, inputs, 10**9, torch.Generator().manual_seed(0))
     groups, _, outputs = patches.target.shape
-    assert len(patches) == samples * prod(node.shape[1:])
+    channel = 0 if node.op == "conv2d" else -1
+    assert len(patches) == samples * prod(node.shape) // node.shape[channel]
     product = torch.bmm(patches.x, weight.reshape(groups, outputs, -1).transpose(1, 2))
     torch.testing.assert_close(product, patches.target, rtol=1e-4, atol=1e-4)
-    everything = compute(graph, node, x).movedim(1, 0).flatten(1)  # (O, all positions), in another order
+    channels_first = compute(graph, node, x).movedim(1 if node.op == "conv2d" else -1, 0)
+    everything = channels_first.flatten(1)  # (O, all positions), in another order
     drawn = patches.target.transpose(1, 2).flatten(0, 1)
     torch.testing.assert_close(drawn.sort(dim=1).values, everything.sort(dim=1).values, rtol=1e-4, atol=1e-4)
 

@@ -67,6 +67,17 @@ def test_only_linear_layers_behind_a_layer_are_smoothed(graph):
     assert [(first.name, second.name) for first, second in smoothable(graph)] == [("0", "4"), ("4", "6")]
 
 
+def test_linear_layers_over_rows_are_smoothed_by_their_own_maxima(x):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+    graph = fuse(fold_batch_norm(capture(module.eval(), (2, 8, 8))))
+    values = {}
+    after = execute(smooth(graph, x.split(7), alpha=1.0), x, lambda n, v: values.setdefault(n.name, v))
+    torch.testing.assert_close(after, execute(graph, x), rtol=1e-4, atol=1e-5)
+    largest = values["0"].amax(dim=(0, 1, 2))
+    torch.testing.assert_close(largest, torch.ones_like(largest))
+
+
 def test_a_dead_channel_stays_finite(graph, x):
     graph = graph.with_params(
         {"0.weight": graph.params["0.weight"].clone(), "0.bias": graph.params["0.bias"].clone()}
