@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -169,10 +170,15 @@ def _factors(writer: Writer, op: Op) -> list[str]:
 
 
 def _mean(writer: Writer, op: Op) -> None:
-    axes = [axis + 1 for axis in op.attrs["axes"]]
-    keep = int(op.attrs["keepdim"])
-    x = writer.reals(op.inputs[0])
-    writer.finish(op, writer.node("ReduceMean", [x], f"{op.output}/mean", axes=axes, keepdims=keep))
+    """A sum and a factor: OpenVINO 2026 computes ReduceMean between quantized values wrongly (N ≥ 64)."""
+    shape, axes = writer.program.values[op.inputs[0]].shape, op.attrs["axes"]
+    name = op.output
+    numbers = writer.constant(f"{name}/axes", np.array([axis + 1 for axis in axes], np.int64))
+    share = 1.0 / math.prod(shape[axis] for axis in axes)
+    factor = writer.constant(f"{name}/factor", np.array(share, np.float32))
+    inputs = [writer.reals(op.inputs[0]), numbers]
+    total = writer.node("ReduceSum", inputs, f"{name}/sum", keepdims=int(op.attrs["keepdim"]))
+    writer.finish(op, writer.node("Mul", [total, factor], f"{name}/mean"))
 
 
 def _softmax(writer: Writer, op: Op) -> None:

@@ -7,6 +7,7 @@ runtime, and must not fail a change that has nothing to do with it.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from stages.backends.onnxruntime import OnnxRuntime
 from stages.backends.openvino import OpenVino, grouped_residuals
 from stages.backends.reference import Reference
 from stages.integer.kernel import prepare_kernel
+from stages.integer.program import Op, Program
 from tests.stages.exporters.examples import X, Y, consistent, layer, rounds
 from tests.stages.integer.strategies import programs, random_input
 
@@ -55,6 +57,26 @@ def test_onnxruntime_runs_the_kernels_that_it_traces(program):
         y, traced = executable.run(q), executable.trace(q)[program.output]
         assert y.dtype == traced.dtype
         assert y.tolist() == traced.tolist()
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("samples", [1, 16, 64, 256])
+def test_means_over_positions_are_right_for_many_samples(backend, samples):
+    """As a ReduceMean, OpenVINO 2026 gets it wrong from 64 samples on."""
+    x = replace(X, shape=(16, 24))
+    mean = Op(
+        op="mean",
+        inputs=("x",),
+        output="y",
+        attrs={"axes": (0,), "keepdim": False, "act_min": 0, "act_max": 254},
+        tensors={"ratio": np.zeros(1, np.float32)},
+    )
+    values = {"x": x, "y": replace(Y, shape=(24,), scale=0.25, zero_point=120)}
+    program = consistent(Program(values=values, ops=(mean,), input="x", output="y", requantize="float"))
+    q = random_input(program, samples)
+    assert (
+        np.abs(backend.compile(program).run(q).astype(int) - Reference().compile(program).run(q)).max() <= 1
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
