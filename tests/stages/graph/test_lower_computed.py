@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
         self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
         self.classifier = nn.Linear(16, 5)
-        self.position = nn.Parameter(torch.zeros(8, 16))
+        self.position = nn.Parameter(torch.randn(8, 16))
 
     def forward(self, x):
         x = self.embed(x.permute(0, 2, 1, 3).flatten(2)) + self.position
