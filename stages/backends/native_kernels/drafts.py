@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from stages.backends.native_kernels.structures import Kind
 from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program, Value
+from stages.integer.sums import check_sum
 
 MOST_DEPTHWISE_ROWS = 8
 MOST_DEPTHWISE_COLUMNS = 128
@@ -25,6 +27,10 @@ def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     if make is None or not supported_shapes(op, program):
         return None
     return make(op, program, pins)
+
+
+def _linear(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    return _conv(op, program, pins) if len(program.values[op.output].shape) == 1 else None
 
 
 def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -85,6 +91,20 @@ def _avg_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     return [Draft(Kind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
 
 
+def _multiply(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    fields = (("requantize", requantize(op, program, pins)),)
+    return [Draft(Kind.MULTIPLY, op.output, op.inputs[0], op.inputs[1], fields)]
+
+
+def _mean(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    if tuple(op.attrs["axes"]) != (1, 2):
+        return None
+    check_sum(op, program)
+    size = image_shape(program.values[op.inputs[0]])[1:]
+    fields = (*_geometry(op, size), ("requantize", requantize(op, program, pins)))
+    return [Draft(Kind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
+
+
 def _max_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     lowest = np.array([program.values[op.inputs[0]].quant_min])
     fields = (*_geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
@@ -104,26 +124,31 @@ def _concat(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             tensors={key: op.tensors[key][index : index + 1] for key in ("multiplier", "shift", "ratio")},
         )
         count = image_shape(program.values[name])[0]
-        fields = (
-            ("stride_h", 1),
-            ("stride_w", 1),
-            ("channels", count),
-            ("target_channel", channel),
-            ("table", pins(_table(one, program), ctypes.c_uint8)),
-        )
-        drafts.append(Draft(Kind.COPY, op.output, name, fields=fields))
+        table = pins(_table(one, program), ctypes.c_uint8)
+        drafts += _copy(one, count, target_channel=channel, table=table)
         channel += count
     return drafts
 
 
 def _requantize(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    fields = (
-        ("stride_h", 1),
-        ("stride_w", 1),
-        ("channels", image_shape(program.values[op.output])[0]),
-        ("table", pins(_table(op, program), ctypes.c_uint8)),
-    )
-    return [Draft(Kind.COPY, op.output, op.inputs[0], fields=fields)]
+    table = pins(_table(op, program), ctypes.c_uint8)
+    return _copy(op, image_shape(program.values[op.output])[0], table=table)
+
+
+def _table_copy(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    table = pins(op.tensors["table"], ctypes.c_uint8)
+    return _copy(op, image_shape(program.values[op.output])[0], table=table)
+
+
+def _upsample(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    rows, columns = op.attrs["factor"]
+    return _copy(op, image_shape(program.values[op.output])[0], divide_h=rows, divide_w=columns)
+
+
+def _insert_zeros(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    rows, columns = op.attrs["factor"]
+    channels = image_shape(program.values[op.output])[0]
+    return _copy(op, channels, divide_h=rows, divide_w=columns, sparse=1, fill=1)
 
 
 def _reshape(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -161,19 +186,25 @@ def _pad(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     return _copy(op, channels, target_channel=before, pad_h=top, pad_w=left, fill=1)
 
 
-def _copy(op: Op, channels: int, **fields: int) -> list[Draft]:
-    merged = {"stride_h": 1, "stride_w": 1, "channels": channels} | fields
+def _copy(op: Op, channels: int, **fields: Any) -> list[Draft]:
+    defaults = {"stride_h": 1, "stride_w": 1, "divide_h": 1, "divide_w": 1, "channels": channels}
+    merged: dict[str, Any] = defaults | fields
     return [Draft(Kind.COPY, op.output, op.inputs[0], fields=tuple(merged.items()))]
 
 
 DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "conv2d": _conv,
-    "linear": _conv,
+    "linear": _linear,
     "add": _add,
+    "multiply": _multiply,
     "avg_pool2d": _avg_pool,
+    "mean": _mean,
     "max_pool2d": _max_pool,
     "concat": _concat,
     "requantize": _requantize,
+    "table": _table_copy,
+    "upsample_nearest": _upsample,
+    "insert_zeros": _insert_zeros,
     "reshape": _reshape,
     "slice": _slice,
     "pad": _pad,

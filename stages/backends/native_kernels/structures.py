@@ -15,9 +15,10 @@ class Kind(IntEnum):
     CONV = 2
     DEPTHWISE = 3
     ADD = 4
-    AVG_POOL = 5
-    MAX_POOL = 6
-    COPY = 7
+    MULTIPLY = 5
+    AVG_POOL = 6
+    MAX_POOL = 7
+    COPY = 8
 
 
 def _int32(*names: str) -> list[tuple[str, type]]:
@@ -73,7 +74,7 @@ class Step(ctypes.Structure):
         *_int32("kind", "source", "residual", "target"),
         *_int32("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
-        *_int32("flip", "fill", "flatten", "passes", "sum_channels"),
+        *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
         ("weight", POINTER(c_int8)),
         ("bias", POINTER(c_int32)),
         ("table", POINTER(c_uint8)),

@@ -32,6 +32,7 @@ void run_rows(const Plan &plan, const Step &s, uint8_t *arena, const Array *arra
         case CONV: convolve(s, images, arena, from, to, 0, s.target_channels); break;
         case DEPTHWISE: (is_depthwise3(s) ? convolve_depthwise3 : convolve_depthwise)(s, images, arena, from, to); break;
         case ADD: add(s, images, arena, from, to); break;
+        case MULTIPLY: multiply(s, images, arena, from, to); break;
         case AVG_POOL: average(s, images, arena, from, to); break;
         case MAX_POOL: maximum(s, images, arena, from, to); break;
         case COPY: copy(s, images, arena, from, to); break;

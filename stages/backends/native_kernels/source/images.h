@@ -61,7 +61,8 @@ inline void write_output(const Step &s, const Image *images, uint8_t *arena, uin
     }
 }
 
-// Slices, pads, concatenations, tables: output pixel (y, x) is the source's (y·stride − pad, x·stride − pad).
+// Slices, pads, concatenations, tables, upsampling: output pixel (y, x) is the source's
+// ((y·stride − pad) / divide, (x·stride − pad) / divide).
 inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     if (s.flatten) {
@@ -76,11 +77,11 @@ inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, i
     for (int y = from; y < to; y++) {
         if (s.fill) std::memset(out.at(arena, y, 0), out.zero_point, int64_t(out.width) * out.stride);
         const int row = y * s.stride_h - s.pad_h;
-        if (row < 0 || row >= in.height) continue;
+        if (row < 0 || row >= in.height * s.divide_h || (s.sparse && row % s.divide_h)) continue;
         for (int x = 0; x < out.width; x++) {
             const int column = x * s.stride_w - s.pad_w;
-            if (column < 0 || column >= in.width) continue;
-            const uint8_t *source = in.at(arena, row, column) + s.source_channel;
+            if (column < 0 || column >= in.width * s.divide_w || (s.sparse && column % s.divide_w)) continue;
+            const uint8_t *source = in.at(arena, row / s.divide_h, column / s.divide_w) + s.source_channel;
             uint8_t *target = out.at(arena, y, x) + s.target_channel;
             if (s.table)
                 for (int c = 0; c < s.channels; c++) target[c] = s.table[source[c]];
@@ -108,6 +109,32 @@ void add_as(const Step &s, const Image *images, uint8_t *arena, int from, int to
 
 inline void add(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
     (s.requantize.mode ? add_as<true> : add_as<false>)(s, images, arena, from, to);
+}
+
+// Dimensions of 1 are repeated.
+template <bool FIXED>
+void multiply_as(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+    const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
+    const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
+    const __m512i zero_a = _mm512_set1_epi32(a.zero_point), zero_b = _mm512_set1_epi32(b.zero_point);
+    const auto sixteen = [](const Image &image, const uint8_t *pixel, int c, __m512i zero) {
+        const __m128i bytes = image.channels == 1 ? _mm_set1_epi8(int8_t(*pixel)) : _mm_loadu_si128(reinterpret_cast<const __m128i *>(pixel + c));
+        return _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), zero);
+    };
+    for (int y = from; y < to; y++)
+        for (int x = 0; x < out.width; x++) {
+            const uint8_t *first = a.at(arena, a.height == 1 ? 0 : y, a.width == 1 ? 0 : x);
+            const uint8_t *second = b.at(arena, b.height == 1 ? 0 : y, b.width == 1 ? 0 : x);
+            uint8_t *target = out.at(arena, y, x);
+            for (int c = 0; c < out.stride; c += 16) {
+                const __m512i product = _mm512_mullo_epi32(sixteen(a, first, c, zero_a), sixteen(b, second, c, zero_b));
+                store_levels(target + c, _mm512_cvtepi32_epi8(rescale.levels(product, nullptr)), 0xFFFF);
+            }
+        }
+}
+
+inline void multiply(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+    (s.requantize.mode ? multiply_as<true> : multiply_as<false>)(s, images, arena, from, to);
 }
 
 // Calls `each(pixel)` for the window's pixels inside the image.

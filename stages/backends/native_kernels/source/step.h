@@ -46,7 +46,7 @@ struct Ratio {
     int64_t nudge, carry, right;
 };
 
-enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, AVG_POOL, MAX_POOL, COPY };
+enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY };
 
 struct Step {
     int32_t kind;
@@ -59,6 +59,8 @@ struct Step {
     int32_t external;             // INPUT, OUTPUT: which array
     int32_t flip;                 // INPUT, OUTPUT: 128 where the array is int8, else 0
     int32_t fill;                 // COPY: first fill the target with its zero point
+    int32_t divide_h, divide_w;   // COPY: rows and columns of the target that one of the source's becomes
+    int32_t sparse;               // COPY: only the first of them
     int32_t flatten;              // COPY: the target is the source's vector in (C, H, W) order
     int32_t passes;               // DEPTHWISE: sets of weights, which add up
     int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with
