@@ -78,10 +78,11 @@ inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, i
         if (s.fill) std::memset(out.at(arena, y, 0), out.zero_point, int64_t(out.width) * out.stride);
         const int row = y * s.stride_h - s.pad_h;
         if (row < 0 || row >= in.height * s.divide_h || (s.sparse && row % s.divide_h)) continue;
+        const int source_row = row / s.divide_h;
         for (int x = 0; x < out.width; x++) {
             const int column = x * s.stride_w - s.pad_w;
             if (column < 0 || column >= in.width * s.divide_w || (s.sparse && column % s.divide_w)) continue;
-            const uint8_t *source = in.at(arena, row / s.divide_h, column / s.divide_w) + s.source_channel;
+            const uint8_t *source = in.at(arena, source_row, s.divide_w == 1 ? column : column / s.divide_w) + s.source_channel;
             uint8_t *target = out.at(arena, y, x) + s.target_channel;
             if (s.table)
                 for (int c = 0; c < s.channels; c++) target[c] = s.table[source[c]];
