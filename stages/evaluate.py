@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import Baseline, IntegerProgram, LayerParity, Metrics, QuantizedModel
-from stages.backends.base import Backend, predict
+from stages.backends.base import Backend, load_backend, predict
 from stages.backends.reference import Reference
 from stages.data.base import Data, Split
 from stages.data.batches import batches, subset
@@ -36,7 +36,7 @@ class Evaluate:
         backend: executor of the integer program.
         batch_size: samples at a time.
         parity_samples: so many of them, drawn by the run's seed, are also compared layer by layer, and
-            on the reference backend in each requantization mode.
+            with the reference, and run in each requantization mode.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -91,13 +91,13 @@ class Evaluate:
         values |= {**baseline.values, **integers.metrics()}
         values["model/compression"] = values["model/float_bytes"] / values["model/integer_bytes"]
 
-        exact = executable.name == "reference"
-        reference = None if exact else Reference().compile(program)
+        exact = load_backend(executable.name).exact  # of what runs: a backend may have fallen back
+        reference = None if executable.name == "reference" else Reference().compile(program)
         parity = Parity(model.quantized, program, executable, reference)
         roundings = Roundings(program, self.backend)
         self._compare(ctx, split, baseline.sample_ids, parity, roundings)
         layers = parity.layers()
-        costs = roundings.costs(Reference.exact if exact else self.backend.exact)
+        costs = roundings.costs(exact)
         values |= _parity_values(parity, layers)
         for cost in costs:
             values |= {
@@ -105,8 +105,8 @@ class Evaluate:
                 f"rounding/{cost.mode}/top1": cost.top1,
             }
         notes = tuple(executable.notes)
-        if program.requantize not in self.backend.exact and not exact:
-            known = " and ".join(sorted(self.backend.exact)) or "no requantize mode"
+        if program.requantize not in exact:
+            known = " and ".join(sorted(exact)) or "no requantize mode"
             notes += (
                 f"backend {executable.name} computes {known} exactly; "
                 f"the program's {program.requantize} may differ by one level an operator",

@@ -49,7 +49,7 @@ class LayerParity:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundingCost:
-    """One requantization mode beside the chosen one: same weights, same samples, on the reference.
+    """One requantization mode beside the chosen one: same weights, same samples, exact kernels.
 
     Args:
         mode: of `Program.requantize`.
