@@ -63,6 +63,14 @@ class Backend(Protocol):
         """Prepare kernels. Raises ValueError for a program that is not valid."""
 
 
+def check_counts(*, threads: int | None, batch_size: int) -> None:
+    """Raise ValueError for threads (None: one a core) or a batch size below 1."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads={threads}: must be at least 1, or null for one a core")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+
+
 def load_backend(name: str) -> Backend:
     """The backend of that name with its default settings. Raises `PipelineError` listing the names."""
     names = {module.name for module in pkgutil.iter_modules(stages.backends.__path__) if not module.ispkg}

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from stages.backends.base import Executable
+from stages.backends.base import Executable, check_counts
 from stages.backends.native_kernels.library import find_library
 from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import ByReference, Part, parts
@@ -27,6 +27,17 @@ from stages.integer.interpreter import check_input, dequantize_output, quantize_
 from stages.integer.program import Integers, Program
 
 log = logging.getLogger(__name__)
+
+
+class _Prepared:
+    """A program's parts, and memory for their steps: an arena a thread, from a multiple of 64 bytes on."""
+
+    def __init__(self, program: Program, threads: int, *, keep: bool) -> None:
+        self.parts: list[Part] = parts(program, keep=keep)
+        size = 64 + max((part.arena_bytes for part in self.parts if isinstance(part, Plan)), default=0)
+        self._memory = [np.zeros(size, np.uint8) for _ in range(threads)]
+        starts = (memory.ctypes.data for memory in self._memory)
+        self.arenas = (ctypes.c_void_p * threads)(*(start + -start % 64 for start in starts))
 
 
 class NativeExecutable:
@@ -44,8 +55,8 @@ class NativeExecutable:
         self._library = library
         self._batch_size = batch_size
         self._threads = threads
-        self._parts = parts(program, keep=False)
-        slow = sorted({part.op.op for part in self._parts if isinstance(part, ByReference)})
+        self._runner = _Prepared(program, threads, keep=False)
+        slow = sorted({part.op.op for part in self._runner.parts if isinstance(part, ByReference)})
         self.notes = (f"backend native: {', '.join(slow)} by the reference's kernels",) if slow else ()
         self._lock = threading.Lock()  # calls share the arenas and the team
         self._team = None
@@ -56,7 +67,7 @@ class NativeExecutable:
     def run(self, q: Integers) -> Integers:
         """Levels in, levels out."""
         check_input(self._program, q)
-        batches = (self._values(self._parts, batch) for batch in self._batches(q))
+        batches = (self._values(self._runner, batch) for batch in self._batches(q))
         results = [values[self._program.output] for values in batches]
         return results[0] if len(results) == 1 else np.concatenate(results)
 
@@ -90,35 +101,39 @@ class NativeExecutable:
         check_input(self._program, q)
         seconds = {op.output: 0.0 for op in self._program.ops}
         for batch in self._batches(q):
-            self._values(self._parts, batch, seconds)
+            self._values(self._runner, batch, seconds)
         return seconds
 
     @cached_property
-    def _tracer(self) -> list[Part]:
+    def _tracer(self) -> _Prepared:
         """Steps that hand out every value."""
-        return parts(self._program, keep=True)
+        return _Prepared(self._program, self._threads, keep=True)
 
     def _batches(self, q: Integers) -> Iterator[Integers]:
         """What the engine alone runs needs no splitting: its memory does not grow with the samples."""
-        alone = len(self._parts) == 1 and isinstance(self._parts[0], Plan)
+        alone = len(self._runner.parts) == 1 and isinstance(self._runner.parts[0], Plan)
         size = max(1, len(q) if alone else self._batch_size)
         return (q[start : start + size] for start in range(0, max(1, len(q)), size))
 
     def _values(
-        self, parts: Sequence[Part], q: Integers, seconds: dict[str, float] | None = None
+        self, prepared: _Prepared, q: Integers, seconds: dict[str, float] | None = None
     ) -> dict[str, Integers]:
         values = {self._program.input: q}
-        for part in parts:
+        for part in prepared.parts:
             if isinstance(part, ByReference):
                 values[part.op.output] = part.kernel(*(values[name] for name in part.op.inputs))
             else:
-                values |= self._run(part, values, seconds)
+                values |= self._run(part, prepared.arenas, values, seconds)
             for name in part.dead:
                 del values[name]
         return values
 
     def _run(
-        self, plan: Plan, values: Mapping[str, Integers], seconds: dict[str, float] | None
+        self,
+        plan: Plan,
+        arenas: ctypes.Array[ctypes.c_void_p],
+        values: Mapping[str, Integers],
+        seconds: dict[str, float] | None,
     ) -> dict[str, Integers]:
         inputs = [np.ascontiguousarray(values[name]) for name in plan.inputs]
         samples = len(inputs[0])
@@ -134,7 +149,7 @@ class NativeExecutable:
                 plan.steps,
                 plan.images,
                 len(plan.steps),
-                self._arenas,
+                arenas,
                 self._team if seconds is None else None,
                 external,
                 samples,
@@ -144,15 +159,6 @@ class NativeExecutable:
             if seconds is not None and name in seconds:
                 seconds[name] += duration
         return results
-
-    @cached_property
-    def _arenas(self) -> ctypes.Array[ctypes.c_void_p]:
-        """Memory of each thread, from a multiple of 64 bytes on."""
-        both = [*self._parts, *self._tracer]
-        size = max(part.arena_bytes for part in both if isinstance(part, Plan)) + 64
-        self._memory = [np.zeros(size, np.uint8) for _ in range(self._threads)]
-        starts = (memory.ctypes.data for memory in self._memory)
-        return (ctypes.c_void_p * self._threads)(*(start + -start % 64 for start in starts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +180,7 @@ class Native:
     fallback: bool = True
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads={self.threads}: must be at least 1, or null for one a core")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
+        check_counts(threads=self.threads, batch_size=self.batch_size)
 
     def compile(self, program: Program) -> Executable:
         """Prepare steps. Raises `PipelineError` where the engine cannot run and `fallback` is off."""

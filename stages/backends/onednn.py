@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from pipeline.errors import PipelineError
-from stages.backends.base import Executable
+from stages.backends.base import Executable, check_counts
 from stages.backends.onednn_kernels.layers import Layers
 from stages.backends.onednn_kernels.probe import find_layers
 from stages.backends.reference import Reference
@@ -102,10 +102,7 @@ class OneDNN:
     fallback: bool = True
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads={self.threads}: must be at least 1, or null for one a core")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
+        check_counts(threads=self.threads, batch_size=self.batch_size)
 
     def compile(self, program: Program, notes: tuple[str, ...] = ()) -> Executable:
         """Prepare kernels; `notes` are passed on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from stages.backends.base import check_counts
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Integers, Program
 
@@ -47,10 +48,7 @@ class Reference:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads={self.threads}: must be at least 1, or null for one a core")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
+        check_counts(threads=self.threads, batch_size=self.batch_size)
 
     def compile(self, program: Program, notes: tuple[str, ...] = ()) -> ReferenceExecutable:
         """Prepare the numpy kernels; `notes` are passed on."""

@@ -16,6 +16,7 @@ from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program, Value
 from stages.integer.sums import check_sum
 
+# What source/depthwise.h has room for.
 MOST_DEPTHWISE_ROWS = 8
 MOST_DEPTHWISE_COLUMNS = 128
 DEPTHWISE_PIXELS = 16

@@ -60,20 +60,10 @@ def _slice(call: Call) -> Node | str:
     start, end, step = slice(start, end, step).indices(shape[axis])
     if (start, end, step) == (0, shape[axis], 1):
         return call.value()
-    rank = range(len(shape))
-    return Node(
-        name="",
-        op="slice",
-        inputs=(call.value(),),
-        attrs={
-            "starts": tuple(start if i == axis else 0 for i in rank),
-            "ends": tuple(end if i == axis else shape[i] for i in rank),
-            "steps": tuple(step if i == axis else 1 for i in rank),
-        },
-    )
+    return _cut(call, axis, start, end, step)
 
 
-def _cut(call: Call, axis: int, start: int, end: int) -> Node:
+def _cut(call: Call, axis: int, start: int, end: int, step: int = 1) -> Node:
     shape = call.input_shape()
     rank = range(len(shape))
     return Node(
@@ -83,7 +73,7 @@ def _cut(call: Call, axis: int, start: int, end: int) -> Node:
         attrs={
             "starts": tuple(start if i == axis else 0 for i in rank),
             "ends": tuple(end if i == axis else shape[i] for i in rank),
-            "steps": (1,) * len(shape),
+            "steps": tuple(step if i == axis else 1 for i in rank),
         },
     )
 
