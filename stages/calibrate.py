@@ -11,7 +11,8 @@ from pipeline.stage import Inputs
 from stages.artifacts import Observations, QuantizedModel
 from stages.graph.points import sources
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.schemes import resolve_schemes
+from stages.graph.residual import originals
+from stages.graph.schemes import arranged, resolve_schemes
 from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
 from stages.quant.quantizers.base import WeightsAndActivations
@@ -44,13 +45,14 @@ class Calibrate:
     def run(self, ctx: RunContext, inputs: Inputs) -> QuantizedModel:
         """Choose the parameters of all points, then of all layers, whose biases depend on them."""
         observations: Observations = inputs[Observations]
-        graph = observations.graph
+        graph = arranged(self.quantizer, observations.graph)
+        statistics = originals(graph, observations.graph)
         schemes = resolve_schemes(self.quantizer, graph)
         activations = {}
         for name, activation in schemes.activations.items():
-            grid, statistics = activation.qparams, observations.statistics[name]
+            grid, observed = activation.qparams, observations.statistics[statistics[name]]
             try:
-                activations[name] = grid(*self.calibration.activation.range(statistics, grid))
+                activations[name] = grid(*self.calibration.activation.range(observed, grid))
             except ValueError as error:
                 raise PipelineError(f"calibrating '{name}': {error}") from error
         source = sources(graph)

@@ -20,7 +20,7 @@ from stages.data.base import Data
 from stages.data.batches import batches
 from stages.graph.ir import Graph
 from stages.graph.points import sources
-from stages.graph.schemes import Schemes, resolve_schemes
+from stages.graph.schemes import Schemes, arranged, resolve_schemes
 from stages.graph.sensitivity import Effect, Levels, Sensitivity, macs
 from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
@@ -140,7 +140,7 @@ class MeasureSensitivity:
     def run(self, ctx: RunContext, inputs: Inputs) -> SensitivityTable:
         """One pass over the samples."""
         observations: Observations = inputs[Observations]
-        graph = observations.graph
+        graph = arranged(self.quantizer, observations.graph)
         schemes = resolve_schemes(self.quantizer, graph)
         rounded = {name: self._rounded(graph, name, own) for name, own in schemes.weights.items()}
         sensitivity = Sensitivity(graph, rounded)

@@ -23,7 +23,7 @@ from stages.graph.ir import Graph, Node
 from stages.graph.points import layers, sources
 from stages.graph.qat_layer import BatchNorm, Dither, Phase, QatLayer
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.schemes import Schemes, resolve_schemes
+from stages.graph.schemes import Schemes, arranged, resolve_schemes
 from stages.quant.estimators.base import Estimator, FakeQuantizer
 from stages.quant.estimators.scheme import start_of
 from stages.quant.qparams import QParams
@@ -61,7 +61,7 @@ class QatNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.phase = DEPLOYED
-        self._graph = fuse(attach_batch_norm(model))
+        self._graph = arranged(quantizer, fuse(attach_batch_norm(model)))
         _check_same_network(self._graph, quantized.graph)
         self._executed = _without_relu(self._graph)
         self._sources = sources(self._graph)

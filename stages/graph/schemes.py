@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pipeline.errors import PipelineError
 from stages.graph.ir import Graph
 from stages.graph.points import layers, quantization_points, sources
+from stages.graph.residual import residual_stream, with_copies
 from stages.quant.quantizers.base import LayerRule, Quantizer, WeightsAndActivations
 
 
@@ -25,8 +26,13 @@ class Schemes:
     activations: Mapping[str, Quantizer]
 
 
+def arranged(quantizer: WeightsAndActivations, graph: Graph) -> Graph:
+    """The fused network as the quantizer rounds it: layers read copies of a stream with bits of its own."""
+    return graph if quantizer.residual_bits is None else with_copies(graph)
+
+
 def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
-    """Apply the rules to a folded, fused network.
+    """Apply the rules to a folded, fused, `arranged` network.
 
     Raises:
         PipelineError: a pattern that matches nothing; lists the names.
@@ -35,6 +41,9 @@ def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
     activations: dict[str, Quantizer] = {}
     if quantizer.activation is not None:
         activations = dict.fromkeys(quantization_points(graph), quantizer.activation)
+        if quantizer.residual_bits is not None:
+            wide = quantizer.usual("activation", quantizer.residual_bits)
+            activations.update(dict.fromkeys(residual_stream(graph), wide))
     if quantizer.first_last_bits is not None and weights:
         source, order = sources(graph), list(weights)
         for name in (order[0], order[-1]):

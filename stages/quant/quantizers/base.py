@@ -89,21 +89,30 @@ class WeightsAndActivations:
             kernels and is simulated only.
         first_last_bits: bits of the first and the last layer: of their weights, of what they read, and of
             what the network gives (where activations are not float); None: those of all.
+        residual_bits: bits of the values that additions read and form, of which layers then read copies with
+            the activation's bits (`stages.graph.residual`); None: the activation's, and no copies.
         layers: exceptions by layer name or pattern (``*``, ``?``, ``[ab]``); of those that match, later ones
-            win. A layer's activation is the value that it computes. They prevail over `first_last_bits`.
+            win. A layer's activation is the value that it computes. They prevail over both widths above.
     """
 
     weight: Quantizer
     activation: Quantizer | None
     first_last_bits: int | None = None
+    residual_bits: int | None = None
     layers: Mapping[str, LayerRule] | None = None
 
     def __post_init__(self) -> None:
         _check_weight("weight", self.weight)
         if self.activation is not None:
             _check_activation("activation", self.activation)
-        if self.first_last_bits is not None and not 2 <= self.first_last_bits <= 8:
-            raise ValueError(f"first_last_bits={self.first_last_bits}: must be 2..8, or null")
+        for name in ("first_last_bits", "residual_bits"):
+            bits = getattr(self, name)
+            if bits is not None and not 2 <= bits <= 8:
+                raise ValueError(f"{name}={bits}: must be 2..8, or null")
+        if self.residual_bits is not None and self.activation is None:
+            raise ValueError(
+                f"residual_bits={self.residual_bits}: must be null where activation=null keeps all values float"
+            )
         for pattern, rule in (self.layers or {}).items():
             if rule == "float":
                 continue

@@ -20,9 +20,11 @@ from stages.graph.lower import lower, to_levels
 from stages.graph.points import layers, quantization_points, sources
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.ratios import MAX_HEADROOM
+from stages.graph.residual import with_copies
 from stages.integer.interpreter import Interpreter, quantize_input
 from stages.integer.validate import validate
 from stages.quant.calibrators.minmax import MinMax
+from stages.quant.estimators.base import representable
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
@@ -78,10 +80,10 @@ def randomized(graph, generator):
     return graph.with_params(params)
 
 
-def quantized(graph, seed, weight=None, activation=None, granularity=None):
+def quantized(graph, seed, weight=None, activation=None, granularity=None, arrange=lambda graph: graph):
     """Random parameters, calibrated by min/max on random samples."""
     generator = torch.Generator().manual_seed(seed)
-    graph = fuse(fold_batch_norm(randomized(graph, generator)))
+    graph = arrange(fuse(fold_batch_norm(randomized(graph, generator))))
     statistics = {name: Statistics() for name in quantization_points(graph)}
 
     def record(node, value):
@@ -210,6 +212,21 @@ def test_a_clamp_of_its_own_requantizes():
     model, x = quantized(capture(Two(), SHAPE), 0)
     assert [op.op for op in lower(model, "float").ops] == ["conv2d", "requantize", "concat"]
     assert all(np.abs(d).max() <= 1 for d, _ in differences(model, x, "float").values())
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), bits=st.integers(2, 8))
+def test_copies_of_the_residual_stream_are_rounded_as_simulated(seed, bits):
+    model, x = quantized(captured(), seed, arrange=with_copies)
+    own = Symmetric(bits=bits)
+    narrow = {
+        name: own.qparams(*representable(qparams)) if name.endswith(".operand") else qparams
+        for name, qparams in model.activations.items()
+    }
+    model = replace(model, activations=narrow)
+    assert sum(name.endswith(".operand") for name in narrow) == 2
+    for name, (difference, from_tie) in differences(model, x, "float").items():
+        assert (from_tie[difference != 0] < 1e-4).all(), name
 
 
 @pytest.mark.parametrize("quantizer", [Symmetric(bits=8), Affine(bits=8)])

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from stages.graph.points import layers, quantization_points, sources
 from stages.graph.qat import QatNetwork
 from stages.graph.qat_layer import Phase
 from stages.graph.quantized import QuantizedGraph, Simulation
-from stages.graph.schemes import resolve_schemes
+from stages.graph.schemes import arranged, resolve_schemes
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.estimators.dsq import Dsq
 from stages.quant.estimators.lsq import Lsq
@@ -63,6 +64,24 @@ class Net(nn.Module):
         return self.classifier(F.relu(self.bn3(self.hidden(y))))
 
 
+class ResidualNet(nn.Module):
+    """Two blocks with identities between a first and a last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(4, 6, 3, padding=1)
+        self.block = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.last = nn.Conv2d(6, 6, 1)
+        self.classifier = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu(self.norm(self.block(x)) + x)
+        x = F.relu(self.last(x) + x)
+        return self.classifier(x.mean((2, 3)))
+
+
 captured = functools.cache(lambda module: capture(module, SHAPE))
 
 
@@ -92,7 +111,7 @@ def schemes(bits, affine=False):
 
 
 def calibrated(graph, x, quantizer, granularity):
-    folded = fuse(fold_batch_norm(graph))
+    folded = arranged(quantizer, fuse(fold_batch_norm(graph)))
     own = resolve_schemes(quantizer, folded)
     points, activations = set(quantization_points(folded)), {}
 
@@ -181,6 +200,25 @@ def test_evaluation_is_the_simulation_for_other_quantizers(module, x, estimator,
     if scheme is PowerOfTwo:
         scales = [q.scale for q in (*quantized.weights.values(), *quantized.activations.values())]
         assert all((torch.frexp(scale)[0] == 0.5).all() for scale in scales)
+
+
+@pytest.mark.parametrize("estimator", [Ste(), Pact(), Lsq(), Dsq()], ids=lambda e: type(e).__name__)
+def test_evaluation_is_the_simulation_with_a_residual_stream_of_its_own(x, estimator):
+    """Shortcuts keep 8 bits, layers read copies of 2; all of them learn."""
+    torch.manual_seed(0)
+    module = ResidualNet().eval()
+    quantizer = replace(schemes(2), residual_bits=8, first_last_bits=8)
+    net = train(network(module, x, estimator, quantizer=quantizer), x).eval()
+    quantized = net.quantized()
+    with torch.no_grad():
+        logits, simulated = net(x), Simulation(quantized)(x)
+    step = float(quantized.qparams(quantized.graph.output).scale)
+    assert (logits - simulated).abs().max() <= 1.001 * step
+    assert (logits == simulated).float().mean() >= 0.9
+    highest = {name: own.quant_max for name, own in quantized.activations.items()}
+    assert {"stem.operand", "block.operand"} < set(highest)
+    assert highest["stem.operand"] == highest["block.operand"] == 2
+    assert highest["stem"] == highest["block"] == highest["last"] == 254
 
 
 def test_chance_draws_anew_in_each_step_and_again_after_a_resumption(module, x):

@@ -177,6 +177,12 @@ def test_rules_are_checked(rule, message):
         WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), layers={"fc": rule})
 
 
-def test_first_and_last_bits_are_checked():
-    with pytest.raises(ValueError, match=r"first_last_bits=1: must be 2\.\.8, or null"):
-        WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), first_last_bits=1)
+@pytest.mark.parametrize("name", ["first_last_bits", "residual_bits"])
+def test_widths_of_a_few_values_are_checked(name):
+    with pytest.raises(ValueError, match=rf"{name}=1: must be 2\.\.8, or null"):
+        WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), **{name: 1})
+
+
+def test_a_residual_stream_in_float_has_no_bits():
+    with pytest.raises(ValueError, match=r"residual_bits=8: must be null where activation=null"):
+        WeightsAndActivations(weight=Symmetric(signed=True), activation=None, residual_bits=8)

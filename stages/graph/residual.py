@@ -1,0 +1,64 @@
+"""The residual stream at a width of its own: layers read copies of it, additions the stream itself.
+
+Learned step sizes (Esser et al. 2020, section 2), PACT and APoT round what layers multiply, weights and
+inputs, to 2–4 bits, and add shortcuts unrounded. Where a shortcut has no more bits than the layers' inputs,
+each block rounds the sum of all blocks before it once more. Here the sum has more bits, and the layers read
+it rounded further: a *copy*, in the program a requantization, 256 levels to few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stages.graph.ir import Graph, Node
+from stages.graph.points import quantization_points, sources
+
+LAYERS = ("conv2d", "linear")
+
+
+def residual_stream(graph: Graph) -> frozenset[str]:
+    """The quantization points that additions form or read."""
+    source = sources(graph)
+    sums = [node for node in graph.nodes if node.op == "add" or (node.op in LAYERS and len(node.inputs) == 2)]
+    added = (name for node in sums for name in (node.inputs if node.op == "add" else node.inputs[1:]))
+    return frozenset(node.name for node in sums) | {source[name] for name in added}
+
+
+def with_copies(graph: Graph) -> Graph:
+    """The same float function, with a copy of each value of the stream for the layers that read it.
+
+    A copy stands behind its value, bears its name with ``.operand``, and is clamped at 0 where the value is.
+    """
+    source, stream = sources(graph), residual_stream(graph)
+    copied = {
+        node.inputs[0]: f"{node.inputs[0]}.operand"
+        for node in graph.nodes
+        if node.op in LAYERS and source[node.inputs[0]] in stream
+    }
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op in LAYERS and node.inputs[0] in copied:
+            node = replace(node, inputs=(copied[node.inputs[0]], *node.inputs[1:]))
+        nodes.append(node)
+        if node.name in copied:
+            low = graph[source[node.name]].attrs.get("clamp_min")
+            nodes.append(
+                Node(
+                    name=copied[node.name],
+                    op="clamp",
+                    inputs=(node.name,),
+                    attrs={"clamp_min": 0.0 if low == 0.0 else None, "clamp_max": None},
+                    shape=node.shape,
+                    module=node.module,
+                )
+            )
+    return replace(graph, nodes=tuple(nodes))
+
+
+def originals(graph: Graph, observed: Graph) -> dict[str, str]:
+    """For every quantization point, the point of the graph without copies whose values it takes."""
+    source = sources(observed)
+    known = frozenset(quantization_points(observed))
+    return {
+        name: name if name in known else source[graph[name].inputs[0]] for name in quantization_points(graph)
+    }
