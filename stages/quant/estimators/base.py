@@ -105,15 +105,21 @@ class Levels:
         )
 
 
+def levels_of(x: Tensor, scale: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
+    """``v = x / scale`` and its level q, zero point subtracted, both of x's shape; `scale` broadcasts."""
+    v = x / scale
+    q = torch.round(v)
+    if levels.offset is None:
+        q.clamp_(levels.lowest, levels.highest)
+    else:
+        q.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
+    return v, q
+
+
 def round_to_levels(x: Tensor, scale: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
     """``v = x / scale`` and the fake-quantized y, both of x's shape; `scale` broadcasts."""
-    v = x / scale
-    y = torch.round(v)
-    if levels.offset is None:
-        y.clamp_(levels.lowest, levels.highest)
-    else:
-        y.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
-    return v, y.mul_(scale)
+    v, q = levels_of(x, scale, levels)
+    return v, q.mul_(scale)
 
 
 def inside(gradient: Tensor, v: Tensor, levels: Levels, slack: float = 0.0) -> Tensor:

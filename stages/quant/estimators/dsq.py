@@ -55,8 +55,11 @@ class Dsq:
         """``∂L/∂y · ∂Q/∂x``, of v's shape."""
         kappa = math.log(2.0 / self.alpha - 1.0)
         # 1 − tanh²(κt) = 4 σ(2κt) (1 − σ(2κt)), and σ is cheaper than tanh; it is even in t, so that
-        # |frac(v)| − ½ does for negative v too
-        sigmoid = torch.frac(v).abs_().sub_(0.5).mul_(2.0 * kappa).sigmoid_()
+        # ½ − |frac(v)| does for negative v too
+        t = torch.frac(v)
+        if levels.offset is not None or levels.lowest < 0.0:  # else negative v are outside
+            t.abs_()
+        sigmoid = torch.sub(v.new_tensor(kappa), t, alpha=2.0 * kappa, out=t).sigmoid_()
         slope = 2.0 * kappa / math.tanh(kappa / 2.0)
         shaped: Tensor = torch.ops.aten.sigmoid_backward(gradient, sigmoid)
         return inside(shaped.mul_(slope), v, levels)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, per_channel, round_to_levels
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, levels_of, per_channel
 from stages.quant.qparams import QParams
 
 Initial = Literal["mean", "calibrated"]
@@ -117,15 +117,15 @@ class _Step(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, levels: Levels, passed: Passed, gradient_scale: float
     ) -> Tensor:
-        v, y = round_to_levels(x, scale, levels)
-        ctx.save_for_backward(v, y, scale)
+        v, q = levels_of(x, scale, levels)
+        ctx.save_for_backward(v, q, scale)
         ctx.levels, ctx.passed, ctx.gradient_scale = levels, passed, gradient_scale
-        return y
+        return q * scale
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        v, y, scale = ctx.saved_tensors
+        v, q, scale = ctx.saved_tensors
         gradient_x = ctx.passed(gradient, v, ctx.levels)
-        # ∂y/∂s = y/s − v · ∂y/∂x, inside and outside alike
-        terms = torch.mul(gradient, y).div_(scale).addcmul_(gradient_x, v, value=-1.0)
+        # ∂y/∂s = q − v · ∂y/∂x, inside and outside alike
+        terms = torch.mul(gradient, q).addcmul_(gradient_x, v, value=-1.0)
         return gradient_x, terms.sum_to_size(scale.shape) * ctx.gradient_scale, None, None, None
