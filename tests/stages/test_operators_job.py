@@ -17,18 +17,20 @@ NETWORKS = ("Gated", "Attention")
 def finished(request, tmp_path_factory):
     """A folder with one run, the contract of which is checked by the run itself (evaluate.min_agreement)."""
     folder = tmp_path_factory.mktemp(request.param)
-    run(
-        folder,
-        f"model._target_=tests.stages.networks.{request.param}",
+    run(folder, *choices(request.param), "evaluate.max_off_by=8")
+    (run_dir,) = runs(folder)
+    return run_dir
+
+
+def choices(network: str) -> tuple[str, ...]:
+    return (
+        f"model._target_=tests.stages.networks.{network}",
         "tracking=none",
         "quantizer=affine",
         "training.float.epochs=12",
         "training.float.optimizer=adamw",
         "training.float.learning_rate=0.01",
-        "evaluate.max_off_by=8",
     )
-    (run_dir,) = runs(folder)
-    return run_dir
 
 
 def test_integers_keep_the_accuracy(finished):
@@ -52,3 +54,23 @@ def test_backends_give_the_same_integers_on_the_same_inputs(finished):
 def test_the_program_holds_them_as_operators_of_its_own(finished):
     ops = {op["op"] for op in json.loads((finished / "program" / "program.json").read_text())["ops"]}
     assert {"table", "multiply"} <= ops or {"softmax", "matmul", "layer_norm", "constant"} <= ops
+
+
+def test_shortcuts_keep_8_bits_where_layers_read_fewer(finished):
+    """`quantizer.residual_bits`, within the run's own contract between simulation and integers."""
+    folder = finished.parents[3]
+    network = next(name for name in NETWORKS if name in folder.name)
+    widths = ("quantizer.activation.bits=6", "quantizer.residual_bits=8", "quantizer.first_last_bits=8")
+    run(folder, *choices(network), *widths)
+    run_dir = max(runs(folder))
+    assert metrics(run_dir)["integer/top1"] > metrics(run_dir)["float/top1"] - 0.1
+    program = json.loads((run_dir / "program" / "program.json").read_text())
+    levels = {
+        op["output"]: (op["op"], op["attrs"]["act_max"] - op["attrs"]["act_min"])
+        for op in program["ops"]
+        if "act_max" in op["attrs"]
+    }
+    copies = [name for name in levels if name.endswith(".operand")]
+    assert all(levels[name] == ("requantize", 63) for name in copies)
+    assert all(levels[name.removesuffix(".operand")][1] == 255 for name in copies)
+    assert bool(copies) == (network == "Gated")  # in the other one, layer norms read the sums

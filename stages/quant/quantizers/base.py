@@ -111,8 +111,7 @@ class WeightsAndActivations:
                 raise ValueError(f"{name}={bits}: must be 2..8, or null")
         if self.residual_bits is not None and self.activation is None:
             raise ValueError(
-                f"residual_bits={self.residual_bits}: must be null where activation=null keeps values "
-                "float"
+                f"residual_bits={self.residual_bits}: must be null where activation=null keeps values float"
             )
         for pattern, rule in (self.layers or {}).items():
             if rule == "float":
