@@ -105,33 +105,33 @@ class Levels:
         )
 
 
-def levels_of(x: Tensor, scale: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
-    """``v = x / scale`` and its level q, zero point subtracted, both of x's shape; `scale` broadcasts."""
-    v = x / scale
-    q = torch.round(v)
-    if levels.offset is None:
-        q.clamp_(levels.lowest, levels.highest)
-    else:
-        q.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
-    return v, q
-
-
 def round_to_levels(x: Tensor, scale: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
     """``v = x / scale`` and the fake-quantized y, both of x's shape; `scale` broadcasts."""
-    v, q = levels_of(x, scale, levels)
-    return v, q.mul_(scale)
+    v = x / scale
+    y = torch.round(v)
+    if levels.offset is None:
+        y.clamp_(levels.lowest, levels.highest)
+    else:
+        y.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
+    return v, y.mul_(scale)
 
 
-def inside(gradient: Tensor, v: Tensor, levels: Levels, slack: float = 0.0) -> Tensor:
+def inside(
+    gradient: Tensor, v: Tensor, levels: Levels, slack: float = 0.0, *, in_place: bool = False
+) -> Tensor:
     """The gradient where ``lowest < v + offset < highest``, else 0; in one pass.
 
-    `slack` moves both ends outwards by that share, so that values at the ends count as inside.
+    `slack` moves both ends outwards by that share, so that values at the ends count as inside; `in_place`
+    overwrites `gradient`.
     """
     if levels.offset is not None:
         v = v + levels.offset
     wider = 1.0 + slack
-    passed: Tensor = torch.ops.aten.hardtanh_backward(
-        gradient, v, levels.lowest * wider, levels.highest * wider
+    # In v's layout: a pool or a pad may give gradients in another, in which convolution and BatchNorm of all
+    # layers before would then be computed, at half the speed.
+    passed = gradient if in_place else torch.empty_like(v)
+    torch.ops.aten.hardtanh_backward.grad_input(
+        gradient, v, levels.lowest * wider, levels.highest * wider, grad_input=passed
     )
     return passed
 

@@ -61,5 +61,5 @@ class Dsq:
             t.abs_()
         sigmoid = torch.sub(v.new_tensor(kappa), t, alpha=2.0 * kappa, out=t).sigmoid_()
         slope = 2.0 * kappa / math.tanh(kappa / 2.0)
-        shaped: Tensor = torch.ops.aten.sigmoid_backward(gradient, sigmoid)
-        return inside(shaped.mul_(slope), v, levels)
+        torch.ops.aten.sigmoid_backward.grad_input(gradient, sigmoid, grad_input=sigmoid)
+        return inside(sigmoid.mul_(slope), v, levels, in_place=True)

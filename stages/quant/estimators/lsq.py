@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, levels_of, per_channel
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, per_channel, round_to_levels
 from stages.quant.qparams import QParams
 
 Initial = Literal["mean", "calibrated"]
@@ -117,15 +117,17 @@ class _Step(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, levels: Levels, passed: Passed, gradient_scale: float
     ) -> Tensor:
-        v, q = levels_of(x, scale, levels)
-        ctx.save_for_backward(v, q, scale)
+        v, y = round_to_levels(x, scale, levels)
+        ctx.save_for_backward(v, y, scale)
         ctx.levels, ctx.passed, ctx.gradient_scale = levels, passed, gradient_scale
-        return q * scale
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        v, q, scale = ctx.saved_tensors
+        v, y, scale = ctx.saved_tensors
         gradient_x = ctx.passed(gradient, v, ctx.levels)
-        # ∂y/∂s = q − v · ∂y/∂x, inside and outside alike
-        terms = torch.mul(gradient, q).addcmul_(gradient_x, v, value=-1.0)
-        return gradient_x, terms.sum_to_size(scale.shape) * ctx.gradient_scale, None, None, None
+        # s · ∂y/∂s = y − s · v · ∂y/∂x, inside and outside alike. In place of v: fresh memory costs more than
+        # the arithmetic. (A second backward pass over the same graph is refused by autograd.)
+        terms = v.mul_(gradient_x).mul_(-scale).addcmul_(gradient, y)
+        gradient_scale = terms.sum_to_size(scale.shape) / scale * ctx.gradient_scale
+        return gradient_x, gradient_scale, None, None, None

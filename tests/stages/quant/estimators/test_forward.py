@@ -81,3 +81,12 @@ def test_state_is_in_the_state_dict(estimator, a_start, x):
     assert isinstance(trained, nn.Module)
     fresh.load_state_dict(trained.state_dict())
     assert torch.equal(fresh(x), trained(x))
+
+
+@each
+def test_gradients_have_the_layout_of_values(estimator, start):
+    """A pool gives gradients in NCHW; passed on so, all layers before it would run at half the speed."""
+    quantizer = estimator.activation(start(Symmetric(bits=4, signed=False), 0.0, 2.0))
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad(quantizer(x), x, torch.randn(2, 3, 4, 5))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
