@@ -129,5 +129,5 @@ class _Step(torch.autograd.Function):
         # s · ∂y/∂s = y − s · v · ∂y/∂x, inside and outside alike. In place of v: fresh memory costs more than
         # the arithmetic. (A second backward pass over the same graph is refused by autograd.)
         terms = v.mul_(gradient_x).mul_(-scale).addcmul_(gradient, y)
-        gradient_scale = terms.sum_to_size(scale.shape) / scale * ctx.gradient_scale
-        return gradient_x, gradient_scale, None, None, None
+        gradient_s = terms.sum_to_size(scale.shape) / scale * ctx.gradient_scale
+        return gradient_x, gradient_s, None, None, None

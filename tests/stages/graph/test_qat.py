@@ -155,6 +155,18 @@ def train(net, x, steps=5, phase=TRAINING):
     return net
 
 
+def assert_simulated(net, x):
+    """A trained network gives what the simulation of its quantized form gives; returns that form."""
+    quantized = net.quantized()
+    with torch.no_grad():
+        logits, simulated = net(x), Simulation(quantized)(x)
+    step = float(quantized.qparams(quantized.graph.output).scale)
+    # float sums in another order may tip a rounding: rarely, and then by a level
+    assert (logits - simulated).abs().max() <= 1.001 * step
+    assert (logits == simulated).float().mean() >= 0.9
+    return quantized
+
+
 def test_names_and_nodes_are_those_of_the_deployed_graph(module):
     graph = captured(module)
     attached, folded = fuse(attach_batch_norm(graph)), fuse(fold_batch_norm(graph))
@@ -173,12 +185,7 @@ def test_names_and_nodes_are_those_of_the_deployed_graph(module):
 def test_evaluation_is_the_simulation(module, x, estimator, bits, affine, granularity):
     """After training with moving parts: same levels everywhere, biases rounded to s_x · s_w included."""
     net = train(network(module, x, estimator, bits=bits, affine=affine, granularity=granularity), x).eval()
-    with torch.no_grad():
-        logits, simulated = net(x), Simulation(net.quantized())(x)
-    step = float(net.quantized().qparams(net.quantized().graph.output).scale)
-    # float sums in another order may tip a rounding: rarely, and then by a level
-    assert (logits - simulated).abs().max() <= 1.001 * step
-    assert (logits == simulated).float().mean() >= 0.9
+    assert_simulated(net, x)
 
 
 @pytest.mark.parametrize("estimator", [Ste(), Pact(), Lsq(), Dsq()], ids=lambda e: type(e).__name__)
@@ -189,12 +196,7 @@ def test_evaluation_is_the_simulation_for_other_quantizers(module, x, estimator,
         weight=scheme(bits=4, signed=True), activation=scheme(bits=4), first_last_bits=8
     )
     net = train(network(module, x, estimator, quantizer=quantizer), x).eval()
-    quantized = net.quantized()
-    with torch.no_grad():
-        logits, simulated = net(x), Simulation(quantized)(x)
-    step = float(quantized.qparams(quantized.graph.output).scale)
-    assert (logits - simulated).abs().max() <= 1.001 * step
-    assert (logits == simulated).float().mean() >= 0.9
+    quantized = assert_simulated(net, x)
     assert quantized.weights["classifier"].quant_max == 127
     assert quantized.weights["depthwise"].quant_max == 7
     if scheme is PowerOfTwo:
@@ -209,12 +211,7 @@ def test_evaluation_is_the_simulation_with_a_residual_stream_of_its_own(x, estim
     module = ResidualNet().eval()
     quantizer = replace(schemes(2), residual_bits=8, first_last_bits=8)
     net = train(network(module, x, estimator, quantizer=quantizer), x).eval()
-    quantized = net.quantized()
-    with torch.no_grad():
-        logits, simulated = net(x), Simulation(quantized)(x)
-    step = float(quantized.qparams(quantized.graph.output).scale)
-    assert (logits - simulated).abs().max() <= 1.001 * step
-    assert (logits == simulated).float().mean() >= 0.9
+    quantized = assert_simulated(net, x)
     highest = {name: own.quant_max for name, own in quantized.activations.items()}
     assert {"stem.operand", "block.operand"} < set(highest)
     assert highest["stem.operand"] == highest["block.operand"] == 2
