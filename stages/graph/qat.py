@@ -75,9 +75,15 @@ class QatNetwork(nn.Module):
                     f"'{name}': scales of groups are not trained. Remedy: granularity=per_channel, or "
                     "training=post_training"
                 )
-            learned = None if own is None else estimator.weight(start_of(quantized.weights[name], own))
+            start = None if own is None else start_of(quantized.weights[name], own)
             self.layers[_escape(name)] = QatLayer(
-                self._graph[name], self._graph.params, learned, _dither(own, name), batch_norm, momentum
+                self._graph[name],
+                self._graph.params,
+                estimator,
+                start,
+                _dither(own, name),
+                batch_norm,
+                momentum,
             )
         self.unquantized = nn.ParameterDict(
             {
@@ -105,8 +111,7 @@ class QatNetwork(nn.Module):
     def initialize(self, x: Tensor) -> None:
         """Let the estimators choose their starting ranges from a batch, passed through in float."""
         for layer in self._layers():
-            if layer.quantizer is not None:
-                layer.quantizer.initialize(layer.folded()[0])
+            layer.initialize()
         self._run(x, replace(self.phase, quantize=False, observe=False), initialize=True)
 
     @torch.no_grad()
@@ -126,7 +131,7 @@ class QatNetwork(nn.Module):
             node = graph[layer.node.name]
             weight = graph.params[node.params["weight"]]
             input_scale = activations[self._sources[node.inputs[0]]].scale
-            qparams = _on_cpu(layer.quantizer.qparams())
+            qparams = _on_cpu(layer.qparams())
             weights[node.name] = fit_bias(qparams, weight, graph.param(node, "bias"), input_scale)
             own = self._schemes.weights[node.name]
             if (chosen := weight_levels(own, weight, weights[node.name], node.name)) is not None:

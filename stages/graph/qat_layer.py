@@ -14,6 +14,11 @@ leaves a plain convolution and a plain BatchNorm over it, at the cost of the flo
 weights on the slowly moving scale at all times, as it will after training. With moving statistics (frozen,
 or in evaluation mode), the layer is ``conv(x, w_q) + b_q``, its bias rounded to int32 steps of ``s_x · s_w``.
 
+Where each channel has a scale of its own, that scale moves with the channel's gain, ``s_w = s · |g|``: what
+is learned or observed is s, of the weight before folding, as the papers on low bits have it (Esser et al.
+2020). Rounding ``w · g`` to steps of ``s · |g|`` is rounding w to steps of s, so that neither γ nor a moving
+σ changes a level. On a scale of the folded weight both do, which costs accuracy at 2 bits.
+
 ``naive`` folding rounds ``w · γ / σ_batch``, whose scale jitters from batch to batch, and needs a second
 convolution to learn σ_batch; it is there for comparison.
 """
@@ -21,7 +26,7 @@ convolution to learn σ_batch; it is there for comparison.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -31,7 +36,8 @@ from torch import Tensor, nn
 from stages.graph.execute import linear_map
 from stages.graph.fold_bn import folded_layer, gain_of
 from stages.graph.ir import Node
-from stages.quant.estimators.base import FakeQuantizer
+from stages.quant.estimators.base import Estimator, FakeQuantizer, Start
+from stages.quant.qparams import QParams, fake_quantize
 from stages.quant.weights import dequantize_bias, fit_bias, quantize_bias
 
 BatchNorm = Literal["corrected", "naive", "frozen"]
@@ -63,7 +69,8 @@ class QatLayer(nn.Module):
     Args:
         node: the layer, BatchNorm attached where it has one (`stages.graph.fold_bn.attach_batch_norm`).
         params: of its graph.
-        quantizer: of the folded weight; a module. None keeps the layer float.
+        estimator: makes the quantizer of the weight.
+        start: where that begins, on the folded weight; None keeps the layer float.
         dither: adds the noise of rounding by chance, (x, scale, draw) to x's shape; None rounds to nearest.
         batch_norm: how phases with batch statistics fold.
         momentum: share of a batch's statistics in the moving ones.
@@ -73,14 +80,14 @@ class QatLayer(nn.Module):
         self,
         node: Node,
         params: Mapping[str, Tensor],
-        quantizer: FakeQuantizer | None,
+        estimator: Estimator,
+        start: Start | None,
         dither: Dither | None,
         batch_norm: BatchNorm,
         momentum: float,
     ) -> None:
         super().__init__()
         self.node = node
-        self.quantizer = quantizer
         self._dither = dither
         self._naive = batch_norm == "naive"
         self._momentum = momentum
@@ -89,6 +96,12 @@ class QatLayer(nn.Module):
                 self.register_buffer(role, params[key].clone())
             else:
                 self.register_parameter(role, nn.Parameter(params[key].clone()))
+        self._scales_follow = start is not None and not self._naive and _may_follow(node, start)
+        if start is not None and self._scales_follow:
+            start = replace(
+                start, qparams=replace(start.qparams, scale=start.qparams.scale / self._magnitude())
+            )
+        self.quantizer: FakeQuantizer | None = None if start is None else estimator.weight(start)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and moving statistics under their keys in the graph."""
@@ -100,6 +113,18 @@ class QatLayer(nn.Module):
         if "bn_mean" in self.node.params:
             return folded_layer(self.node, tensors, gain_of(self.node, tensors))
         return self._role("weight"), self._role("bias")
+
+    def qparams(self) -> QParams:
+        """What the folded weight is rounded by at present, detached; a float layer has none."""
+        assert self.quantizer is not None
+        own = self.quantizer.qparams()
+        return replace(own, scale=own.scale * self._magnitude()) if self._scales_follow else own
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Let the estimator choose the weight's starting range."""
+        if self.quantizer is not None:
+            self.quantizer.initialize(self._seen())
 
     def forward(self, x: Tensor, phase: Phase, input_scale: Tensor) -> Tensor:
         """The layer's value before residual and clamp.
@@ -116,14 +141,7 @@ class QatLayer(nn.Module):
         return self._corrected(x, phase)
 
     def _corrected(self, x: Tensor, phase: Phase) -> Tensor:
-        weight = self._role("weight")
-        if phase.quantize or phase.observe:
-            folded, _ = self.folded()
-            rounded = self._rounded(folded, phase)
-            if phase.quantize:
-                gain = gain_of(self.node, self.tensors()).float().reshape(-1, *[1] * (weight.ndim - 1))
-                # where the gain is 0, the folded weights are, and stay so
-                weight = rounded / torch.where(gain == 0.0, 1.0, gain)
+        weight = self._rounded_unfolded(phase) if phase.quantize or phase.observe else self._role("weight")
         y = linear_map(self.node, x, weight, self._role("bias"))
         return F.batch_norm(
             y,
@@ -150,12 +168,35 @@ class QatLayer(nn.Module):
     def _deployed(
         self, x: Tensor, phase: Phase, input_scale: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        weight = self._rounded(weight, phase)
+        weight = self._rounded_folded(weight, phase)
         if phase.quantize and bias is not None and self.quantizer is not None:
-            scale = fit_bias(self.quantizer.qparams(), weight, bias, input_scale).scale
+            scale = fit_bias(self.qparams(), weight, bias, input_scale).scale
             rounded = dequantize_bias(quantize_bias(bias, input_scale, scale), input_scale, scale)
             bias = bias + (rounded - bias).detach()  # to steps of s_x · s_w; the gradient passes through
         return linear_map(self.node, x, weight, bias)
+
+    def _rounded_unfolded(self, phase: Phase) -> Tensor:
+        """``w_q / g``: the weight before folding, rounded to the levels that it will have after."""
+        rounded = self._rounded(self._seen(), phase)
+        if self._scales_follow:
+            return self._by_channel(self._sign()) * rounded
+        if not phase.quantize:
+            weight: Tensor = self._role("weight")
+            return weight
+        gain = self._by_channel(self._gain())
+        # where the gain is 0, the folded weights are, and stay so
+        return rounded / torch.where(gain == 0.0, 1.0, gain)
+
+    def _rounded_folded(self, weight: Tensor, phase: Phase) -> Tensor:
+        """``w_q`` of the folded `weight`; where scales follow, with the gradients of ``g · (w_q / g)``."""
+        if not self._scales_follow:
+            return self._rounded(weight, phase)
+        learned = self._rounded_unfolded(phase) * self._by_channel(self._gain())
+        if not phase.quantize:
+            return weight
+        # the same but for float32's last bit, in which a value that lies between two levels may differ
+        deployed = fake_quantize(self._dithered(weight.detach(), self.qparams(), phase), self.qparams())
+        return deployed + (learned - learned.detach())
 
     def _rounded(self, weight: Tensor, phase: Phase) -> Tensor:
         if self.quantizer is None:
@@ -164,10 +205,44 @@ class QatLayer(nn.Module):
             self.quantizer.observe(weight)
         if not phase.quantize:
             return weight
-        if self._dither is not None:
-            weight = self._dither(weight, self.quantizer.qparams().broadcast(weight.ndim)[0], phase.draw)
-        return self.quantizer(weight)
+        rounded: Tensor = self.quantizer(self._dithered(weight, self.quantizer.qparams(), phase))
+        return rounded
+
+    def _dithered(self, weight: Tensor, qparams: QParams, phase: Phase) -> Tensor:
+        if self._dither is None:
+            return weight
+        return self._dither(weight, qparams.broadcast(weight.ndim)[0], phase.draw)
+
+    def _seen(self) -> Tensor:
+        """The weight as the quantizer sees it: with |g| in the scale, only the sign of g; else folded."""
+        return (
+            self._by_channel(self._sign()) * self._role("weight") if self._scales_follow else self.folded()[0]
+        )
+
+    def _gain(self) -> Tensor:
+        """g, float32 (O,)."""
+        return gain_of(self.node, self.tensors()).float()
+
+    @torch.no_grad()
+    def _magnitude(self) -> Tensor:
+        """|g|, and 1 where that is 0, so that scales stay positive."""
+        gain = self._gain().abs()
+        return torch.where(gain == 0.0, 1.0, gain)
+
+    @torch.no_grad()
+    def _sign(self) -> Tensor:
+        """-1.0 where g is negative, else 1.0: a grid need not be symmetric."""
+        return torch.where(self._gain() < 0.0, -1.0, 1.0)
+
+    def _by_channel(self, values: Tensor) -> Tensor:
+        """(O,) in a shape that broadcasts against the weight."""
+        return values.reshape(-1, *[1] * (self._role("weight").ndim - 1))
 
     def _role(self, role: str) -> Any:
         """A parameter or moving statistic; None where the layer has none."""
         return getattr(self, role, None)
+
+
+def _may_follow(node: Node, start: Start) -> bool:
+    """Whether each channel has a scale, free to be any multiple of its BatchNorm's gain."""
+    return "bn_mean" in node.params and start.qparams.ch_axis == 0 and start.snap is None

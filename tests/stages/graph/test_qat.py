@@ -26,7 +26,7 @@ from stages.quant.estimators.pact import Pact
 from stages.quant.estimators.ste import Ste
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.granularity.per_tensor import PerTensor
-from stages.quant.qparams import fake_quantize
+from stages.quant.qparams import fake_quantize, quantize
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.codebook import Codebook
@@ -278,11 +278,10 @@ def test_without_rounding_a_step_is_the_float_network_s(module, x):
         torch.testing.assert_close(layer.bn_var, norm.running_var, rtol=1e-6, atol=1e-6)
 
 
-def whitepaper(conv, norm, x, quantizer):
+def whitepaper(conv, norm, x, rounded):
     """Krishnamoorthi 2018, section 3.2.2, as written: round at the moving scale, correct by σ / σ_batch."""
     gamma, beta = norm.weight.reshape(-1, 1, 1, 1), norm.bias
     moving = torch.sqrt(norm.running_var + norm.eps).reshape(-1, 1, 1, 1)
-    rounded = quantizer(conv.weight * gamma / moving)
     y = F.conv2d(x, rounded, padding=1)
     # statistics of what the rounded layer gives before γ and the moving σ
     plain = F.conv2d(x, rounded * moving / gamma, padding=1)
@@ -301,31 +300,94 @@ def conv_bn():
     return module.eval()
 
 
-def test_corrected_batch_norm_is_the_whitepaper_s(x):
+def straight_through(w, grid):
+    scale, zero_point = grid.broadcast(w.ndim)
+    low, high = (grid.quant_min - zero_point) * scale, (grid.quant_max - zero_point) * scale
+    slack = 1.0 + 1e-6  # the ends themselves are inside
+    clamped = torch.minimum(torch.maximum(w, low * slack), high * slack)
+    return clamped + (fake_quantize(w, grid) - clamped).detach()
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel()], ids=["tensor", "channel"])
+def test_corrected_batch_norm_is_the_whitepaper_s(x, granularity, affine):
+    """Per channel, the gain is taken out of the rounding: ``Q(w · g; s · |g|)`` is ``Q(w; s) · g``."""
     module = conv_bn()
-    net = network(module, x, Ste())
-    layer = net.layers["0"]
-    with torch.no_grad():
-        grid = layer.quantizer.qparams()
-    expected = whitepaper(*module, x, lambda w: w + (fake_quantize(w, grid) - w).detach())
+    net = network(module, x, Ste(), granularity=granularity, affine=affine)
+    layer, (conv, norm) = net.layers["0"], module
+    grid = layer.qparams()
+    gain = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).reshape(-1, 1, 1, 1)
+    if granularity == PerTensor():
+        rounded = straight_through(conv.weight * gain, grid)
+    else:
+        at_unit_gain = replace(grid, scale=grid.scale / gain.detach().abs().flatten())
+        sign = gain.detach().sign()
+        rounded = straight_through(conv.weight * sign, at_unit_gain) * sign * gain
+    expected = whitepaper(*module, x, rounded)
     found = layer(x, Phase(batch_statistics=True), torch.tensor(1.0))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     weighted = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
     (found * weighted).sum().backward()
     (expected * weighted).sum().backward()
-    for role, reference in (
-        ("weight", module[0].weight),
-        ("bn_weight", module[1].weight),
-        ("bn_bias", module[1].bias),
-    ):
+    for role, reference in (("weight", conv.weight), ("bn_weight", norm.weight), ("bn_bias", norm.bias)):
         torch.testing.assert_close(getattr(layer, role).grad, reference.grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("affine", [False, True])
+def test_levels_of_a_channel_do_not_depend_on_its_gain(x, bits, affine):
+    """γ of the other sign and size, another σ: the deployed scale follows, the levels stay."""
+    net = network(conv_bn(), x, Lsq(), bits=bits, affine=affine)
+    layer = net.layers["0"]
+
+    def levels():
+        folded, _ = layer.folded()
+        return quantize(folded, layer.qparams()), layer.qparams().scale
+
+    before, scale = levels()
+    with torch.no_grad():
+        layer.bn_weight.mul_(torch.tensor([4.0, 0.5, 8.0, 2.0, 0.25, 1.0]))
+        layer.bn_var.add_(layer.node.attrs["bn_eps"]).mul_(0.25).sub_(layer.node.attrs["bn_eps"])
+    after, follows = levels()
+    assert torch.equal(after, before)
+    torch.testing.assert_close(follows / scale, torch.tensor([8.0, 1.0, 16.0, 4.0, 0.5, 2.0]))
+
+
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_the_gradient_of_a_gain_is_that_of_the_rounded_layer_s(x, batch_statistics):
+    """Against a float layer that holds the rounded weight: γ and β learn as if it were the weight."""
+    module = conv_bn()
+    net = network(module, x, Lsq(), bits=2)
+    layer, reference = net.layers["0"], copy.deepcopy(module).train(batch_statistics)
+    gain = layer.bn_weight.detach() / torch.sqrt(layer.bn_var + layer.node.attrs["bn_eps"])
+    with torch.no_grad():
+        deployed = fake_quantize(layer.folded()[0], layer.qparams())
+        reference[0].weight.copy_(deployed / gain.reshape(-1, 1, 1, 1))
+    found = layer(x, Phase(batch_statistics=batch_statistics), torch.tensor(1e-6))
+    expected = reference(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(layer.bn_weight.grad, reference[1].weight.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(layer.bn_bias.grad, reference[1].bias.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_ranges_are_observed_as_they_are_rounded(x):
+    """Before rounding begins, with moving statistics too: of the weight before folding."""
+    net = network(conv_bn(), x, Ste())
+    layer = net.layers["0"]
+    for batch_statistics in (False, True):
+        layer.quantizer.maximum.zero_()
+        layer(x, Phase(quantize=False, observe=True, batch_statistics=batch_statistics), torch.tensor(1.0))
+        signed = layer.weight * layer.bn_weight.sign().reshape(-1, 1, 1, 1)
+        torch.testing.assert_close(layer.quantizer.maximum, signed.flatten(1).amax(1))
 
 
 def test_naive_folding_rounds_at_the_batch_s_scale(x):
     module = conv_bn()
     net = network(module, x, Ste(), batch_norm="naive")
     layer = net.layers["0"]
-    grid = layer.quantizer.qparams()
+    grid = layer.qparams()
     found = layer(x, Phase(batch_statistics=True), torch.tensor(1e-3))
     conv, norm = module
     plain = conv(x)
