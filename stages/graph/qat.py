@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from stages.graph.execute import execute
+from stages.graph.execute import channels_last, execute
 from stages.graph.fold_bn import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node
@@ -151,8 +151,7 @@ class QatNetwork(nn.Module):
         yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
 
     def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
-        if x.ndim == 4:  # the layout in which convolution and BatchNorm are fastest on a CPU
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
 
         def compute(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
             input_scale = self._activation(node.inputs[0]).qparams().scale
