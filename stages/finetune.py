@@ -14,7 +14,8 @@ from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, QuantizedModel
 from stages.data.base import Data
-from stages.graph.execute import channels_last, execute
+from stages.data.batches import channels_last
+from stages.graph.execute import execute
 from stages.graph.fold_bn import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph

@@ -63,11 +63,6 @@ def _clamp_to(x: Tensor, low: float | None, high: float | None) -> Tensor:
     return torch.clamp(x, low, high)
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """Images in the layout in which convolution and BatchNorm are fastest on a CPU; all else as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
 def linear_map(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What a conv2d or linear node computes over the given parameters, without residual and clamp."""
     if node.op == "linear":

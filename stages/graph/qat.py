@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from stages.graph.execute import channels_last, execute
+from stages.data.batches import channels_last
+from stages.graph.execute import execute
 from stages.graph.fold_bn import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node

@@ -15,6 +15,8 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
 
     What is shifted in is 0, the mean pixel of a normalized batch.
 
+    Returns float32 (B, C, H, W), channels-last in memory.
+
     Args:
         x: float32 (B, C, H, W).
         generator: on the CPU; three draws a batch.
@@ -31,4 +33,4 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     image = torch.arange(count)[:, None, None]
     # indices on both sides of a full slice put the indexed dimensions first: (B, H, W, C)
     picked = padded[image, :, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2).contiguous()
+    return picked.permute(0, 3, 1, 2)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipeline.errors import PipelineError
 from pipeline.seed import derive_seed
 from stages.data.base import Data
-from stages.data.batches import batches
+from stages.data.batches import batches, channels_last
 from stages.models.augment import crop_flip
 from stages.models.checkpoint import Epoch, identity_of, load_checkpoint, save_checkpoint
 from stages.models.held_out import Kept, accuracy, best_epoch, hold_out
@@ -204,7 +204,7 @@ class _Loop:
             ):
                 if self.recipe.augment == "crop_flip":
                     x = crop_flip(x, generator)
-                x, y = x.to(self.device), y.to(self.device)
+                x, y = channels_last(x).to(self.device), y.to(self.device)
                 loss, logits = self._step(x, y, (number - 1) * self.per_epoch + index)
                 loss_sum += loss.detach() * len(y)
                 correct += (logits.detach().argmax(1) == y).sum()
