@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stages.graph.ir import Graph, Node
-from stages.graph.points import quantization_points, sources
-
-LAYERS = ("conv2d", "linear")
+from stages.graph.points import layers, quantization_points, sources
 
 
 def residual_stream(graph: Graph) -> frozenset[str]:
     """The quantization points that additions form or read."""
-    source = sources(graph)
-    sums = [node for node in graph.nodes if node.op == "add" or (node.op in LAYERS and len(node.inputs) == 2)]
+    source, own = sources(graph), frozenset(layers(graph))
+    sums = [node for node in graph.nodes if node.op == "add" or (node.name in own and len(node.inputs) == 2)]
     added = (name for node in sums for name in (node.inputs if node.op == "add" else node.inputs[1:]))
     return frozenset(node.name for node in sums) | {source[name] for name in added}
 
@@ -29,15 +27,12 @@ def with_copies(graph: Graph) -> Graph:
 
     A copy stands behind its value, bears its name with ``.operand``, and is clamped at 0 where the value is.
     """
-    source, stream = sources(graph), residual_stream(graph)
-    copied = {
-        node.inputs[0]: f"{node.inputs[0]}.operand"
-        for node in graph.nodes
-        if node.op in LAYERS and source[node.inputs[0]] in stream
-    }
+    source, stream, own = sources(graph), residual_stream(graph), frozenset(layers(graph))
+    read = {graph[name].inputs[0] for name in own}
+    copied = {name: f"{name}.operand" for name in read if source[name] in stream}
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op in LAYERS and node.inputs[0] in copied:
+        if node.name in own and node.inputs[0] in copied:
             node = replace(node, inputs=(copied[node.inputs[0]], *node.inputs[1:]))
         nodes.append(node)
         if node.name in copied:
