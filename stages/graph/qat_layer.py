@@ -215,9 +215,10 @@ class QatLayer(nn.Module):
 
     def _seen(self) -> Tensor:
         """The weight as the quantizer sees it: with |g| in the scale, only the sign of g; else folded."""
-        return (
-            self._by_channel(self._sign()) * self._role("weight") if self._scales_follow else self.folded()[0]
-        )
+        if not self._scales_follow:
+            return self.folded()[0]
+        weight: Tensor = self._role("weight")
+        return self._by_channel(self._sign()) * weight
 
     def _gain(self) -> Tensor:
         """g, float32 (O,)."""
@@ -231,8 +232,9 @@ class QatLayer(nn.Module):
 
     @torch.no_grad()
     def _sign(self) -> Tensor:
-        """-1.0 where g is negative, else 1.0: a grid need not be symmetric."""
-        return torch.where(self._gain() < 0.0, -1.0, 1.0)
+        """-1.0 where g, which has γ's sign, is negative, else 1.0: a grid need not be symmetric."""
+        gamma = self._role("bn_weight")
+        return torch.ones_like(self._role("bn_var")) if gamma is None else torch.where(gamma < 0.0, -1.0, 1.0)
 
     def _by_channel(self, values: Tensor) -> Tensor:
         """(O,) in a shape that broadcasts against the weight."""
