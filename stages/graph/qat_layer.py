@@ -16,8 +16,9 @@ or in evaluation mode), the layer is ``conv(x, w_q) + b_q``, its bias rounded to
 
 Where each channel has a scale of its own, that scale moves with the channel's gain, ``s_w = s · |g|``: what
 is learned or observed is s, of the weight before folding, as the papers on low bits have it (Esser et al.
-2020). Rounding ``w · g`` to steps of ``s · |g|`` is rounding w to steps of s, so that neither γ nor a moving
-σ changes a level. On a scale of the folded weight both do, which costs accuracy at 2 bits.
+2020). Rounding ``w · g`` to steps of ``s · |g|`` is rounding w to steps of s, so that neither a moving σ
+changes a level nor γ, while it keeps its sign. On a scale of the folded weight both do, which costs accuracy
+at 2 bits.
 
 ``naive`` folding rounds ``w · γ / σ_batch``, whose scale jitters from batch to batch, and needs a second
 convolution to learn σ_batch; it is there for comparison.
@@ -191,11 +192,12 @@ class QatLayer(nn.Module):
         """``w_q`` of the folded `weight`; where scales follow, with the gradients of ``g · (w_q / g)``."""
         if not self._scales_follow:
             return self._rounded(weight, phase)
-        learned = self._rounded_unfolded(phase) * self._by_channel(self._gain())
+        unfolded = self._rounded_unfolded(phase)
         if not phase.quantize:
             return weight
+        learned, qparams = unfolded * self._by_channel(self._gain()), self.qparams()
         # the same but for float32's last bit, in which a value that lies between two levels may differ
-        deployed = fake_quantize(self._dithered(weight.detach(), self.qparams(), phase), self.qparams())
+        deployed = fake_quantize(self._dithered(weight.detach(), qparams, phase), qparams)
         return deployed + (learned - learned.detach())
 
     def _rounded(self, weight: Tensor, phase: Phase) -> Tensor:

@@ -336,7 +336,7 @@ def test_corrected_batch_norm_is_the_whitepaper_s(x, granularity, affine):
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize("affine", [False, True])
 def test_levels_of_a_channel_do_not_depend_on_its_gain(x, bits, affine):
-    """γ of the other sign and size, another σ: the deployed scale follows, the levels stay."""
+    """γ of another size, negative ones among them, another σ: the deployed scale follows, the levels stay."""
     net = network(conv_bn(), x, Lsq(), bits=bits, affine=affine)
     layer = net.layers["0"]
 
