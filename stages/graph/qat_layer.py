@@ -169,12 +169,16 @@ class QatLayer(nn.Module):
     def _deployed(
         self, x: Tensor, phase: Phase, input_scale: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
-        weight = self._rounded_folded(weight, phase)
-        if phase.quantize and bias is not None and self.quantizer is not None:
-            scale = fit_bias(self.qparams(), weight, bias, input_scale).scale
-            rounded = dequantize_bias(quantize_bias(bias, input_scale, scale), input_scale, scale)
-            bias = bias + (rounded - bias).detach()  # to steps of s_x · s_w; the gradient passes through
-        return linear_map(self.node, x, weight, bias)
+        learned = self._rounded_folded(weight, phase)
+        if not phase.quantize or self.quantizer is None:
+            return linear_map(self.node, x, learned, bias)
+        qparams = fit_bias(self.qparams(), weight, bias, input_scale)
+        deployed = fake_quantize(self._dithered(weight.detach(), qparams, phase), qparams)
+        rounded = deployed + (learned - learned.detach())  # as deployed; the gradients are the estimator's
+        if bias is not None:
+            steps = quantize_bias(bias, input_scale, qparams.scale)
+            bias = bias + (dequantize_bias(steps, input_scale, qparams.scale) - bias).detach()
+        return linear_map(self.node, x, rounded, bias)
 
     def _rounded_unfolded(self, phase: Phase) -> Tensor:
         """``w_q / g``: the weight before folding, rounded to the levels that it will have after."""
@@ -189,16 +193,11 @@ class QatLayer(nn.Module):
         return rounded / torch.where(gain == 0.0, 1.0, gain)
 
     def _rounded_folded(self, weight: Tensor, phase: Phase) -> Tensor:
-        """``w_q`` of the folded `weight`; where scales follow, with the gradients of ``g · (w_q / g)``."""
+        """``w_q`` of the folded `weight`; where scales follow, ``g · (w_q / g)``, which may round apart."""
         if not self._scales_follow:
             return self._rounded(weight, phase)
         unfolded = self._rounded_unfolded(phase)
-        if not phase.quantize:
-            return weight
-        learned, qparams = unfolded * self._by_channel(self._gain()), self.qparams()
-        # the same but for float32's last bit, in which a value that lies between two levels may differ
-        deployed = fake_quantize(self._dithered(weight.detach(), qparams, phase), qparams)
-        return deployed + (learned - learned.detach())
+        return unfolded * self._by_channel(self._gain()) if phase.quantize else weight
 
     def _rounded(self, weight: Tensor, phase: Phase) -> Tensor:
         if self.quantizer is None:

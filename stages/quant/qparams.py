@@ -58,6 +58,11 @@ class QParams:
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
+def per_channel(x: Tensor, ch_axis: int | None) -> Tensor:
+    """(1, numel) for None, else (C, numel / C): one row a scale."""
+    return x.reshape(1, -1) if ch_axis is None else x.movedim(ch_axis, 0).flatten(1)
+
+
 def quantize(x: Tensor, qparams: QParams) -> Tensor:
     """Real values to levels: float `x` of any shape to the levels' dtype, same shape."""
     scale, zero_point = qparams.broadcast(x.ndim)

@@ -4,12 +4,13 @@ A bias is added to the accumulator, so it is held in its steps: ``q_b = round(b 
 it to fit, with room for the sum it is added to, ``|q_b| ≤ 2^30``; and a channel whose weights are all zero is
 nothing but its bias. Hence, after the quantizer has chosen the weight's scale:
 
-1. where all weights that share a scale round to zero, ``s_w ≥ max|b| / (s_x · 2^17)``: the bias has 16 bits;
+1. where all weights that share a scale round to zero, ``s_w`` is as fine as they stay zero on, and at least
+   ``max|b| / (s_x · 2^17)``: the bias has 16 bits;
 2. everywhere, ``s_w ≥ max|b| / (s_x · 2^30)``. This raises the scale of channels that folding BatchNorm
    left almost zero, whose rounded weights then count for little beside the bias, as they did before.
 
-Scales only grow, so the grid still covers the range; the zero point stays. A scale that a rule sets is the
-next power of two, so that the rules hold for grids whose scales are powers of two as for any other.
+The grid still covers the range, and the zero point stays. A scale that a rule sets is the next power of two,
+so that the rules hold for grids whose scales are powers of two as for any other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from stages.quant.calibrators.base import Calibrator, Grid
 from stages.quant.granularity.base import Granularity
-from stages.quant.qparams import QParams, fake_quantize
+from stages.quant.qparams import QParams, fake_quantize, per_channel
 from stages.quant.quantizers.base import ChoosesLevels, Quantizer, next_power_of_two, usable
 from stages.quant.statistics import Statistics
 
@@ -83,7 +84,7 @@ def _statistics(observations: Tensor, calibrator: Calibrator) -> Statistics:
 
 
 def fit_bias(qparams: QParams, weight: Tensor, bias: Tensor | None, input_scale: Tensor) -> QParams:
-    """The grid of a layer's weight, its scale raised where the bias needs it: rules 1 and 2 above."""
+    """The grid of a layer's weight, its scale changed where the bias needs it: rules 1 and 2 above."""
     if bias is None:
         return qparams
     if qparams.group_size is not None:  # the first group's accumulator takes the bias
@@ -92,14 +93,23 @@ def fit_bias(qparams: QParams, weight: Tensor, bias: Tensor | None, input_scale:
         )
         fitted = fit_bias(first, weight[:, : qparams.group_size], bias, input_scale).scale
         return replace(qparams, scale=torch.cat([fitted[:, None], qparams.scale[:, 1:]], dim=1))
-    rounded = fake_quantize(weight.detach(), qparams).abs()
-    rows = rounded if qparams.ch_axis is None else rounded.movedim(qparams.ch_axis, 0).flatten(1)
-    zero = (rows.amax() if qparams.ch_axis is None else rows.amax(dim=1)) == 0
     magnitude = bias.detach().abs().double()
     steps = (magnitude if qparams.scale.ndim else magnitude.amax()) / input_scale.double()
-    scale = torch.where(zero, usable(next_power_of_two(steps / ZERO_CHANNEL_BIAS)), qparams.scale)
+    zero = _largest(fake_quantize(weight.detach(), qparams), qparams) == 0.0
+    staying_zero = next_power_of_two(
+        2.0 * _largest(weight.detach(), qparams).double()
+    )  # halves round to even
+    finest = torch.maximum(
+        torch.minimum(staying_zero, qparams.scale), next_power_of_two(steps / ZERO_CHANNEL_BIAS)
+    )
+    scale = torch.where(zero, usable(finest), qparams.scale)
     least = next_power_of_two(steps / MAX_BIAS).float()
     return replace(qparams, scale=torch.where(steps / MAX_BIAS > scale, least, scale))
+
+
+def _largest(weight: Tensor, qparams: QParams) -> Tensor:
+    """The largest magnitude of values that share a scale, of the scale's shape."""
+    return per_channel(weight.abs(), qparams.ch_axis).amax(dim=1).reshape_as(qparams.scale)
 
 
 def weight_levels(quantizer: Quantizer, weight: Tensor, qparams: QParams, name: str) -> Tensor | None:

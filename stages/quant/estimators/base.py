@@ -136,11 +136,6 @@ def inside(
     return passed
 
 
-def per_channel(x: Tensor, ch_axis: int | None) -> Tensor:
-    """(1, numel) for None, else (C, numel / C): one row a scale."""
-    return x.reshape(1, -1) if ch_axis is None else x.movedim(ch_axis, 0).flatten(1)
-
-
 def representable(qparams: QParams) -> tuple[Tensor, Tensor]:
     """The smallest and the largest real value of the grid, each of the scale's shape."""
     low = (qparams.quant_min - qparams.zero_point) * qparams.scale

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, per_channel, round_to_levels
-from stages.quant.qparams import QParams
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, round_to_levels
+from stages.quant.qparams import QParams, per_channel
 
 Initial = Literal["mean", "calibrated"]
 

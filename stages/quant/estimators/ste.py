@@ -22,11 +22,10 @@ from stages.quant.estimators.base import (
     Levels,
     Start,
     inside,
-    per_channel,
     representable,
     round_to_levels,
 )
-from stages.quant.qparams import QParams
+from stages.quant.qparams import QParams, per_channel
 
 ENDS = 2.0**-20
 """Slack that puts min and max themselves inside: a channel's largest weight must be able to shrink."""

@@ -204,6 +204,27 @@ def test_evaluation_is_the_simulation_for_other_quantizers(module, x, estimator,
         assert all((torch.frexp(scale)[0] == 0.5).all() for scale in scales)
 
 
+@pytest.mark.parametrize("estimator", [Lsq(), Dsq()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("scheme", [Affine, Symmetric, PowerOfTwo, Stochastic])
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel()], ids=["tensor", "channel"])
+@pytest.mark.parametrize("batch_norm", ["corrected", "naive"])
+def test_evaluation_is_the_simulation_where_a_step_outgrew_its_weights(
+    module, x, estimator, scheme, granularity, batch_norm
+):
+    """Such a channel is nothing but its bias, for which alone its scale is then chosen: for both alike."""
+    quantizer = WeightsAndActivations(weight=scheme(bits=4, signed=True), activation=Symmetric(bits=8))
+    net = network(module, x, estimator, quantizer=quantizer, granularity=granularity, batch_norm=batch_norm)
+    with torch.no_grad():
+        for layer in net.layers.values():
+            layer.quantizer.scale.view(-1)[0] *= 300.0
+    quantized = assert_simulated(train(net, x, steps=1, phase=FROZEN).eval(), x)
+    if scheme is not Stochastic:  # chance may give a weight a level beside 0
+        for name, qparams in quantized.weights.items():
+            assert bool(
+                (quantized.integer_weight(quantized.graph[name])[0] == qparams.zero_point.view(-1)[0]).all()
+            )
+
+
 @pytest.mark.parametrize("estimator", [Ste(), Pact(), Lsq(), Dsq()], ids=lambda e: type(e).__name__)
 def test_evaluation_is_the_simulation_with_a_residual_stream_of_its_own(x, estimator):
     """Shortcuts keep 8 bits, layers read copies of 2; all of them learn."""

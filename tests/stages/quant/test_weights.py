@@ -1,5 +1,7 @@
 """Weights' scales and integer biases: the one rule that both simulation and lowering rely on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,10 +12,10 @@ from stages.quant.calibrators.mse import Mse
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
-from stages.quant.qparams import fake_quantize, quantize
+from stages.quant.qparams import QParams, fake_quantize, quantize
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.symmetric import Symmetric
-from stages.quant.weights import dequantize_bias, quantize_bias, weight_qparams
+from stages.quant.weights import dequantize_bias, fit_bias, quantize_bias, weight_qparams
 
 CHANNELS = 4
 MAGNITUDES = st.lists(
@@ -28,6 +30,10 @@ INPUT_SCALES = st.sampled_from([1e-6, 0.02, 10.0]).map(torch.tensor)
 def weights(magnitudes: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(CHANNELS, 3, 3, 3, generator=generator) * magnitudes.reshape(-1, 1, 1, 1)
+
+
+def largest(w: torch.Tensor, qparams: QParams) -> torch.Tensor:
+    return w.abs().amax() if qparams.ch_axis is None else w.abs().amax(dim=(1, 2, 3))
 
 
 @given(MAGNITUDES, MAGNITUDES, INPUT_SCALES, QUANTIZERS, GRANULARITIES)
@@ -62,6 +68,23 @@ def test_a_channel_of_zeros_keeps_16_bits_of_its_bias(magnitudes, bias, input_sc
     noticeable = bias / input_scale > 1e-6
     assert bool((q[zero & noticeable] >= 2**16 - 1).all())
     assert int(zero.sum()) >= int((magnitudes == 0).sum())
+
+
+@given(
+    MAGNITUDES, MAGNITUDES, INPUT_SCALES, QUANTIZERS, GRANULARITIES, st.sampled_from([1.0, 2.0, 1e3, 2.0**20])
+)
+def test_weights_that_round_to_zero_do_so_on_the_fitted_scale(
+    magnitudes, bias, input_scale, quantizer, granularity, coarser
+):
+    """As on a scale that training made too large for its channel; no bias needs it coarser than it was."""
+    w = weights(magnitudes)
+    learned = weight_qparams(w, None, input_scale, quantizer, MinMax(), granularity)
+    learned = replace(learned, scale=learned.scale * coarser)
+    fitted = fit_bias(learned, w, bias, input_scale)
+    zero = largest(fake_quantize(w, learned), learned) == 0.0
+    assert bool((largest(fake_quantize(w, fitted), fitted)[zero] == 0.0).all())
+    steps = (bias if learned.scale.ndim else bias.amax()) / input_scale
+    assert bool((fitted.scale <= torch.maximum(learned.scale, steps / 2**16)).all())
 
 
 @given(MAGNITUDES, MAGNITUDES, INPUT_SCALES, QUANTIZERS, GRANULARITIES)
