@@ -14,7 +14,6 @@ from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, QuantizedModel
 from stages.data.base import Data
-from stages.data.batches import channels_last
 from stages.graph.execute import execute
 from stages.graph.fold_bn import fold_batch_norm
 from stages.graph.fuse import fuse
@@ -129,7 +128,7 @@ class Finetune:
 
 
 def teacher_of(model: Graph, device: str) -> Callable[[Tensor], Tensor]:
-    """The float network, x to logits, float32; in the layout and the precision in which it costs least.
+    """The float network, x to logits, float32; in the precision in which it costs least.
 
     In bfloat16 where the CPU multiplies it: its probabilities are a target of training, of which three digits
     are plenty, and it is a fifth of a step's cost in float32.
@@ -140,7 +139,7 @@ def teacher_of(model: Graph, device: str) -> Callable[[Tensor], Tensor]:
 
     def logits(x: Tensor) -> Tensor:
         with brief:
-            return execute(graph, channels_last(x)).float()
+            return execute(graph, x).float()
 
     return logits
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.data.batches import channels_last
 from stages.graph.functions import apply
 from stages.graph.ir import Graph, Node
 
@@ -22,7 +23,8 @@ Layer = Callable[..., Tensor]
 def execute(graph: Graph, x: Tensor, hook: Hook | None = None, layer: Layer | None = None) -> Tensor:
     """Run the network on `x`, float32 (N, *graph.input.shape); returns the output value.
 
-    Values are dropped after their last reader, so that the peak is the largest set of live ones.
+    Values are dropped after their last reader, so that the peak is the largest set of live ones. Images are
+    in channels-last memory order, and so is what is computed from them.
 
     Args:
         graph: the network.
@@ -34,7 +36,7 @@ def execute(graph: Graph, x: Tensor, hook: Hook | None = None, layer: Layer | No
     values: dict[str, Tensor] = {}
     for node in graph.nodes:
         operands = [values[name] for name in node.inputs]
-        value = x if node.op == "input" else compute(graph, node, *operands, layer=layer)
+        value = channels_last(x) if node.op == "input" else compute(graph, node, *operands, layer=layer)
         values[node.name] = value if hook is None else hook(node, value)
         del operands, value
         for name in set(node.inputs):

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from stages.data.batches import channels_last
 from stages.graph.execute import execute
 from stages.graph.fold_bn import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
@@ -152,8 +151,6 @@ class QatNetwork(nn.Module):
         yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
 
     def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
-        x = channels_last(x)
-
         def compute(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
             input_scale = self._activation(node.inputs[0]).qparams().scale
             y: Tensor = self.layers[_escape(node.name)](x, phase, input_scale)

@@ -59,8 +59,15 @@ class QParams:
 
 
 def per_channel(x: Tensor, ch_axis: int | None) -> Tensor:
-    """(1, numel) for None, else (C, numel / C): one row a scale."""
-    return x.reshape(1, -1) if ch_axis is None else x.movedim(ch_axis, 0).flatten(1)
+    """(1, numel) for None, else (C, numel / C): one row a scale, its values in any order."""
+    return in_memory_order(x).reshape(1, -1) if ch_axis is None else x.movedim(ch_axis, 0).flatten(1)
+
+
+def in_memory_order(x: Tensor) -> Tensor:
+    """The same values as a contiguous view where `x` is channels-last, which reductions would copy."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1)
+    return x
 
 
 def quantize(x: Tensor, qparams: QParams) -> Tensor:

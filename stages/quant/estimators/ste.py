@@ -25,7 +25,7 @@ from stages.quant.estimators.base import (
     representable,
     round_to_levels,
 )
-from stages.quant.qparams import QParams, per_channel
+from stages.quant.qparams import QParams, in_memory_order, per_channel
 
 ENDS = 2.0**-20
 """Slack that puts min and max themselves inside: a channel's largest weight must be able to shrink."""
@@ -86,7 +86,7 @@ class ObservedRange(nn.Module):
         """Move the range towards that of `x`."""
         ch_axis = self._start.qparams.ch_axis
         low, high = (
-            _in_memory_order(x).aminmax() if ch_axis is None else per_channel(x, ch_axis).aminmax(dim=1)
+            in_memory_order(x).aminmax() if ch_axis is None else per_channel(x, ch_axis).aminmax(dim=1)
         )
         if self._start.relu:
             low, high = low.clamp_min_(0.0), high.clamp_min_(0.0)
@@ -113,13 +113,6 @@ class ObservedRange(nn.Module):
             quant_max=start.quant_max,
             ch_axis=start.ch_axis,
         )
-
-
-def _in_memory_order(x: Tensor) -> Tensor:
-    """The same values as a contiguous view where `x` is channels-last, which `aminmax` would copy."""
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1)
-    return x
 
 
 class _StraightThrough(torch.autograd.Function):

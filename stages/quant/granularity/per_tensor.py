@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stages.quant.granularity.base import check_activation
+from stages.quant.qparams import per_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,5 +35,5 @@ class PerTensor:
         return None
 
     def to_observations(self, x: Tensor) -> Tensor:
-        """`x` of any shape as (1, number of elements); a view where `x` is contiguous."""
-        return x.reshape(1, -1)
+        """`x` of any shape as (1, number of elements); a view where `x` is contiguous or channels-last."""
+        return per_channel(x, None)
