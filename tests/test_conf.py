@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
@@ -53,6 +54,16 @@ def test_an_option_composes_and_builds(option):
     assert builder.user_code == []  # what is built in lies in the pipeline's own packages
     if "@package _global_" not in path.read_text(encoding="utf-8"):
         assert builder.build(group) is not None
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_presets_of_few_bits_have_all_levels(bits):
+    """The symmetric grid has one fewer, which at 2 bits is a quarter of them."""
+    builder, _ = built(f"experiment=low_bits/w{bits}a{bits}")
+    quantizer = builder.build("quantizer")
+    for own in (quantizer.weight, quantizer.activation):
+        grid = own.qparams(torch.tensor(0.0), torch.tensor(1.0))
+        assert grid.quant_max - grid.quant_min + 1 == 2**bits
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.relative_to(CONF).as_posix())
