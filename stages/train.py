@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ class Train:
         data: the data set whose training split is used.
         training: the recipe; not used with given weights.
         further: the recipe of a second training, from given weights or where the first ended; None for none.
+        initial_weights: ``given``: those of ``model.weights``, where there are any; ``random``, even so.
     """
 
     name: ClassVar[str] = "train"
@@ -47,6 +48,7 @@ class Train:
     data: Data
     training: FloatTraining
     further: FloatTraining | None = None
+    initial_weights: Literal["given", "random"] = "given"
 
     def check(self) -> None:
         """Raise for missing data, weights that do not fit, and operators without an integer form."""
@@ -58,12 +60,18 @@ class Train:
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Train where there are no weights, then further; a killed training goes on from its last epoch."""
         torch.manual_seed(derive_seed(ctx.seed, "weights"))
-        module = self.model.build(self.data.shape, self.data.num_classes)
-        if self.model.weights is None:
+        model = self._start()
+        module = model.build(self.data.shape, self.data.num_classes)
+        if model.weights is None:
             self._fit(ctx, module, self.training, "train")
         if self.further is not None:
             self._fit(ctx, module, self.further, "further")
         return FloatModel(graph=capture(module.cpu(), self.data.shape))
+
+    def _start(self) -> Model:
+        component: Any = self.model  # a dataclass, as all components are
+        start: Model = component if self.initial_weights == "given" else replace(component, weights=None)
+        return start
 
     def _fit(self, ctx: RunContext, module: nn.Module, recipe: FloatTraining, name: str) -> None:
         def record(number: int, epoch: Epoch) -> None:

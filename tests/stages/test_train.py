@@ -44,6 +44,15 @@ def stage(weights=None, further=None):
     return Train(model=MobileNetDigits(weights=weights), data=DATA, training=FIRST, further=further)
 
 
+def built(*overrides):
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        builder = Builder(compose("config", overrides=list(overrides)))
+    run = builder.build_as(RunConfig)
+    builder.raise_problems()
+    return run
+
+
 def params(stage, ctx):
     return stage.run(ctx, {}).graph.params
 
@@ -74,6 +83,14 @@ def test_a_network_trained_here_goes_on_where_the_first_training_ended(ctx):
     assert equal(once, params(stage(), ctx)) and not equal(once, further)
 
 
+def test_training_from_scratch_leaves_given_weights_aside(ctx, weights):
+    """training=qat_scratch with a model.weights would else be a fine-tuning by another recipe."""
+    train = built("training=qat_scratch", f"model.weights={weights}").stages["train"]
+    scratch = params(train, ctx)
+    assert equal(scratch, params(built("training=qat_scratch").stages["train"], ctx))
+    assert not equal(scratch, params(stage(weights), ctx))
+
+
 class Killer:
     """A tracker that ends the run at an epoch of a training, as a kill would."""
 
@@ -96,15 +113,6 @@ def test_a_killed_training_resumes_to_the_same_bits(ctx, tmp_path, name, step):
 
 
 def test_the_option_trains_further_as_quantized_training_does():
-    register()
-
-    def built(option):
-        with initialize_config_module("conf", version_base="1.3"):
-            builder = Builder(compose("config", overrides=[f"training={option}"]))
-        run = builder.build_as(RunConfig)
-        builder.raise_problems()
-        return run.stages
-
-    further = built("float_finetune")
-    assert further["train"].further == built("qat_finetune")["finetune"].recipe
-    assert further["finetune"] is None and built("post_training")["train"].further is None
+    further = built("training=float_finetune").stages
+    assert further["train"].further == built("training=qat_finetune").stages["finetune"].recipe
+    assert further["finetune"] is None and built("training=post_training").stages["train"].further is None
