@@ -4,7 +4,8 @@ Over unsigned levels qx of a padded image, with ``zx`` in the padding,
 
     ``Σ (qx−zx)(qw−zw) + bias = Σ qx·qw − zw·Σ qx + [bias − zx·Σ (qw−zw)]``
 
-The engine computes the first two sums; the bracket is its bias.
+The engine computes the first two sums; the bracket is its bias. Where ``qw−zw`` fits int8, as with weights of
+less than 8 bits, it takes the place of qw, and there is no second sum.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ DEPTHWISE_CHANNELS = 64
 
 
 def levels(op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Weights (O, I/groups, kH, kW) in −128..127, and their zero points (O,)."""
+    """Weights (O, I/groups, kH, kW) in −128..127, and their zero points (O,), 0 wherever that can be."""
     weight = op.tensors["weight"].astype(np.int64)
     zero_point = np.broadcast_to(op.tensors["weight_zero_point"].astype(np.int64), len(weight))
-    offset = 128 if op.tensors["weight"].dtype == np.uint8 else 0
-    return weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1))) - offset, zero_point - offset
+    weight = weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1)))
+    offset = np.full_like(zero_point, 128 if op.tensors["weight"].dtype == np.uint8 else 0)
+    centred = weight - zero_point.reshape(-1, 1, 1, 1)
+    fits = np.logical_and(centred >= -128, centred <= 127).all(axis=(1, 2, 3))
+    offset[fits] = zero_point[fits]
+    return weight - offset.reshape(-1, 1, 1, 1), zero_point - offset
 
 
 def bias(

@@ -66,3 +66,21 @@ def test_the_bias_takes_up_zero_points(dtype: type, input_zero_point: int) -> No
     found = shifted[:, :, 0, 0] @ x - zero_point * x.sum() + constants[:5]
     assert (found == expected).all()
     assert not constants[5:].any()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_zero_points_vanish_where_int8_holds_what_is_left(dtype: type) -> None:
+    """Channel by channel: weights of few bits, and some of 8; the others keep theirs."""
+    middle = 0 if dtype == np.int8 else 128
+    weight = np.array([[-2, 1], [-128, 127], [-100, 100], [-128, 100]]) + middle
+    zero_point = np.array([-1, 0, 27, 28]) + middle
+    op = Op(
+        op="linear",
+        inputs=("x",),
+        output="y",
+        tensors={"weight": weight.astype(dtype), "weight_zero_point": zero_point.astype(np.int32)},
+    )
+    found, left = levels(op)
+    assert (found[:, :, 0, 0] - left[:, None] == weight - zero_point[:, None]).all()
+    assert left.tolist() == [0, 0, 0, 28]
+    assert found.min() >= -128 and found.max() <= 127
