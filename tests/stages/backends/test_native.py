@@ -61,13 +61,15 @@ def layers(draw: st.DrawFn) -> Program:
     unsigned = draw(st.booleans())
     zero_points = draw(st.sampled_from(["none", "one", "each"]))
     count = out if zero_points == "each" else 1
-    spread = 0 if zero_points == "none" else 256
-    zero_point = rng.integers(0, spread + 1, count) - (0 if unsigned else spread // 2)
+    highest = 0 if zero_points == "none" else 256
+    zero_point = rng.integers(0, highest + 1, count) - (0 if unsigned else highest // 2)
     ratio = rng.uniform(0.5, 2.0, draw(st.sampled_from([1, out]))) / (60.0 * np.sqrt(fan_in))
     residual = draw(st.booleans())
     headroom = 4 if residual else 0
     multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
-    weight = rng.integers(0, 256, (out, channels // groups, *kernel)) - (0 if unsigned else 128)
+    weight = rng.integers(0, draw(st.sampled_from([4, 128, 256])), (out, channels // groups, *kernel)) - (
+        0 if unsigned else 128
+    )
     tensors = {
         "weight": weight.astype(np.uint8 if unsigned else np.int8),
         "weight_scale": np.ones(count, np.float32),
@@ -102,6 +104,20 @@ def test_layers_of_real_sizes_are_the_references(program: Program, threads: int)
     q[0, :, : q.shape[2] // 2] = 255  # saturates what adds up in fewer than 32 bits
     expected = Reference(threads=1).compile(program).run(q)
     assert (Native(threads=threads, fallback=False).compile(program).run(q) == expected).all()
+
+
+@needs_engine
+@pytest.mark.parametrize("shape", [(1, 7, 37), (3, 16, 16), (16, 5, 13), (70, 3, 3), (64,)])
+def test_tables_are_looked_up_for_every_level(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    levels = {"shape": shape, "scale": 1.0, "zero_point": 0, "quant_min": 0, "quant_max": 255}
+    table = rng.permutation(256).astype(np.uint8)
+    op = Op(op="table", inputs=("x",), output="y", attrs={}, tensors={"table": table})
+    values = {name: Value(name=name, **levels) for name in ("x", "y")}
+    program = Program(values=values, ops=(op,), input="x", output="y", requantize="float")
+    q = np.resize(rng.permutation(256), (4, *shape)).astype(np.uint8)
+    assert len(np.unique(q)) == 256
+    assert (Native(threads=2, fallback=False).compile(program).run(q) == table[q]).all()
 
 
 def one_layer(weight: int = 1, channels: int = 8, requantize: str = "float") -> Program:

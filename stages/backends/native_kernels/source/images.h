@@ -61,6 +61,30 @@ inline void write_output(const Step &s, const Image *images, uint8_t *arena, uin
     }
 }
 
+// Levels through a table of 256, 64 at a time: a shuffle for each value of their upper four bits.
+inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target, int64_t count) {
+    __m512i parts[16];
+    for (int k = 0; k < 16; k++) parts[k] = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(table + 16 * k)));
+    const __m512i low = _mm512_set1_epi8(0x0F);
+    for (int64_t i = 0; i < count; i += 64) {
+        const __mmask64 mask = count - i >= 64 ? ~0ull : (1ull << (count - i)) - 1;
+        const __m512i levels = _mm512_maskz_loadu_epi8(mask, source + i);
+        const __m512i index = _mm512_and_si512(levels, low), upper = _mm512_andnot_si512(low, levels);
+        __m512i found = _mm512_setzero_si512();
+        for (int k = 0; k < 16; k++) {
+            const __mmask64 here = _mm512_cmpeq_epi8_mask(upper, _mm512_set1_epi8(int8_t(16 * k)));
+            found = _mm512_mask_shuffle_epi8(found, here, parts[k], index);
+        }
+        _mm512_mask_storeu_epi8(target + i, mask, found);
+    }
+}
+
+// Whether each output pixel is the source's at the same place, all of its channels.
+inline bool in_place(const Step &s, const Image &in, const Image &out) {
+    const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width;
+    return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
+}
+
 // Slices, pads, concatenations, tables, upsampling: output pixel (y, x) is the source's
 // ((y·stride − pad) / divide, (x·stride − pad) / divide).
 inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
@@ -72,6 +96,10 @@ inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, i
                 const uint8_t *pixel = in.at(arena, y, x);
                 for (int c = 0; c < in.channels; c++) target[(int64_t(c) * in.height + y) * in.width + x] = pixel[c];
             }
+        return;
+    }
+    if (s.table && in_place(s, in, out)) {
+        for (int y = from; y < to; y++) look_up(s.table, in.at(arena, y, 0), out.at(arena, y, 0), int64_t(out.width) * out.stride);
         return;
     }
     for (int y = from; y < to; y++) {
