@@ -6,13 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 
-from pipeline.build import Builder
 from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError
-from pipeline.schema import RunConfig, register
 from stages.artifacts import FloatModel, QuantizedModel
 from stages.calibrate import Calibrate
 from stages.data.batches import batches
@@ -35,6 +32,7 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.codebook import Codebook
 from stages.quant.quantizers.symmetric import Symmetric
+from tests.composed import built
 
 DATA = Digits()
 QUANTIZER = WeightsAndActivations(weight=Symmetric(bits=2, signed=True), activation=Symmetric(bits=4))
@@ -190,15 +188,6 @@ def test_the_artifact_survives_the_store(finished, tmp_path):
 def test_settings_are_checked(settings, text):
     with pytest.raises(ValueError, match=text):
         replace(STAGE, **settings)
-
-
-def built(*overrides: str) -> RunConfig:
-    register()
-    with initialize_config_module("conf", version_base="1.3"):
-        builder = Builder(compose("config", overrides=list(overrides)))
-    run = builder.build_as(RunConfig)
-    builder.raise_problems()
-    return run
 
 
 @pytest.mark.parametrize("estimator", ["ste", "pact", "lsq", "dsq"])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_module
 
-from pipeline.build import Builder
 from pipeline.errors import ConfigError
 from pipeline.runner import check_wiring
-from pipeline.schema import RunConfig, register
 from stages.artifacts import Baseline, Observations, QuantizedModel
 from stages.baseline import MeasureFloat
 from stages.calibrate import Calibrate
@@ -22,6 +19,7 @@ from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
 from stages.simulate import Simulate
+from tests.composed import built
 
 DATA = Digits()
 
@@ -51,15 +49,6 @@ def test_only_weights_are_rounded(ctx, digits_inputs, bits):
     assert metrics.values["test/samples"] == 360
     assert (metrics.values["simulated/top1"] > 0.9) == (bits == 8)
     assert not any(name.startswith("integer/") for name in metrics.values)
-
-
-def built(*overrides: str) -> RunConfig:
-    register()
-    with initialize_config_module("conf", version_base="1.3"):
-        builder = Builder(compose("config", overrides=list(overrides)))
-    run = builder.build_as(RunConfig)
-    builder.raise_problems()
-    return run
 
 
 def test_the_backend_simulation_takes_the_place_of_the_integer_stages():

@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from safetensors.torch import save_file
 
-from pipeline.build import Builder
-from pipeline.schema import RunConfig, register
 from stages.data.digits import Digits
 from stages.models.fit import FloatTraining, fit
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.train import Train
+from tests.composed import built
 
 DATA = Digits()
 FIRST = FloatTraining(epochs=1)
@@ -42,15 +40,6 @@ def weights(tmp_path_factory):
 
 def stage(weights=None, further=None):
     return Train(model=MobileNetDigits(weights=weights), data=DATA, training=FIRST, further=further)
-
-
-def built(*overrides):
-    register()
-    with initialize_config_module("conf", version_base="1.3"):
-        builder = Builder(compose("config", overrides=list(overrides)))
-    run = builder.build_as(RunConfig)
-    builder.raise_problems()
-    return run
 
 
 def params(stage, ctx):
