@@ -100,7 +100,7 @@ inline Accumulate accumulator(End end, int vectors, int pixels) {
     }
 }
 
-// Σ qx over a window whose runs hold `bytes` channels.
+// Σ qx over a window whose runs hold `bytes` of it.
 inline int32_t window_sum(const uint8_t *x, const Window &window, int bytes) {
     __m512i total = _mm512_setzero_si512();
     for (int row = 0; row < window.rows; row++)
@@ -124,7 +124,9 @@ inline void convolve(const Step &s, const Image *images, uint8_t *arena, int fro
     const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
     const Window window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4,
                            s.dilation_h * in.row(), int64_t(s.dilation_w) * in.stride};
-    const Window pixels_apart = {s.kernel_h, s.kernel_w, 0, s.dilation_h * in.row(), int64_t(s.dilation_w) * in.stride};
+    const bool dense = joined && s.sum_channels == s.channels;  // and has no bytes between pixels' channels
+    const Window summed = {s.kernel_h, dense ? 1 : s.kernel_w, 0, window.row_step, window.run_step};
+    const int run_bytes = (dense ? s.kernel_w : 1) * s.sum_channels;
     const int64_t pixel_step = int64_t(s.stride_w) * in.stride;
     const int64_t weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords;  // of 16 output channels
     // Rows without borders on either side join into one.
@@ -150,7 +152,7 @@ inline void convolve(const Step &s, const Image *images, uint8_t *arena, int fro
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
                 if (sums)
-                    for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, pixels_apart, s.sum_channels);
+                    for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, summed, run_bytes);
                 const Accumulate each = tile.pixels == most ? wide : accumulator(end, vectors, tile.pixels);
                 each(s, window, x, pixel_step, weight, sums, tile);
                 if (!packed) finish(s.requantize, s.term, tile);
