@@ -4,8 +4,8 @@ A bias is added to the accumulator, so it is held in its steps: ``q_b = round(b 
 it to fit, with room for the sum it is added to, ``|q_b| ≤ 2^30``; and a channel whose weights are all zero is
 nothing but its bias. Hence, after the quantizer has chosen the weight's scale:
 
-1. where all weights that share a scale round to zero, ``s_w`` is as fine as they stay zero on, and at least
-   ``max|b| / (s_x · 2^17)``: the bias has 16 bits;
+1. where all weights that share a scale round to zero, ``s_w = max|b| / (s_x · 2^17)``, 16 bits for the bias;
+   or more, where weights would no longer be zero on so fine a scale: below ``2·max|w|`` or what was chosen;
 2. everywhere, ``s_w ≥ max|b| / (s_x · 2^30)``. This raises the scale of channels that folding BatchNorm
    left almost zero, whose rounded weights then count for little beside the bias, as they did before.
 
@@ -96,9 +96,8 @@ def fit_bias(qparams: QParams, weight: Tensor, bias: Tensor | None, input_scale:
     magnitude = bias.detach().abs().double()
     steps = (magnitude if qparams.scale.ndim else magnitude.amax()) / input_scale.double()
     zero = _largest(fake_quantize(weight.detach(), qparams), qparams) == 0.0
-    staying_zero = next_power_of_two(
-        2.0 * _largest(weight.detach(), qparams).double()
-    )  # halves round to even
+    # weights of half a step and less round to zero
+    staying_zero = next_power_of_two(2.0 * _largest(weight.detach(), qparams).double())
     finest = torch.maximum(
         torch.minimum(staying_zero, qparams.scale), next_power_of_two(steps / ZERO_CHANNEL_BIAS)
     )
