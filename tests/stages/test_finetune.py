@@ -34,6 +34,8 @@ from stages.quant.quantizers.codebook import Codebook
 from stages.quant.quantizers.symmetric import Symmetric
 from tests.composed import built
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DATA = Digits()
 QUANTIZER = WeightsAndActivations(weight=Symmetric(bits=2, signed=True), activation=Symmetric(bits=4))
 STAGE = Finetune(
@@ -68,14 +70,6 @@ def context(folder: Path, tracker: Recorder | None = None) -> RunContext:
         console=Console(quiet=True),
         scratch=folder,
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

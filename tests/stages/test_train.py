@@ -14,17 +14,11 @@ from stages.models.mobilenet_digits import MobileNetDigits
 from stages.train import Train
 from tests.composed import built
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DATA = Digits()
 FIRST = FloatTraining(epochs=1)
 SECOND = FloatTraining(epochs=2, learning_rate=0.02, held_out=0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

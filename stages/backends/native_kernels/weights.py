@@ -31,10 +31,9 @@ def levels(op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     weight = op.tensors["weight"].astype(np.int64)
     zero_point = np.broadcast_to(op.tensors["weight_zero_point"].astype(np.int64), len(weight))
     weight = weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1)))
-    offset = np.full_like(zero_point, 128 if op.tensors["weight"].dtype == np.uint8 else 0)
     centred = weight - zero_point.reshape(-1, 1, 1, 1)
     fits = np.logical_and(centred >= -128, centred <= 127).all(axis=(1, 2, 3))
-    offset[fits] = zero_point[fits]
+    offset = np.where(fits, zero_point, 128 if op.tensors["weight"].dtype == np.uint8 else 0)
     return weight - offset.reshape(-1, 1, 1, 1), zero_point - offset
 
 

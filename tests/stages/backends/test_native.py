@@ -61,15 +61,14 @@ def layers(draw: st.DrawFn) -> Program:
     unsigned = draw(st.booleans())
     zero_points = draw(st.sampled_from(["none", "one", "each"]))
     count = out if zero_points == "each" else 1
-    highest = 0 if zero_points == "none" else 256
-    zero_point = rng.integers(0, highest + 1, count) - (0 if unsigned else highest // 2)
+    spread = 0 if zero_points == "none" else 256
+    zero_point = rng.integers(0, spread + 1, count) - (0 if unsigned else spread // 2)
     ratio = rng.uniform(0.5, 2.0, draw(st.sampled_from([1, out]))) / (60.0 * np.sqrt(fan_in))
     residual = draw(st.booleans())
     headroom = 4 if residual else 0
     multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
-    weight = rng.integers(0, draw(st.sampled_from([4, 128, 256])), (out, channels // groups, *kernel)) - (
-        0 if unsigned else 128
-    )
+    levels = draw(st.sampled_from([4, 128, 256]))
+    weight = rng.integers(0, levels, (out, channels // groups, *kernel)) - (0 if unsigned else 128)
     tensors = {
         "weight": weight.astype(np.uint8 if unsigned else np.int8),
         "weight_scale": np.ones(count, np.float32),

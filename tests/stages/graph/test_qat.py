@@ -220,9 +220,8 @@ def test_evaluation_is_the_simulation_where_a_step_outgrew_its_weights(
     quantized = assert_simulated(train(net, x, steps=1, phase=FROZEN).eval(), x)
     if scheme is not Stochastic:  # chance may give a weight a level beside 0
         for name, qparams in quantized.weights.items():
-            assert bool(
-                (quantized.integer_weight(quantized.graph[name])[0] == qparams.zero_point.view(-1)[0]).all()
-            )
+            weight = quantized.integer_weight(quantized.graph[name])
+            assert bool((weight[0] == qparams.zero_point.view(-1)[0]).all())
 
 
 @pytest.mark.parametrize("estimator", [Ste(), Pact(), Lsq(), Dsq()], ids=lambda e: type(e).__name__)

@@ -19,14 +19,7 @@ from stages.models.fit import FloatTraining, fit
 from stages.models.mobilenet import MobileNetV2
 from stages.models.mobilenet_digits import MobileNetDigits
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Equality to the bit needs a fixed number of threads, and batches this small are fastest with one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,7 @@ inline Accumulate accumulator(End end, int vectors, int pixels) {
     }
 }
 
-// Σ qx over a window whose runs hold `bytes` of it.
+// Σ qx over a window with `bytes` of levels in a run.
 inline int32_t window_sum(const uint8_t *x, const Window &window, int bytes) {
     __m512i total = _mm512_setzero_si512();
     for (int row = 0; row < window.rows; row++)
@@ -124,7 +124,7 @@ inline void convolve(const Step &s, const Image *images, uint8_t *arena, int fro
     const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
     const Window window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4,
                            s.dilation_h * in.row(), int64_t(s.dilation_w) * in.stride};
-    const bool dense = joined && s.sum_channels == s.channels;  // and has no bytes between pixels' channels
+    const bool dense = joined && s.sum_channels == s.channels;  // and all of its bytes are levels
     const Window summed = {s.kernel_h, dense ? 1 : s.kernel_w, 0, window.row_step, window.run_step};
     const int run_bytes = (dense ? s.kernel_w : 1) * s.sum_channels;
     const int64_t pixel_step = int64_t(s.stride_w) * in.stride;

@@ -80,7 +80,7 @@ inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target
 }
 
 // Whether each output pixel is the source's at the same place, all of its channels.
-inline bool in_place(const Step &s, const Image &in, const Image &out) {
+inline bool same_place(const Step &s, const Image &in, const Image &out) {
     const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width;
     return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
 }
@@ -98,7 +98,7 @@ inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, i
             }
         return;
     }
-    if (s.table && in_place(s, in, out)) {
+    if (s.table && same_place(s, in, out)) {
         for (int y = from; y < to; y++) look_up(s.table, in.at(arena, y, 0), out.at(arena, y, 0), int64_t(out.width) * out.stride);
         return;
     }
