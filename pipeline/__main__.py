@@ -11,16 +11,16 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from pipeline.schema import register
+from pipeline.configuration.schema import register
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
 def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run what `cfg` describes; returns the values of its ``objectives``, for a search."""
     # these load numpy and rich, which --help does without
-    from pipeline.replay import replay
     from pipeline.session import execute
-    from pipeline.sweep import objective_values
+    from pipeline.sweeps.jobs import objective_values
+    from pipeline.sweeps.replay import replay
 
     if cfg.replay is not None:
         replay(cfg)
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     try:
         main()
     except BaseException as error:
-        from pipeline.sweep_callback import abandon
+        from pipeline.sweeps.callback import abandon
 
         abandon(error)
         if not isinstance(error, KeyboardInterrupt):
@@ -45,6 +45,6 @@ if __name__ == "__main__":
             file=sys.stderr,
         )
         sys.exit(128 + signal.SIGINT)
-    from pipeline.sweep_callback import exit_code
+    from pipeline.sweeps.callback import exit_code
 
     sys.exit(exit_code())

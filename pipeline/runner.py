@@ -1,6 +1,6 @@
 """Runs stages in order, over the store: checks everything first, computes only what is not stored.
 
-A stage's artifact is found by its key (see `pipeline.fingerprint`), which needs the content hashes of its
+A stage's artifact is found by its key (see `pipeline.store.keys`), which needs the content hashes of its
 inputs but not the inputs themselves: a run whose every stage is stored loads nothing but what has metrics or
 files to show.
 """
@@ -18,9 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 from pipeline.artifact import Artifact, ArtifactRef, ServedModel
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.fingerprint import identity, key_of
 from pipeline.seed import derive_seed, seed_everything
 from pipeline.stage import Stage
+from pipeline.store.keys import identity, key_of
 from pipeline.tracking.record import RecordingTracker
 
 log = logging.getLogger(__name__)

@@ -15,16 +15,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.build import Builder
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.schema import RunConfig
 from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.environment import environment
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.remote_store import open_store
 from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
-from pipeline.schema import RunConfig
 from pipeline.stage import Stage
-from pipeline.sweep import current, job_fingerprint, threads_per_job
+from pipeline.store.remote import open_store
+from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
 from pipeline.tracking.base import Job, SweepTracking, Tracker, Tracking
 from pipeline.tracking.null import Null
 

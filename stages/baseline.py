@@ -16,7 +16,7 @@ from stages.artifacts import Baseline, FloatModel
 from stages.data.base import Data
 from stages.data.batches import batches, subset
 from stages.graph.execute import execute
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 
 

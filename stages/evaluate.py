@@ -20,8 +20,8 @@ from stages.backends.reference import Reference
 from stages.data.base import Data, Split
 from stages.data.batches import batches, subset
 from stages.graph.quantized import Simulation
-from stages.parity import Parity, sqnr_db
-from stages.rounding import Roundings
+from stages.measuring.parity import Parity, sqnr_db
+from stages.measuring.rounding import Roundings
 
 Logits = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -44,8 +44,8 @@ class Evaluate:
     produces: ClassVar[type] = Metrics
     code: ClassVar[tuple[str, ...]] = (
         "stages.artifacts",
-        "stages.parity",
-        "stages.rounding",
+        "stages.measuring.parity",
+        "stages.measuring.rounding",
         "stages.graph",
         "stages.integer",
         "stages.backends",

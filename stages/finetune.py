@@ -15,15 +15,15 @@ from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, QuantizedModel
 from stages.data.base import Data
 from stages.graph.execute import execute
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph
-from stages.graph.qat import QatNetwork
-from stages.graph.qat_objective import Distillation, QatObjective, QatSchedule
-from stages.models.checkpoint import Epoch
-from stages.models.fit import FloatTraining, fit
 from stages.quant.estimators.base import Estimator
 from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
+from stages.training.checkpoint import Epoch
+from stages.training.fit import FloatTraining, fit
+from stages.training.qat_network import QatNetwork
+from stages.training.qat_objective import Distillation, QatObjective, QatSchedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from stages.artifacts import FloatModel, Observations
 from stages.data.base import Data
 from stages.data.batches import batches, calibration_subset
 from stages.graph.execute import execute
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Node
 from stages.graph.points import quantization_points

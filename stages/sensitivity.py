@@ -21,7 +21,7 @@ from stages.data.batches import batches
 from stages.graph.ir import Graph
 from stages.graph.points import sources
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
-from stages.graph.sensitivity import Effect, Levels, Sensitivity, macs
+from stages.precision.sensitivity import Effect, Levels, Sensitivity, macs
 from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
 from stages.quant.qparams import quantize

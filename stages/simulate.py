@@ -16,7 +16,7 @@ from stages.artifacts import Baseline, Metrics, QuantizedModel
 from stages.data.base import Data
 from stages.data.batches import batches
 from stages.graph.quantized import Simulation
-from stages.parity import sqnr_db
+from stages.measuring.parity import sqnr_db
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Simulate:
     produces: ClassVar[type] = Metrics
     code: ClassVar[tuple[str, ...]] = (
         "stages.artifacts",
-        "stages.parity",
+        "stages.measuring.parity",
         "stages.graph",
         "stages.data",
         "stages.quant.qparams",

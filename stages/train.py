@@ -15,10 +15,10 @@ from pipeline.stage import Inputs
 from stages.artifacts import FloatModel
 from stages.data.base import Data
 from stages.graph.capture import capture
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.models.base import Model
-from stages.models.checkpoint import Epoch
-from stages.models.fit import FloatTraining, fit
+from stages.training.checkpoint import Epoch
+from stages.training.fit import FloatTraining, fit
 
 
 @dataclass(frozen=True, kw_only=True)

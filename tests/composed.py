@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hydra import compose, initialize_config_module
 
-from pipeline.build import Builder
-from pipeline.schema import RunConfig, register
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.schema import RunConfig, register
 
 
 def built(*overrides: str) -> RunConfig:

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 import conf
-from pipeline.build import Builder
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.schema import RunConfig, register
 from pipeline.runner import check_wiring
-from pipeline.schema import RunConfig, register
 
 CONF = Path(conf.__file__).parent
 OPTIONS = sorted(

@@ -6,9 +6,9 @@ import itertools
 
 from hydra import compose, initialize_config_module
 
-from pipeline.build import Builder
-from pipeline.fingerprint import identity, key_of
-from pipeline.schema import RunConfig, register
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.schema import RunConfig, register
+from pipeline.store.keys import identity, key_of
 
 AXES = {
     "quantizer": ("affine", "symmetric"),

@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 import conf
-from pipeline.build import Builder
 from pipeline.compare.table import FORM
-from pipeline.schema import RunConfig, register
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.schema import RunConfig, register
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(conf.__file__).parent / "experiment" / "whitepaper"

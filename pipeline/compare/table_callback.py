@@ -47,7 +47,7 @@ class TableOfSweep(Callback):
             print(f"no table: {refusal}")
 
     def _table(self) -> Table:
-        from pipeline.build import Builder
+        from pipeline.configuration.builder import Builder
 
         node = {"_target_": "pipeline.compare.table.Table", **self._definition}  # type: ignore[dict-item]
         builder = Builder(OmegaConf.create({"hydra": {"callbacks": {"table": node}}}))

@@ -11,7 +11,7 @@ import torch
 from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.stage import Stage
-from pipeline.store import Store
+from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 from stages.artifacts import FloatModel, Observations
 from stages.benchmarking.competitor import Case

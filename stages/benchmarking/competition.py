@@ -15,7 +15,7 @@ from stages.benchmarking.result import Row, Setting
 from stages.benchmarking.timing import Timer, interleave
 from stages.benchmarking.workload import Preparation, Workload, with_input
 from stages.graph.capture import capture
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from pipeline.console import Console
+from pipeline.context import RunContext
+from stages.benchmarking.plot import plot
 from stages.benchmarking.result import Benchmark, Setting
+
+
+def record(benchmark: Benchmark, ctx: RunContext) -> Benchmark:
+    """Show it, and write ``benchmark.json`` and ``benchmark.png`` to the run's directory."""
+    show(benchmark, ctx.console)
+    benchmark.save(ctx.run_dir)
+    plot(benchmark, ctx.run_dir / "benchmark.png")
+    return benchmark
 
 
 def show(benchmark: Benchmark, console: Console) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from stages.benchmarking.competitor import Case
 from stages.benchmarking.timing import Step
-from stages.graph.qat import QatNetwork
-from stages.graph.qat_layer import Phase
 from stages.quant.estimators.base import Estimator
 from stages.quant.quantizers.base import WeightsAndActivations
+from stages.training.qat_layer import Phase
+from stages.training.qat_network import QatNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

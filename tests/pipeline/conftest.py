@@ -20,7 +20,7 @@ from rich.console import Console as RichConsole
 
 from pipeline.console import Console
 from pipeline.context import RunContext
-from pipeline.store import Store
+from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 
 STAGES = """
@@ -223,7 +223,7 @@ stages:
   add: {{_target_: stages.{0}.Add}}
   show: {{_target_: stages.{0}.Show}}
 hydra:
-  callbacks: {{sweep: {{_target_: pipeline.sweep_callback.SweepCallback}}}}
+  callbacks: {{sweep: {{_target_: pipeline.sweeps.callback.SweepCallback}}}}
   run: {{dir: "outputs/runs/day/${{now:%H-%M-%S-%f}}"}}
   sweep: {{dir: "outputs/sweeps/day/${{now:%H-%M-%S-%f}}", subdir: "${{hydra.job.num}}"}}
   job: {{name: pipeline, chdir: false}}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import fingerprint
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import check_wiring, run_stages
+from pipeline.store import keys
 
 
 def chain(fakes: Any, make: dict[str, Any] | None = None, **square: Any) -> list[Any]:
@@ -70,7 +70,7 @@ def test_changed_code_recomputes(fakes, context):
     run_stages(chain(fakes), context())
     source = next(fakes.folder.glob("*.py"))
     source.write_text(source.read_text() + "\n# a change\n")
-    fingerprint.source_hash.cache_clear()
+    keys.source_hash.cache_clear()
     assert cached(run_stages(chain(fakes), context())) == []
 
 
@@ -195,7 +195,7 @@ import {module} as fakes
 from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.runner import run_stages
-from pipeline.store import Store
+from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 
 run_dir = Path(sys.argv[1])

@@ -8,9 +8,9 @@ from pipeline.context import RunContext
 from stages.artifacts import FloatModel, Observations
 from stages.data.digits import Digits
 from stages.graph.capture import capture
-from stages.models.fit import FloatTraining, fit
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.observe import Observe
+from stages.training.fit import FloatTraining, fit
 
 
 class Recorder:

@@ -11,7 +11,9 @@ import pytest
 from pipeline.errors import ConfigError
 from stages.backends.onednn import OneDNN
 from stages.backends.openvino import OpenVino
-from stages.benchmark import BenchmarkCalibration, BenchmarkEngine, BenchmarkTraining
+from stages.benchmark_calibration import BenchmarkCalibration
+from stages.benchmark_engine import BenchmarkEngine
+from stages.benchmark_training import BenchmarkTraining
 from stages.benchmarking.calibrating import Calibrating, silent_context
 from stages.benchmarking.competition import Competition
 from stages.benchmarking.engine import Engine

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
+from stages.adaround import AdaRound
 from stages.artifacts import Observations, QuantizedModel
+from stages.bias import BiasCorrection
 from stages.calibrate import Calibrate
-from stages.correct import AdaRound, BiasCorrection
+from stages.corrections.adaround import Rounding
 from stages.data.batches import batches
 from stages.data.digits import Digits
-from stages.graph.corrections.adaround import Rounding
 from stages.graph.execute import execute
 from stages.graph.lower import lower
 from stages.graph.points import layers

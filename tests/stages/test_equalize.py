@@ -6,11 +6,12 @@ from torch import nn
 
 from stages.artifacts import FloatModel
 from stages.data.digits import Digits
-from stages.equalize import Equalize, Smooth
+from stages.equalize import Equalize
 from stages.graph.capture import capture
 from stages.graph.execute import execute
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
+from stages.smooth import Smooth
 
 
 @pytest.fixture

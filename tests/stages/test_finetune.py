@@ -18,10 +18,8 @@ from stages.finetune import Finetune, teacher_of
 from stages.graph.capture import capture
 from stages.graph.execute import execute
 from stages.graph.lower import lower
-from stages.graph.qat_objective import QatSchedule
 from stages.graph.quantized import Simulation
 from stages.integer.interpreter import Interpreter, dequantize_output, quantize_input
-from stages.models.fit import FloatTraining, fit
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.observe import Observe
 from stages.quant.calibrators.base import Calibration
@@ -32,6 +30,8 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.codebook import Codebook
 from stages.quant.quantizers.symmetric import Symmetric
+from stages.training.fit import FloatTraining, fit
+from stages.training.qat_objective import QatSchedule
 from tests.composed import built
 
 pytestmark = pytest.mark.usefixtures("one_thread")

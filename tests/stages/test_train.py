@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from stages.data.digits import Digits
-from stages.models.fit import FloatTraining, fit
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.train import Train
+from stages.training.fit import FloatTraining, fit
 from tests.composed import built
 
 pytestmark = pytest.mark.usefixtures("one_thread")

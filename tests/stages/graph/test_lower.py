@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.errors import PipelineError
 from stages.graph.capture import capture
 from stages.graph.execute import execute, pre_activation
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.lower import lower, to_levels
 from stages.graph.points import layers, quantization_points, sources

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.errors import PipelineError
 from stages.graph.capture import capture
 from stages.graph.execute import execute
-from stages.graph.fold_bn import fold_batch_norm
+from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.points import quantization_points, sources
 from stages.graph.serialize import load_graph, save_graph

@@ -1,0 +1,1 @@
+"""The checked configuration: the run-level schema, dotted targets, coercion of values, and the builder."""

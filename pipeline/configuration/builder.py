@@ -1,0 +1,182 @@
+"""The checked builder: a configuration becomes component instances, or one list of all its mistakes.
+
+A mapping with ``_target_`` is a component: the dotted name of a class (or function) and values for its
+arguments. Every node is built once: where ``${quantizer}`` refers to a group, the group's own config path
+is the one that messages name, and all its users share the instance.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.configuration.coercion import MismatchError, convert
+from pipeline.configuration.targets import TargetError, locate
+from pipeline.errors import ConfigError, alternatives
+
+T = TypeVar("T")
+
+TRUSTED = ("pipeline", "stages")
+USER_CODE = ("model", "data")
+"""Config keys under which a target may name the user's own code."""
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+_FIELD = re.compile(r"(\w+)=")
+_FAILED: Any = object()
+
+
+class Builder:
+    """Builds the components of one composed configuration, and gathers its problems.
+
+    Args:
+        root: the whole configuration, which references resolve against.
+        trusted: packages whose classes any ``_target_`` may name.
+    """
+
+    def __init__(self, root: DictConfig, *, trusted: tuple[str, ...] = TRUSTED) -> None:
+        self.user_code: list[str] = []
+        """The user's own targets, as ``model: my_net.Net``, for the run's log."""
+        self._root = root
+        self._trusted = trusted
+        self._problems: dict[str, None] = {}  # an ordered set: shared nodes report once
+        self._built: dict[str, Any] = {}
+        self._written: dict[str, str] = {}  # path of use -> path where the value is written
+
+    def build(self, path: str = "") -> Any:
+        """Build the node at a config path; ``""`` is the whole configuration, as a dict.
+
+        Collects problems instead of raising; call `raise_problems` before using the result.
+        """
+        if not path:
+            return {str(key): self.build(str(key)) for key in self._root}
+        parent, _, key = path.rpartition(".")
+        return self._child(OmegaConf.select(self._root, parent) if parent else self._root, key, path)
+
+    def build_as(self, cls: type[T]) -> T:
+        """Build a dataclass from the root's keys that are its fields; other keys are left alone."""
+        known = [field.name for field in fields(cls) if field.name in self._root]  # type: ignore[arg-type]
+        built: T = self._call(cls, {name: self.build(name) for name in known}, "")
+        return built
+
+    def raise_problems(self) -> None:
+        """Raise `ConfigError` with every problem found so far, a line each."""
+        if self._problems:
+            count = len(self._problems)
+            title = f"the configuration has {count} problem{'s' if count > 1 else ''}:"
+            raise ConfigError("\n  ".join([title, *self._problems]))
+
+    def _problem(self, text: str) -> Any:
+        self._problems[text] = None
+        return _FAILED
+
+    def _child(self, parent: Any, key: str | int, path: str) -> Any:
+        """Build ``parent[key]``, at the path where it is written rather than where it is used."""
+        used, passed = path, {path}
+        try:
+            while reference := _REFERENCE.fullmatch(str(_raw(parent, key))):
+                path = reference[1]
+                above, _, key = path.rpartition(".")
+                parent = OmegaConf.select(self._root, above) if above else self._root
+                if path in passed:
+                    return self._problem(f"{used}: refers to itself, by way of {path}")
+                passed.add(path)
+                if not isinstance(parent, DictConfig) or key not in parent:
+                    names = _options(key, parent if isinstance(parent, DictConfig) else ())
+                    return self._problem(f"{used}: refers to {path}, which is not set; {names}")
+            self._written[used] = path
+            if OmegaConf.is_missing(parent, key):
+                return self._problem(_missing(path))
+            node = parent[key]
+        except OmegaConfBaseException as error:
+            return self._problem(f"{used}: {str(error).splitlines()[0]}")
+        if not isinstance(node, DictConfig | ListConfig):
+            return node
+        if path not in self._built:
+            self._built[path] = self._node(node, path)
+        return self._built[path]
+
+    def _node(self, node: DictConfig | ListConfig, path: str) -> Any:
+        if isinstance(node, ListConfig):
+            items = [self._child(node, index, f"{path}[{index}]") for index in range(len(node))]
+            return _FAILED if _any_failed(items) else items
+        keys = [str(key) for key in node if key != "_target_"]
+        values = {key: self._child(node, key, f"{path}.{key}") for key in keys}
+        if "_target_" not in node:
+            return _FAILED if _any_failed(values.values()) else values
+        target = node["_target_"]
+        try:
+            component = locate(target)
+        except TargetError as error:
+            return self._problem(f"{path}._target_: {error}")
+        if target.split(".")[0] not in self._trusted:
+            if not set(re.split(r"[.\[]", path)) & set(USER_CODE):
+                roots = " or ".join(f"{root}." for root in self._trusted)
+                return self._problem(
+                    f"{path}._target_: '{target}' must start with {roots}; "
+                    f"your own code is allowed under {' and '.join(USER_CODE)} only"
+                )
+            self.user_code.append(f"{path}: {target}")
+        return self._call(component, values, path)
+
+    def _call(self, component: Callable[..., Any], values: Mapping[str, Any], path: str) -> Any:
+        """Check `values` against the component's arguments, convert them, and call it."""
+        parameters = inspect.signature(component).parameters.values()
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        named = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        hints = _hints(component)
+        prefix = f"{path}." if path else ""
+        arguments: dict[str, Any] = {}
+        refusals: list[str] = []
+        for name, value in values.items():
+            hint = hints.get(name, Any)
+            if is_dataclass(hint) and isinstance(value, Mapping):  # a group of values without _target_
+                value = self._call(hint, value, prefix + name)  # type: ignore[arg-type]
+            if name not in named and not open_ended:
+                refusals.append(f"{prefix}{name}: unknown key; {_options(name, named)}")
+            elif value is not _FAILED:
+                try:
+                    arguments[name] = convert(value, hint)
+                except MismatchError as error:
+                    refusals.append(f"{self._written.get(prefix + name, prefix + name)}: {error}")
+        for name, parameter in named.items():
+            if parameter.default is parameter.empty and name not in values:
+                refusals.append(_missing(prefix + name))
+        for refusal in refusals:
+            self._problem(refusal)
+        if len(arguments) < len(values) or refusals:
+            return _FAILED
+        try:
+            return component(**arguments)
+        except (ValueError, ImportError, OSError) as error:
+            # a component names its own field, `bits=9: …`, which is the last part of the config path
+            field = _FIELD.match(str(error))
+            separator = "." if field and field[1] in named else ": "
+            return self._problem(f"{path}{separator if path else ''}{error}")
+
+
+def _any_failed(values: Iterable[Any]) -> bool:
+    return any(value is _FAILED for value in values)
+
+
+def _missing(path: str) -> str:
+    return f"{path}: mandatory value missing; give {path}=…"
+
+
+def _options(name: str, valid: Any) -> str:
+    return alternatives(name, (str(key) for key in valid))
+
+
+def _raw(parent: Any, key: str | int) -> Any:
+    """The value as written: a reference is not followed."""
+    return OmegaConf.to_container(parent, resolve=False)[key]  # type: ignore[index]
+
+
+def _hints(component: Callable[..., Any]) -> dict[str, Any]:
+    source = component if is_dataclass(component) or not inspect.isclass(component) else component.__init__
+    return get_type_hints(source)

@@ -1,0 +1,1 @@
+"""The content-addressed store: artifacts by what determines them, local and remote."""

@@ -1,0 +1,1 @@
+"""Sweeps: their jobs, what resumes them, and the replay of a recorded run."""

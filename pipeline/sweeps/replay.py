@@ -1,0 +1,101 @@
+"""``python -m pipeline replay=<run id>``: does a recorded run give the same figures again, to the bit?
+
+The recorded configuration runs as it was resolved then, with nothing taken from the store, and what it gives
+is compared with what was recorded. Only where it is recorded, and what is kept, follow the command line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.configuration.builder import Builder
+from pipeline.console import Console
+from pipeline.environment import environment
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.session import execute
+from pipeline.tracking.base import Archive, Record
+
+_TIMING = re.compile(r"(^|[/_])(cached|m?seconds|per_second|latency|ms|us)(_|/|$)|^system/")
+"""Metrics of the machine and the moment rather than of the computation."""
+
+_OF_THE_RUN = ("sweep", "fingerprint", "error")
+"""Tags that do not describe the run's configuration."""
+
+
+def replay(cfg: DictConfig) -> None:
+    """Run ``cfg.replay`` again, and say whether the figures are the same.
+
+    Raises:
+        PipelineError: they differ, or the run cannot be had.
+    """
+    builder = Builder(cfg)
+    tracking = builder.build("tracking")
+    builder.raise_problems()
+    if not isinstance(tracking, Archive):
+        raise ConfigError("replay: needs the tracker that has the run: tracking=mlflow or tracking=server")
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        record = tracking.fetch(cfg.replay, Path(folder))
+        logged = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
+        again = OmegaConf.create({**logged, "objectives": [], "replay": None, "tracking": cfg.tracking})
+        again.store = {"path": f"{folder}/store"}
+        metrics = execute(again, tags=_tags(record))
+    _compare(record, metrics, Console())
+
+
+def differences(
+    before: Mapping[str, float], after: Mapping[str, float]
+) -> dict[str, tuple[float, float | None]]:
+    """The metrics of `before` that are not the same double in `after`, None where it lacks them.
+
+    Timing is left out, and so is what only `after` has: the course of a training that was cached before.
+    """
+    pairs = {name: (value, after.get(name)) for name, value in sorted(before.items()) if not _timing(name)}
+    return {name: pair for name, pair in pairs.items() if not _same(*pair)}
+
+
+def _timing(name: str) -> bool:
+    return _TIMING.search(name) is not None
+
+
+def _same(a: float, b: float | None) -> bool:
+    return b is not None and (a == b or (math.isnan(a) and math.isnan(b)))
+
+
+def _tags(record: Record) -> dict[str, str]:
+    """The record's group choices and overrides, which the command line of a replay does not repeat."""
+    facts = environment()
+    kept = {
+        name: value
+        for name, value in record.tags.items()
+        if name not in facts and name not in _OF_THE_RUN and not name.startswith("mlflow.")
+    }
+    return {**kept, "replay_of": record.run_id}
+
+
+def _compare(record: Record, metrics: Mapping[str, float], console: Console) -> None:
+    differing = differences(record.metrics, metrics)
+    compared = [name for name in record.metrics if not _timing(name)]
+    if not differing:
+        console.say(f"replay of {record.run_id}: {len(compared)} figures, all the same to the bit")
+        return
+    rows = [(name, *map(_exact, pair)) for name, pair in differing.items()]
+    console.table(f"replay of {record.run_id}", ("metric", "recorded", "now"), rows)
+    changed = [
+        f"{name}: {record.tags[name]} → {value}"
+        for name, value in environment().items()
+        if record.tags.get(name, value) != value
+    ]
+    raise PipelineError(
+        f"replay: {len(differing)} of {len(compared)} figures differ from run {record.run_id}; "
+        f"since then changed: {'; '.join(changed) or 'nothing that is recorded of the environment'}"
+    )
+
+
+def _exact(value: float | None) -> str:
+    return "missing" if value is None else repr(value)

@@ -1,0 +1,72 @@
+"""Stage *benchmark_engine*: the integer engine beside its peers, here and now."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.backends.base import Backend
+from stages.benchmarking.competition import Competition
+from stages.benchmarking.competitor import Case
+from stages.benchmarking.layers import LayerTime, int8_limit, layer_times
+from stages.benchmarking.machine import machine
+from stages.benchmarking.result import Benchmark, Row
+from stages.benchmarking.show import record
+from stages.integer.interpreter import quantize_input
+
+CODE = ("stages.benchmarking", "stages.backends", "stages.exporters", "stages.integer", "stages.graph")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkEngine:
+    """Integer programs on the pipeline's engine and on its peers, and the float network on theirs.
+
+    Args:
+        competition: who competes over what.
+        layers: the backend whose operators are timed one by one; None for none.
+    """
+
+    name: ClassVar[str] = "benchmark_engine"
+    consumes: ClassVar[tuple[type, ...]] = ()
+    produces: ClassVar[type] = Benchmark
+    code: ClassVar[tuple[str, ...]] = CODE
+    cacheable: ClassVar[bool] = False
+
+    competition: Competition
+    layers: Backend | None = None
+
+    def check(self) -> None:
+        """Raise where a workload cannot be built."""
+        self.competition.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Benchmark:
+        """Measure; tables on the console, benchmark.json and a plot in the run's directory."""
+        rows: list[Row] = []
+        layers: dict[str, tuple[LayerTime, ...]] = {}
+        figures: dict[str, float] = {}
+        facts = machine()
+        with tempfile.TemporaryDirectory() as scratch:
+            for setting, case in self.competition.by_batch(ctx.seed, Path(scratch)):
+                rows += self.competition.rows(setting, case, ctx.console)
+                if self.layers is not None:
+                    limit = int8_limit(case.threads)
+                    figures[f"int8_limit/threads{case.threads}/operations_per_second"] = limit
+                    layers[str(setting)] = self._layers(self.layers, case, limit)
+        benchmark = Benchmark(
+            baseline=self.competition.baseline,
+            size="batch",
+            rows=tuple(rows),
+            layers=layers,
+            figures=figures,
+            machine=facts,
+        )
+        return record(benchmark, ctx)
+
+    def _layers(self, backend: Any, case: Case, limit: float) -> tuple[LayerTime, ...]:
+        executable = replace(backend, threads=case.threads).compile(case.program)
+        q = quantize_input(case.program, case.x.numpy())
+        return layer_times(case.program, executable, q, limit)

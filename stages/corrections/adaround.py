@@ -1,0 +1,169 @@
+"""AdaRound: rounding weights up or down by what it does to the layer's output.
+
+Nagel et al. 2020, arXiv 2004.10568. For each weight a variable V decides between its two neighbouring levels,
+
+    ``q(V) = clamp(floor(w/s) + h(V) + z)``,   ``h(V) = clamp(1.2·sigmoid(V) − 0.1, 0, 1)``   (eq. 23, 24),
+
+and V minimizes by Adam, over positions drawn from the calibration samples (eq. 21, 25),
+
+    ``E‖f(Wx) − f(W̃x̃)‖² / e₀ + λ · mean(1 − |2h(V) − 1|^β)``:
+
+f the activation function, x the input in the float network, x̃ that in the simulation, whose earlier layers
+are rounded already, and e₀ the first term's value at nearest rounding. Dividing by it, and the regularizer's
+mean rather than its sum, are this implementation's, and let one λ suit layers of any size and scale. β falls
+from 20 to 2 after a warm-up without regularizer, so that every h ends at 0 or 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stages.corrections.patches import Patches
+from stages.quant.qparams import QParams, quantize
+
+ZETA, GAMMA = 1.1, -0.1
+"""The rectified sigmoid's stretch: it reaches 0 and 1 at finite V."""
+
+BETA = (20.0, 2.0)
+"""Exponent of the regularizer, from the end of the warm-up to the last iteration."""
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class Rounded(NamedTuple):
+    """Levels, the weight's shape, and squared errors of the output by channel, float64 (O,)."""
+
+    levels: Tensor
+    error: Tensor
+    nearest_error: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """How to look for a layer's levels.
+
+    Args:
+        iterations: steps of Adam.
+        batch_size: positions a step.
+        learning_rate: of V.
+        regularization: λ.
+        warm_up: share of the iterations, in [0, 1), before the regularizer sets in.
+    """
+
+    iterations: int = 1000
+    batch_size: int = 1024
+    learning_rate: float = 0.1
+    regularization: float = 3.0
+    warm_up: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("learning_rate", "regularization"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be positive")
+        if not 0.0 <= self.warm_up < 1.0:
+            raise ValueError(f"warm_up={self.warm_up}: must be a share of the iterations, in [0, 1)")
+
+    def beta(self, iteration: int) -> float | None:
+        """The regularizer's exponent, falling along a cosine; None in the warm-up."""
+        begin = self.warm_up * self.iterations
+        if iteration < begin:
+            return None
+        progress = (iteration - begin) / (self.iterations - begin)
+        return BETA[1] + (BETA[0] - BETA[1]) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def round(
+        self, weight: Tensor, bias: Tensor | None, qparams: QParams, patches: Patches, activation: Activation
+    ) -> Rounded:
+        """Choose a layer's levels.
+
+        A channel's levels are those found, or the nearest where they do better on all of `patches`: the
+        error never grows.
+
+        Args:
+            weight: float32 (O, …).
+            bias: float32 (O,), as the simulation adds it; None where there is none.
+            qparams: the weight's grid.
+            patches: inputs and targets.
+            activation: f, element by element.
+        """
+        layer = _Layer(bias, patches, activation)
+        scale, zero_point = qparams.broadcast(weight.ndim)
+        floor = torch.floor(weight / scale)
+        v = _inverse_h(weight / scale - floor).requires_grad_()
+        nearest = quantize(weight, qparams)
+        nearest_error = layer.error((nearest.float() - zero_point) * scale)
+        e0 = max(float(nearest_error.sum()) / len(patches), 1e-30)
+
+        optimizer = torch.optim.Adam([v], lr=self.learning_rate)
+        batch = min(self.batch_size, len(patches))
+        for iteration in range(self.iterations):
+            start = iteration % (len(patches) // batch) * batch
+            h = _h(v)
+            q = (floor + h + zero_point).clamp(qparams.quant_min, qparams.quant_max)
+            rows = slice(start, start + batch)
+            loss = layer.squared_error((q - zero_point) * scale, rows).sum() / (batch * e0)
+            beta = self.beta(iteration)
+            if beta is not None:
+                loss = loss + self.regularization * (1.0 - (2.0 * h - 1.0).abs().pow(beta)).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+        up = (_h(v.detach()) >= 0.5).to(floor.dtype)
+        found = (floor + up + zero_point).clamp(qparams.quant_min, qparams.quant_max)
+        error = layer.error((found - zero_point) * scale)
+        better = error < nearest_error
+        levels = torch.where(_over_channels(better, weight.ndim), found.to(qparams.dtype), nearest)
+        return Rounded(levels, torch.where(better, error, nearest_error), nearest_error)
+
+
+class _Layer:
+    """The layer over the drawn positions, as a function of its weight (O, …)."""
+
+    def __init__(self, bias: Tensor | None, patches: Patches, activation: Activation) -> None:
+        groups, _, outputs = patches.target.shape
+        self._bias = None if bias is None else bias.reshape(groups, 1, outputs)
+        self._patches = patches
+        self._activation = activation
+
+    def squared_error(self, weight: Tensor, rows: slice) -> Tensor:
+        """``(f(Wx) − f(W̃x̃))²``, (groups, rows, O/groups)."""
+        patches = self._patches
+        groups, _, outputs = patches.target.shape
+        y = torch.bmm(patches.x[:, rows], weight.reshape(groups, outputs, -1).transpose(1, 2))
+        if self._bias is not None:
+            y = y + self._bias
+        if patches.residual is not None:
+            y = y + patches.residual[:, rows]
+        return (self._activation(y) - patches.target[:, rows]).square()
+
+    def error(self, weight: Tensor) -> Tensor:
+        """The squared error by channel, summed over all positions, float64 (O,)."""
+        total = torch.zeros(weight.shape[0], dtype=torch.float64)
+        with torch.no_grad():
+            for start in range(0, len(self._patches), 4096):
+                squared = self.squared_error(weight, slice(start, start + 4096))
+                total += squared.sum(dim=1, dtype=torch.float64).flatten()
+        return total
+
+
+def _h(v: Tensor) -> Tensor:
+    return (torch.sigmoid(v) * (ZETA - GAMMA) + GAMMA).clamp(0.0, 1.0)
+
+
+def _inverse_h(rest: Tensor) -> Tensor:
+    """V at which h(V) is the given rest, in [0, 1): optimization starts at the float weights."""
+    return torch.logit((rest - GAMMA) / (ZETA - GAMMA))
+
+
+def _over_channels(x: Tensor, ndim: int) -> Tensor:
+    return x.reshape(-1, *[1] * (ndim - 1))

@@ -1,0 +1,1 @@
+"""Training: the loop in float, and with simulated quantization."""

@@ -1,0 +1,263 @@
+"""Training in float: the loop that makes the network which the rest of the pipeline quantizes.
+
+The random numbers of an epoch (order, augmentation, dropout) depend on the seed and the epoch's number
+alone. With the same seed and number of threads, a training gives the same weights to the bit on a CPU,
+whether or not it was killed and resumed in between.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import PipelineError
+from pipeline.seed import derive_seed
+from stages.data.base import Data
+from stages.data.batches import batches, channels_last
+from stages.training.augment import crop_flip
+from stages.training.checkpoint import Epoch, identity_of, load_checkpoint, save_checkpoint
+from stages.training.held_out import Kept, accuracy, best_epoch, hold_out
+from stages.training.objective import CrossEntropy, Objective
+
+CHECK_EVERY = 50
+"""Steps between looks at the loss; each makes a GPU wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatTraining:
+    """How to train.
+
+    Args:
+        epochs: passes over the training split; 0 leaves the network as it is.
+        batch_size: samples a step.
+        optimizer: ``sgd`` with Nesterov momentum, or ``adamw`` (Loshchilov & Hutter 2019), whose
+            learning rates are a tenth of that and less.
+        learning_rate: the peak.
+        weight_decay: of weight matrices and kernels; biases and BatchNorm are not decayed.
+        momentum: of sgd; adamw ignores it.
+        schedule: ``cosine`` falls to 0 at the last step; ``constant`` stays at the peak.
+        warmup: share of all steps, in [0, 1), over which the rate rises linearly to the peak.
+        label_smoothing: in [0, 1), probability spread over all classes.
+        augment: ``crop_flip`` shifts and mirrors images; ``none`` shows them as they are.
+        clip_grad: largest norm of the whole gradient; None for no limit.
+        held_out: share of the training split, in [0, 1), that is not trained on but measured after each
+            epoch.
+        patience: stop after so many epochs without a better accuracy on the held-out samples, and go back
+            to the best epoch's weights; None trains to the end.
+    """
+
+    epochs: int = 15
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 0.001
+    momentum: float = 0.9
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    augment: Literal["none", "crop_flip"] = "none"
+    clip_grad: float | None = 1.0
+    held_out: float = 0.0
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        if not self.learning_rate > 0.0:
+            raise ValueError(f"learning_rate={self.learning_rate}: must be positive")
+        if self.weight_decay < 0.0:
+            raise ValueError(f"weight_decay={self.weight_decay}: must not be negative")
+        for name in ("momentum", "warmup", "label_smoothing", "held_out"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be in [0, 1)")
+        if self.clip_grad is not None and not self.clip_grad > 0.0:
+            raise ValueError(f"clip_grad={self.clip_grad}: must be positive, or null for no limit")
+        if self.patience is not None and (self.patience < 1 or not self.held_out):
+            raise ValueError(
+                f"patience={self.patience}: must be at least 1, and needs samples to look at: "
+                f"held_out={self.held_out:g} must be a share above 0, as 0.1"
+            )
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at `step`, 0 .. steps-1."""
+        rising = round(self.warmup * steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / (steps - rising)))
+
+
+class Progress(Protocol):
+    """Opens a progress bar; what it yields moves the bar on: ``advance(1, loss=0.3)``."""
+
+    def __call__(
+        self, description: str, total: int | None = None
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """A bar over `total` steps."""
+
+
+@contextmanager
+def _silent(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    yield lambda *_, **__: None
+
+
+def fit(
+    module: nn.Module,
+    data: Data,
+    recipe: FloatTraining,
+    *,
+    seed: int,
+    device: str = "cpu",
+    objective: Objective | None = None,
+    progress: Progress = _silent,
+    on_epoch: Callable[[int, Epoch], None] | None = None,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train `module` in place on ``data.train()``; leaves it in evaluation mode.
+
+    Args:
+        module: float32 (N, C, H, W) to logits (N, num_classes); moved to `device`.
+        data: the data set.
+        recipe: how to train.
+        seed: of order, augmentation, dropout and held-out samples.
+        device: as torch names it.
+        objective: what to minimize; None for cross-entropy.
+        progress: shows how far it is, for example ``console.progress``.
+        on_epoch: called after each epoch with its number (from 1) and what it gave; after a resumption
+            also for the epochs done before.
+        checkpoint: file for the state after each epoch. Where it holds a state of this very training
+            (initial weights, data, recipe, seed), training goes on from there.
+
+    Raises:
+        PipelineError: the loss became NaN or infinite.
+    """
+    module.to(device).train()
+    loop = _Loop(
+        module, data, recipe, seed, device, objective or CrossEntropy(module, recipe.label_smoothing)
+    )
+    history: list[Epoch] = []
+    identity = ""
+    if checkpoint is not None:
+        identity = identity_of(module, recipe, seed, data.fingerprint())
+        history = load_checkpoint(checkpoint, identity, module, loop.optimizer)
+    best = Kept(checkpoint)
+    with progress("training", loop.steps) as advance:
+        for number, epoch in enumerate(history, start=1):
+            advance(loop.per_epoch)
+            if on_epoch is not None:
+                on_epoch(number, epoch)
+        while len(history) < recipe.epochs and not loop.stops(history):
+            history.append(loop.epoch(len(history) + 1, advance))
+            if recipe.patience is not None and loop.best(history) == len(history):
+                best.keep(module)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, identity, module, loop.optimizer, history)
+            if on_epoch is not None:
+                on_epoch(len(history), history[-1])
+    if recipe.patience is not None and loop.best(history):
+        best.restore(module)
+    module.eval()
+
+
+class _Loop:
+    """Epochs of one training."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        data: Data,
+        recipe: FloatTraining,
+        seed: int,
+        device: str,
+        objective: Objective,
+    ) -> None:
+        self.module, self.data, self.recipe, self.objective = module, data, recipe, objective
+        self.seed, self.device = seed, device
+        self.split = data.train()
+        self.rows, self.held_out = hold_out(self.split, recipe.held_out, seed)
+        self.per_epoch = math.ceil(len(self.rows) / recipe.batch_size)
+        self.steps = self.per_epoch * recipe.epochs
+        self.optimizer = _optimizer(objective.parameter_groups(recipe.weight_decay), recipe)
+
+    def epoch(self, number: int, advance: Callable[..., None]) -> Epoch:
+        """One pass over the training samples in random order."""
+        start = time.perf_counter()
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, f"train/{number}"))
+        order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
+        if len(order) % self.recipe.batch_size == 1:
+            order = order[:-1]  # BatchNorm has no variance over a single sample
+        loss_sum, correct = (torch.zeros((), device=self.device) for _ in range(2))
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(derive_seed(self.seed, f"dropout/{number}"))
+            for index, (x, y) in enumerate(
+                batches(self.split, self.recipe.batch_size, self.data, order=order)
+            ):
+                if self.recipe.augment == "crop_flip":
+                    x = crop_flip(x, generator)
+                x, y = channels_last(x).to(self.device), y.to(self.device)
+                loss, logits = self._step(x, y, (number - 1) * self.per_epoch + index)
+                loss_sum += loss.detach() * len(y)
+                correct += (logits.detach().argmax(1) == y).sum()
+                if index % CHECK_EVERY == 0:
+                    _check_finite(loss_sum, self.recipe, number)
+                advance(1)
+        _check_finite(loss_sum, self.recipe, number)
+        held_out = accuracy(self.module, self.split, self.data, self.held_out, self.device)
+        return Epoch(
+            loss=loss_sum.item() / len(order),
+            accuracy=correct.item() / len(order),
+            seconds=time.perf_counter() - start,
+            learning_rate=self.recipe.rate(number * self.per_epoch - 1, self.steps),
+            held_out=held_out,
+        )
+
+    def best(self, history: list[Epoch]) -> int:
+        """Number of the epoch to go back to, among those that can be used; 0 while there is none."""
+        usable = (
+            number
+            for number in range(1, len(history) + 1)
+            if self.objective.settled(number * self.per_epoch, self.steps)
+        )
+        return best_epoch([epoch.held_out for epoch in history], next(usable, len(history) + 1))
+
+    def stops(self, history: list[Epoch]) -> bool:
+        """Whether patience has run out."""
+        best = self.best(history)
+        return self.recipe.patience is not None and best > 0 and len(history) - best >= self.recipe.patience
+
+    def _step(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(step, self.steps) * group.get("rate", 1.0)
+        loss, logits = self.objective.loss(x, y, step, self.steps)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_grad)
+        self.optimizer.step()
+        return loss, logits
+
+
+def _check_finite(loss: Tensor, recipe: FloatTraining, epoch: int) -> None:
+    if not math.isfinite(loss.item()):
+        clip = "" if recipe.clip_grad is not None else ", or limit the gradient with clip_grad=1.0"
+        raise PipelineError(
+            f"the training loss became {loss.item()} in epoch {epoch} of {recipe.epochs}.\n"
+            f"Remedy: lower learning_rate={recipe.learning_rate:g}{clip}."
+        )
+
+
+def _optimizer(groups: list[dict[str, Any]], recipe: FloatTraining) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.momentum > 0.0
+        return torch.optim.SGD(groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, recipe.learning_rate, fused=True)

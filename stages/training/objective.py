@@ -1,0 +1,56 @@
+"""What a training minimizes, and over which parameters. The loop around it is `stages.training.fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Objective(Protocol):
+    """A network with its loss. Steps count from 0 over the whole training."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network: float32 (N, C, H, W) to logits (N, num_classes)."""
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """As torch's optimizers take them; ``rate`` in a group (else 1) multiplies the learning rate."""
+
+    def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
+        """The loss, shape (), and the logits for a batch at `step` of `steps`."""
+
+    def settled(self, step: int, steps: int) -> bool:
+        """Whether a network whose training ended after `step` steps can be used as it is."""
+
+
+class CrossEntropy:
+    """Classification in float: the default."""
+
+    def __init__(self, module: nn.Module, label_smoothing: float = 0.0) -> None:
+        self.module = module
+        self._label_smoothing = label_smoothing
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Weights decay, vectors (biases, BatchNorm) do not."""
+        return decayed_apart(self.module.parameters(), weight_decay)
+
+    def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy."""
+        logits = self.module(x)
+        return F.cross_entropy(logits, y, label_smoothing=self._label_smoothing), logits
+
+    def settled(self, step: int, steps: int) -> bool:
+        """At any time."""
+        return True
+
+
+def decayed_apart(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: parameters of two dimensions and more with weight decay, the others without."""
+    parameters = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

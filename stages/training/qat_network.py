@@ -1,0 +1,242 @@
+"""Quantization-aware training of a graph: the simulation, with parameters that learn.
+
+The network has the nodes and names of the folded, fused graph, and keeps BatchNorm beside each layer
+(`stages.training.qat_layer`). A ReLU that is fused into a node is left to the node's quantizer, whose lowest
+level becomes that of 0.0: rounding then takes the place of ReLU instead of following it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import PipelineError
+from stages.graph.execute import execute
+from stages.graph.fold import attach_batch_norm, fold_batch_norm
+from stages.graph.fuse import fuse
+from stages.graph.ir import Graph, Node
+from stages.graph.points import layers, sources
+from stages.graph.quantized import QuantizedGraph
+from stages.graph.schemes import Schemes, arranged, resolve_schemes
+from stages.quant.estimators.base import Estimator, FakeQuantizer
+from stages.quant.estimators.scheme import start_of
+from stages.quant.qparams import QParams
+from stages.quant.quantizers.base import ChoosesLevels, Dithers, Quantizer, WeightsAndActivations
+from stages.quant.weights import fit_bias, weight_levels
+from stages.training.qat_layer import BatchNorm, Dither, Phase, QatLayer
+
+DEPLOYED = Phase()
+"""What the integer program will do; evaluation mode."""
+
+
+class QatNetwork(nn.Module):
+    """A network in quantization-aware training.
+
+    Args:
+        model: the float network as captured, BatchNorm not folded.
+        quantized: its calibrated form.
+        quantizer: the schemes that calibrated it.
+        estimator: the backward pass of rounding.
+        batch_norm: ``corrected`` or ``naive`` folding in phases with batch statistics; ``frozen`` has none.
+        momentum: share of a batch's statistics in the moving ones.
+
+    Raises:
+        PipelineError: `quantized` is not the folded, fused `model`, or a quantizer cannot round in training.
+    """
+
+    def __init__(
+        self,
+        model: Graph,
+        quantized: QuantizedGraph,
+        quantizer: WeightsAndActivations,
+        estimator: Estimator,
+        *,
+        batch_norm: BatchNorm = "corrected",
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.phase = DEPLOYED
+        self._graph = arranged(quantizer, fuse(attach_batch_norm(model)))
+        _check_same_network(self._graph, quantized.graph)
+        self._executed = _without_relu(self._graph)
+        self._sources = sources(self._graph)
+        self._relu = frozenset(node.name for node in self._graph.nodes if _is_relu(node))
+        self.layers = nn.ModuleDict()
+        self._schemes = _trainable(resolve_schemes(quantizer, quantized.graph))
+        for name in layers(self._graph):
+            own = self._schemes.weights.get(name)  # None: the layer stays float
+            if own is not None and quantized.weights[name].group_size is not None:
+                raise PipelineError(
+                    f"'{name}': scales of groups are not trained. Remedy: granularity=per_channel, or "
+                    "training=post_training"
+                )
+            start = None if own is None else start_of(quantized.weights[name], own)
+            self.layers[_escape(name)] = QatLayer(
+                self._graph[name],
+                self._graph.params,
+                estimator,
+                start,
+                _dither(own, name),
+                batch_norm,
+                momentum,
+            )
+        self.unquantized = nn.ParameterDict(
+            {
+                _escape(key): nn.Parameter(self._graph.params[key].clone())
+                for node in self._graph.nodes
+                if "weight" not in node.params
+                for key in node.params.values()
+            }
+        )
+        self.activations = nn.ModuleDict()
+        for name, qparams in quantized.activations.items():
+            start = start_of(qparams, self._schemes.activations[name], relu=name in self._relu)
+            self.activations[_escape(name)] = cast(nn.Module, estimator.activation(start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 (N, *input shape) to logits; in evaluation mode, the simulation's."""
+        return self._run(x, self.phase if self.training else DEPLOYED)
+
+    def penalty(self) -> Tensor:
+        """The estimators' terms of the loss, shape ()."""
+        terms = [term for quantizer in self.quantizers() if (term := quantizer.penalty()) is not None]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Let the estimators choose their starting ranges from a batch, passed through in float."""
+        for layer in self._layers():
+            layer.initialize()
+        self._run(x, replace(self.phase, quantize=False, observe=False), initialize=True)
+
+    @torch.no_grad()
+    def quantized(self) -> QuantizedGraph:
+        """The network as it stands: folded by the moving statistics, with the present grids; on the CPU."""
+        params = {
+            key: tensor.detach().cpu() for layer in self._layers() for key, tensor in layer.tensors().items()
+        }
+        params |= {key: tensor.detach().cpu() for key, tensor in self._unquantized().items()}
+        graph = fold_batch_norm(replace(self._graph, params=params))
+        points = [node.name for node in graph.nodes if node.name == self._sources[node.name]]
+        activations = {name: _on_cpu(self._activation(name).qparams()) for name in points}
+        weights, levels = {}, {}
+        for layer in self._layers():
+            if layer.quantizer is None:
+                continue
+            node = graph[layer.node.name]
+            weight = graph.params[node.params["weight"]]
+            input_scale = activations[self._sources[node.inputs[0]]].scale
+            qparams = _on_cpu(layer.qparams())
+            weights[node.name] = fit_bias(qparams, weight, graph.param(node, "bias"), input_scale)
+            own = self._schemes.weights[node.name]
+            if (chosen := weight_levels(own, weight, weights[node.name], node.name)) is not None:
+                levels[node.name] = chosen
+        return QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
+
+    def estimated(self) -> Iterator[nn.Parameter]:
+        """The parameters that the estimator learns: scales, clipping values."""
+        for layer in self._layers():
+            if layer.quantizer is not None:
+                yield from cast(nn.Module, layer.quantizer).parameters()
+        yield from self.activations.parameters()
+
+    def quantizers(self) -> Iterator[FakeQuantizer]:
+        """Those of weights, then those of activations."""
+        yield from (layer.quantizer for layer in self._layers() if layer.quantizer is not None)
+        yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
+
+    def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
+        def compute(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
+            input_scale = self._activation(node.inputs[0]).qparams().scale
+            y: Tensor = self.layers[_escape(node.name)](x, phase, input_scale)
+            return y.add_(residual[0]) if residual else y
+
+        def point(node: Node, value: Tensor) -> Tensor:
+            if self._sources[node.name] != node.name:
+                return value
+            quantizer = self._activation(node.name)
+            if initialize:
+                quantizer.initialize(value)
+            if phase.observe:
+                quantizer.observe(value)
+            if phase.quantize:
+                dither = _dither(self._schemes.activations[node.name], node.name)
+                if dither is not None and phase.draw:  # activations of a finished network round to nearest
+                    value = dither(value, quantizer.qparams().scale, phase.draw)
+                return quantizer(value)
+            return F.relu(value) if node.name in self._relu else value
+
+        return execute(self._executed.with_params(self._unquantized()), x, point, compute)
+
+    def _unquantized(self) -> dict[str, Tensor]:
+        """Parameters of operators that are no layers (layer norms, constants), by their keys in the graph."""
+        keys = (key for node in self._graph.nodes for key in node.params.values())
+        return {key: self.unquantized[_escape(key)] for key in keys if _escape(key) in self.unquantized}
+
+    def _layers(self) -> Iterator[QatLayer]:
+        for layer in self.layers.values():
+            if isinstance(layer, QatLayer):
+                yield layer
+
+    def _activation(self, name: str) -> FakeQuantizer:
+        """The quantizer of a value, its own or that of the value it was moved from."""
+        return cast(FakeQuantizer, self.activations[_escape(self._sources[name])])
+
+
+def _check_same_network(graph: Graph, calibrated: Graph) -> None:
+    """Raise `PipelineError` unless `calibrated` is the folded `graph`."""
+    folded = fold_batch_norm(graph)
+    changed = [
+        key
+        for key, tensor in calibrated.params.items()
+        if key not in folded.params or not torch.equal(tensor, folded.params[key])
+    ]
+    if folded.nodes != calibrated.nodes or changed:
+        where = f", at {', '.join(changed[:3])}" if changed else ""
+        raise PipelineError(
+            f"the calibrated network differs from the trained one{where}: fine-tuning would start from "
+            "another network than the one that was calibrated. Remedy: leave out corrections that change "
+            "weights where training follows."
+        )
+
+
+def _is_relu(node: Node) -> bool:
+    return node.attrs.get("clamp_min") == 0.0
+
+
+def _without_relu(graph: Graph) -> Graph:
+    """The graph whose clamps at zero are left to the quantizers."""
+    nodes = (replace(n, attrs={**n.attrs, "clamp_min": None}) if _is_relu(n) else n for n in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _trainable(schemes: Schemes) -> Schemes:
+    """Raise `PipelineError` for a quantizer that looks at a whole weight instead of rounding values."""
+    for name, quantizer in schemes.weights.items():
+        if isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise:
+            raise PipelineError(
+                f"'{name}': {type(quantizer).__name__} chooses levels for a whole weight, which has no "
+                "gradient. Remedy: quantizer=symmetric, or training=post_training"
+            )
+    return schemes
+
+
+def _dither(quantizer: Quantizer | None, name: str) -> Dither | None:
+    component: object = quantizer
+    if not isinstance(component, Dithers):
+        return None
+    return lambda x, scale, draw: component.dither(x, scale, name, draw)
+
+
+def _on_cpu(qparams: QParams) -> QParams:
+    return replace(qparams, scale=qparams.scale.cpu(), zero_point=qparams.zero_point.cpu())
+
+
+def _escape(name: str) -> str:
+    """torch allows no dots in the names of modules."""
+    return name.replace(".", "/")

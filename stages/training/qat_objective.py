@@ -1,0 +1,151 @@
+"""What quantization-aware training minimizes, and when which part of it moves.
+
+    ``loss = (1 − d) · cross_entropy(z, y) + d · T² · KL(softmax(t/T) ‖ softmax(z/T)) + penalty``
+
+with logits z, those of the float network t as teacher (Hinton et al. 2015), d the weight of distillation and
+T its temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.training.objective import decayed_apart
+from stages.training.qat_layer import BatchNorm, Phase
+from stages.training.qat_network import QatNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatSchedule:
+    """When rounding begins and what rests when; all as shares of the training's steps.
+
+    Args:
+        delay: train in float until then, while ranges are observed.
+        freeze_observers: observed ranges rest from then on. 0 keeps the calibrated ones.
+        freeze_batch_norm: BatchNorm uses its moving statistics from then on, which rest.
+        batch_norm: until then, ``corrected`` folding by the moving statistics, or ``naive`` folding by the
+            batch's, for comparison; ``frozen`` uses the moving statistics from the start.
+    """
+
+    delay: float = 0.0
+    freeze_observers: float = 0.5
+    freeze_batch_norm: float = 0.5
+    batch_norm: BatchNorm = "corrected"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.delay < 1.0:
+            raise ValueError(
+                f"delay={self.delay}: must be in [0, 1), a share of all steps; at 1 nothing would be trained "
+                "with rounding"
+            )
+        if not 0.0 <= self.freeze_observers < 1.0:
+            raise ValueError(
+                f"freeze_observers={self.freeze_observers}: must be in [0, 1), a share of all steps; at 1 "
+                "the network would be converted while its scales still move. Remedy: freeze_observers=0.5"
+            )
+        naive = self.batch_norm == "naive"
+        if not (0.0 <= self.freeze_batch_norm < 1.0 or (naive and self.freeze_batch_norm == 1.0)):
+            raise ValueError(
+                f"freeze_batch_norm={self.freeze_batch_norm}: must be in [0, 1), a share of all steps; at 1 "
+                "the network would be converted to statistics that it was never trained with. Remedy: "
+                "freeze_batch_norm=0.5; only batch_norm=naive may do without, to show what comes of it"
+            )
+
+    def first(self, steps: int) -> int:
+        """The first step with rounding."""
+        return int(self.delay * steps)
+
+    def phase(self, step: int, steps: int) -> Phase:
+        """What the step does."""
+        return Phase(
+            quantize=step >= self.first(steps),
+            observe=step < int(self.freeze_observers * steps),
+            batch_statistics=self.batch_norm != "frozen" and step < int(self.freeze_batch_norm * steps),
+        )
+
+    def settled(self, step: int, steps: int) -> bool:
+        """Whether everything that freezes has done so, and rounding has begun, before `step`."""
+        return step == steps or self.phase(step, steps) == Phase()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """How much the float network teaches.
+
+    Args:
+        weight: d above, in [0, 1]; 0 for none.
+        temperature: T above, > 0.
+    """
+
+    weight: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise ValueError(f"weight={self.weight}: must be a share, 0..1")
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature={self.temperature}: must be positive")
+
+
+class QatObjective:
+    """The loss of a `QatNetwork` in training.
+
+    Args:
+        network: what is trained.
+        schedule: when what moves.
+        quantizer_rate: learning rate of the estimator's parameters over that of the others.
+        label_smoothing: in [0, 1).
+        teacher: the float network, x to logits; asked only where `distillation` has a weight.
+        distillation: how much it teaches.
+    """
+
+    def __init__(
+        self,
+        network: QatNetwork,
+        schedule: QatSchedule,
+        *,
+        quantizer_rate: float = 1.0,
+        label_smoothing: float = 0.0,
+        teacher: Callable[[Tensor], Tensor],
+        distillation: Distillation,
+    ) -> None:
+        self.module: nn.Module = network
+        self._network = network
+        self._schedule = schedule
+        self._quantizer_rate = quantizer_rate
+        self._label_smoothing = label_smoothing
+        self._teacher = teacher
+        self._distillation = distillation
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Weights; biases and BatchNorm; what estimators learn, which does not decay either."""
+        learned = set(self._network.estimated())
+        others = decayed_apart((p for p in self.module.parameters() if p not in learned), weight_decay)
+        quantizers = [p for p in self.module.parameters() if p in learned]
+        return [*others, {"params": quantizers, "weight_decay": 0.0, "rate": self._quantizer_rate}]
+
+    def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
+        """See the module's equation; sets the network's phase."""
+        self._network.phase = replace(self._schedule.phase(step, steps), draw=step + 1)
+        if step == self._schedule.first(steps):
+            self._network.initialize(x)
+        logits = self._network(x)
+        loss = F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
+        if self._distillation.weight:
+            temperature = self._distillation.temperature
+            with torch.no_grad():
+                target = F.log_softmax(self._teacher(x) / temperature, dim=1)
+            predicted = F.log_softmax(logits / temperature, dim=1)
+            divergence = F.kl_div(predicted, target, reduction="batchmean", log_target=True)
+            loss = torch.lerp(loss, temperature**2 * divergence, self._distillation.weight)
+        return loss + self._network.penalty(), logits
+
+    def settled(self, step: int, steps: int) -> bool:
+        """Early stopping waits for everything that freezes."""
+        return self._schedule.settled(step, steps)

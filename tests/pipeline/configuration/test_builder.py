@@ -1,0 +1,231 @@
+"""The checked builder: what it builds, and what it says of what it cannot."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.schema import RunConfig
+from pipeline.errors import ConfigError, PipelineError
+
+COMPONENTS = """
+    from __future__ import annotations
+    from dataclasses import dataclass
+    from enum import Enum
+    from pathlib import Path
+    from typing import Literal, Protocol, runtime_checkable
+
+
+    class Rounding(Enum):
+        HALF_EVEN = "half_even"
+        STOCHASTIC = "stochastic"
+
+
+    @runtime_checkable
+    class Scheme(Protocol):
+        def levels(self) -> int: ...
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Affine:
+        bits: int
+        signed: bool = False
+        rounding: Rounding = Rounding.HALF_EVEN
+
+        def __post_init__(self) -> None:
+            if not 2 <= self.bits <= 8:
+                raise ValueError(f"bits={self.bits}: must be 2..8")
+
+        def levels(self) -> int:
+            return 2**self.bits
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Pair:
+        weight: Scheme
+        activation: Scheme | None = None
+        corrections: tuple[Scheme, ...] = ()
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Train:
+        rate: float = 0.1
+        shape: tuple[int, int] = (1, 1)
+        mode: Literal["fast", "slow"] = "fast"
+        folder: Path = Path(".")
+        quantizer: Pair | None = None
+
+
+    def function(width: int = 8, **others: object) -> dict[str, object]:
+        return {"width": width, **others}
+"""
+
+MODULE = "parts_of_test_build"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / f"{MODULE}.py").write_text(textwrap.dedent(COMPONENTS))
+    sys.path.insert(0, str(folder))
+    yield __import__(MODULE)
+    sys.path.remove(str(folder))
+
+
+def builder(text: str) -> Builder:
+    return Builder(
+        OmegaConf.create(textwrap.dedent(text).replace("@", f"_target_: {MODULE}.")), trusted=(MODULE,)
+    )
+
+
+def build(text: str):
+    made = builder(text)
+    built = made.build()
+    made.raise_problems()
+    return built
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        build(text)
+    title, *lines = str(error.value).splitlines()
+    count = len(lines)
+    assert title == f"the configuration has {count} problem{'s' if count > 1 else ''}:"
+    return [line.strip() for line in lines]
+
+
+def test_components_are_built_recursively_with_the_types_of_their_annotations(parts):
+    built = build("""
+        quantizer:
+          @Pair
+          weight: {@Affine, bits: '8', rounding: STOCHASTIC}
+          corrections: [{@Affine, bits: 2}, {@Affine, bits: 3}]
+        train: {@Train, rate: 1e-5, shape: [3, 4], mode: slow, folder: data/x, quantizer: '${quantizer}'}
+    """)
+    pair = built["quantizer"]
+    assert pair.weight == parts.Affine(bits=8, rounding=parts.Rounding.STOCHASTIC)
+    assert pair.corrections == (parts.Affine(bits=2), parts.Affine(bits=3))
+    assert built["train"] == parts.Train(
+        rate=1e-5, shape=(3, 4), mode="slow", folder=Path("data/x"), quantizer=pair
+    )
+    assert built["train"].quantizer is pair  # one instance, however often referred to
+
+
+def test_all_problems_are_reported_together_each_with_path_and_remedy():
+    assert problems("""
+        quantizer:
+          @Pair
+          weight: {@Affine, bitz: 8}
+          activation: {@Affine, bits: 9}
+        train:
+          @Train
+          rate: fast
+          shape: [1, 2, 3]
+          mode: fst
+          quantizer: ${quantizer}
+        other: {@Train, quantizer: 7, folder: null, rate: true}
+    """) == [
+        "quantizer.weight.bitz: unknown key; did you mean 'bits'? valid: bits, rounding, signed",
+        "quantizer.weight.bits: mandatory value missing; give quantizer.weight.bits=…",
+        "quantizer.activation.bits=9: must be 2..8",
+        "train.rate: expected float, got 'fast' (str)",
+        "train.shape: expected a list of 2 values, got 3",
+        "train.mode: 'fst' is not a choice; did you mean 'fast'? valid: fast, slow",
+        "other.quantizer: expected Pair, got 7 (int)",
+        "other.folder: expected Path, got null",
+        "other.rate: expected float, got True (bool)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: {@Affine, bits: true}", "a.bits: expected int, got True (bool)"),
+        ("a: {@Affine, bits: 8.0}", "a.bits: expected int, got 8.0 (float)"),
+        ("a: {@Affine, bits: '8.5'}", "a.bits: expected int, got '8.5' (str)"),
+        ("a: {@Affine, bits: '???'}", "a.bits: mandatory value missing; give a.bits=…"),
+        ("a: {@Affine, bits: 8, signed: 'yes'}", "a.signed: expected bool, got 'yes' (str)"),
+        (
+            "a: {@Affine, bits: 8, rounding: half_odd}",
+            "a.rounding: 'half_odd' is not a choice; valid: HALF_EVEN, STOCHASTIC",
+        ),
+        ("a: {@Pair, weight: {x: 1}}", "a.weight: expected Scheme, got {'x': 1} (dict)"),
+        ("a: {@Train, shape: 5}", "a.shape: expected a list, got 5 (int)"),
+        ("a: {@Train, rate: '${b.c}'}\nb: {d: 1}", "a.rate: refers to b.c, which is not set; valid: d"),
+        ("a: {@Train, rate: '${b}'}\nb: x", "b: expected float, got 'x' (str)"),
+        ("a: '${b}'\nb: '${c}'\nc: '${b}'", "a: refers to itself, by way of b"),
+        (
+            "a: {@Afine, bits: 8}",
+            f"a._target_: '{MODULE}.Afine': '{MODULE}' has no class 'Afine'; did you mean",
+        ),
+        ("a: {_target_: nowhere.at.All}", "a._target_: 'nowhere.at.All': no module 'nowhere.at'"),
+        ("a: {_target_: 7}", "a._target_: 7 is not a dotted name like package.module.Class"),
+        (
+            "a: {_target_: fractions.Fraction}",
+            f"a._target_: 'fractions.Fraction' must start with {MODULE}.; "
+            "your own code is allowed under model and data only",
+        ),
+        (
+            "a: {_target_: pipeline.trackin.null.Null}",
+            "a._target_: 'pipeline.trackin.null.Null': no module 'pipeline.trackin.null'",
+        ),
+        (
+            "a: {_target_: pipeline.stor.Store}",
+            "a._target_: 'pipeline.stor.Store': no module 'pipeline.stor' in 'pipeline'; did you mean",
+        ),
+    ],
+)
+def test_a_problem_says_where_what_and_what_instead(text, problem):
+    first, *_ = problems(text)
+    assert first.startswith(problem)
+
+
+def test_a_wrong_value_is_reported_where_it_is_written_and_once():
+    assert problems("""
+        shared: {@Affine, bits: 1}
+        a: {@Pair, weight: '${shared}'}
+        b: {@Pair, weight: '${shared}'}
+    """) == ["shared.bits=1: must be 2..8"]  # fmt: skip
+
+
+def test_the_wrong_kind_of_component_is_reported_where_it_was_chosen():
+    (problem,) = problems("""
+        quantizer: {@Train}
+        a: {@Pair, weight: '${quantizer}'}
+    """)
+    assert problem.startswith("quantizer: expected Scheme, got Train(")
+
+
+def test_user_code_is_allowed_for_models_and_data_and_recorded():
+    made = builder("""
+        model: {_target_: fractions.Fraction, numerator: 3}
+        data: {@function, height: 2}
+    """)
+    built = made.build()
+    made.raise_problems()
+    assert built["model"] == 3
+    assert built["data"] == {"width": 8, "height": 2}
+    assert made.user_code == ["model: fractions.Fraction"]
+
+
+def test_the_run_settings_are_built_from_the_root_beside_other_keys():
+    made = builder("""
+        seed: 3
+        store: {path: some/where}
+        something: {else: 1}
+    """)
+    run = made.build_as(RunConfig)
+    made.raise_problems()
+    assert (run.seed, run.store.path, run.store.reuse) == (3, "some/where", True)
+
+
+def test_wrong_run_settings_are_problems_too():
+    made = builder("{seed: -1}")
+    made.build_as(RunConfig)
+    with pytest.raises(PipelineError, match=r"seed=-1: must be 0\.\.4294967295"):
+        made.raise_problems()

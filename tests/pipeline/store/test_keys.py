@@ -1,0 +1,103 @@
+"""What takes part in a key, and that the code of the user's own components does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import PipelineError
+from pipeline.store.keys import describe, identity, key_of, source_hash
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+class Color(Enum):
+    RED = 1
+
+
+@dataclass(frozen=True)
+class Inner:
+    color: Color = Color.RED
+    path: Path = Path("a/b")
+    bits: tuple[int, ...] = (8, 4)
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    progress: bool = field(default=True, metadata={"key": False})
+
+    def fingerprint(self) -> str:
+        return "content"
+
+
+@given(JSON)
+def test_the_key_does_not_depend_on_the_order_of_a_mapping(value):
+    """Canonical: the key of a mapping equals the key of its reverse, after a trip through JSON too."""
+    mapping = {"a": value, "b": 1}
+    assert (
+        key_of(mapping) == key_of(dict(reversed(mapping.items()))) == key_of(json.loads(json.dumps(mapping)))
+    )
+
+
+@given(JSON, JSON)
+def test_different_values_have_different_keys(a, b):
+    """Injective up to JSON: the keys agree exactly where the canonical texts do."""
+    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+    assert (key_of({"v": a}) == key_of({"v": b})) == same
+
+
+def test_a_component_is_described_by_class_fields_and_fingerprint():
+    assert describe(Outer()) == {
+        "_target_": f"{__name__}.Outer",
+        "inner": {"_target_": f"{__name__}.Inner", "color": "RED", "path": "a/b", "bits": [8, 4]},
+        "fingerprint": "content",
+    }
+    assert describe(Outer(progress=False)) == describe(Outer())
+
+
+def test_what_cannot_be_described_is_refused_by_name():
+    with pytest.raises(
+        PipelineError, match=r"train\.x\[1\]: a builtins\.object cannot be part of a cache key"
+    ):
+        describe({"x": [1, object()]}, "train")
+
+
+def test_a_package_hash_covers_its_modules(tmp_path, monkeypatch):
+    package = tmp_path / "some_package_to_hash"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "deep" / "module.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def current() -> str:
+        source_hash.cache_clear()
+        return source_hash("some_package_to_hash")
+
+    before = current()
+    assert current() == before
+    (package / "deep" / "module.py").write_text("x = 2\n")
+    assert current() != before
+    with pytest.raises(PipelineError, match=r"'some_package_to_hash\.nothing' is not a module"):
+        source_hash("some_package_to_hash.nothing")
+
+
+def test_the_source_of_nested_components_is_part_of_a_stage_identity(fakes):
+    other = fakes.folder / "users_own.py"
+    other.write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Net:\n    width: int = 1\n"
+    )
+    import users_own
+
+    stage = fakes.Make(value=users_own.Net())
+    assert set(identity(stage)["code"]) == {fakes.module.__name__, "users_own"}

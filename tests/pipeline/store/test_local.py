@@ -1,0 +1,165 @@
+"""Entries are atomic, verified, replaceable, prunable."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.runner import run_stages
+from pipeline.store.command import entries, prune
+from pipeline.store.local import Store, read_manifest
+
+FACTS = {"stage": "make", "config": {"value": 3.0}}
+
+
+@pytest.fixture
+def store(tmp_path, warnings):
+    return Store(tmp_path / "store", warn=warnings.append)
+
+
+def save(store, fakes, value=3.0, key="a" * 64, kind="number"):
+    with store.lock(kind, key):
+        return store.save(kind, key, fakes.Number(value), made_from=FACTS, seconds=1.5)
+
+
+def test_what_is_saved_is_found_with_its_content_hash(store, fakes):
+    saved = save(store, fakes)
+    assert store.find("number", "a" * 64) == saved
+    assert fakes.Number.load(saved.path).value == 3.0
+    assert store.find("number", "b" * 64) is None
+    assert save(store, fakes, key="b" * 64).sha256 == saved.sha256  # the content's, not the key's
+    assert save(store, fakes, value=4.0, key="c" * 64).sha256 != saved.sha256
+
+
+def test_the_manifest_says_what_the_artifact_was_made_from(store, fakes):
+    manifest = read_manifest(save(store, fakes).path)
+    assert manifest["made_from"] == FACTS
+    assert (manifest["kind"], manifest["stage"], manifest["seconds"]) == ("number", "make", 1.5)
+    assert manifest["files"]["value.txt"]["bytes"] == 3
+
+
+def flip_a_byte(path):
+    file = path / "value.txt"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+
+
+def lose_a_file(path):
+    (path / "value.txt").unlink()
+
+
+def add_a_file(path):
+    (path / "stray.txt").write_text("?")
+
+
+def cut_the_manifest(path):
+    text = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(text[: len(text) // 2])
+
+
+def lose_the_manifest(path):
+    (path / "manifest.json").unlink()
+
+
+def change_the_manifest(path):
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (flip_a_byte, "value.txt: its sha256 is not the manifest's"),
+        (lose_a_file, "value.txt: missing, or not in the manifest"),
+        (add_a_file, "stray.txt: missing, or not in the manifest"),
+        (cut_the_manifest, "manifest.json: not a readable manifest"),
+        (lose_the_manifest, "manifest.json: not a readable manifest"),
+        (change_the_manifest, "manifest.json: its sha256 is not that of its files"),
+    ],
+)
+def test_a_damaged_entry_is_warned_of_and_computed_again(fakes, context, tmp_path, warnings, damage, text):
+    stages = [fakes.Make(), fakes.DoSquare()]
+    first = run_stages(stages, context())
+    (path,) = (tmp_path / "store" / "square").iterdir()
+    damage(path)
+    fakes.ran()
+    second = run_stages(stages, context())
+    assert [line for line in fakes.ran() if "check" not in line] == ["square", "load number"]
+    assert second["square/value"] == first["square/value"]
+    assert all(text in line and "square is damaged" in line for line in warnings) and warnings
+    warnings.clear()
+    assert run_stages(stages, context())["stage/square/cached"] == 1.0
+    assert warnings == []
+
+
+def test_an_artifact_that_fails_to_save_leaves_nothing(store, fakes):
+    class Broken(fakes.Number):
+        def save(self, directory):
+            super().save(directory)
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.save("number", "a" * 64, Broken(1.0), made_from=FACTS, seconds=0.0)
+    assert store.find("number", "a" * 64) is None
+    assert list((store.root / ".tmp").iterdir()) == []
+
+
+def test_prune_removes_what_killed_runs_left_but_not_what_a_run_is_writing(store, fakes):
+    kept = save(store, fakes)
+    leftovers = [store.root / ".tmp" / f"number.{letter * 64}.x1y2" for letter in "bc"]
+    for folder in leftovers:
+        folder.mkdir()
+        (folder / "value.txt").write_text("half")
+    with store.lock("number", "c" * 64):
+        assert prune(store) == 4
+    assert [folder.exists() for folder in leftovers] == [False, True]
+    assert store.find("number", "a" * 64) == kept
+
+
+def test_prune_selects_by_kind_and_by_last_use(store, fakes):
+    old, new, other = save(store, fakes), save(store, fakes, key="b" * 64), save(store, fakes, kind="sum")
+    long_ago = time.time() - 10 * 86_400
+    for ref in (old, other):
+        os.utime(ref.path / "manifest.json", (long_ago, long_ago))
+    prune(store, kind="number", older_than=5)
+    assert [ref.path.exists() for ref in (old, new, other)] == [False, True, True]
+    store.find("sum", "a" * 64)  # use makes it young again
+    prune(store, older_than=5)
+    assert other.path.exists()
+    prune(store, everything=True)
+    assert list(entries(store.root)) == []
+
+
+def test_scratch_survives_until_its_artifact_is_stored_or_pruned(store, fakes):
+    for letter in "abc":
+        (store.scratch("number", letter * 64) / "checkpoint").write_text("1234")
+    assert (store.scratch("number", "a" * 64) / "checkpoint").read_text() == "1234"
+    save(store, fakes)
+    left = store.root / ".scratch"
+    assert sorted(path.name[:8] for path in left.iterdir()) == ["number.b", "number.c"]
+    assert prune(store) == 0  # a killed training goes on from it
+    with store.lock("number", "c" * 64):
+        assert prune(store, kind="sum", everything=True) == 0
+        prune(store, kind="number", everything=True)
+    assert [path.name[:8] for path in left.iterdir()] == ["number.c"]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.store", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_lists_and_prunes(store, fakes):
+    save(store, fakes)
+    save(store, fakes, kind="sum")
+    listed = command("list", "--path", str(store.root))
+    assert "number" in listed.stdout and "aaaaaaaaaaaa" in listed.stdout and "2 entries" in listed.stdout
+    assert command("prune", "--path", str(store.root), "--kind", "sum").stdout.startswith("freed ")
+    assert [entry.kind for entry in entries(store.root)] == ["number"]
+    missing = command("list", "--path", str(store.root / "nowhere"))
+    assert missing.returncode == 1 and "no such folder; name the store with --path" in missing.stderr

@@ -1,0 +1,84 @@
+"""A replay says whether a recorded run gives the same figures, to the bit."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.sweeps.replay import differences
+
+NAMES = st.sampled_from(["integer/top1", "train/loss", "model/integer_bytes", "train/top1"])
+NUMBERS = st.floats(allow_nan=True)
+
+
+def test_a_replay_runs_the_recorded_configuration_and_compares(project):
+    # `noise` draws from the stage's own seed: a replay has to set it
+    code, _, _ = project.run("tracking=mlflow", "seed=3", "stages.make.value=5", "+stages.make.noise=true")
+    assert code == 0
+    ((original,),) = project.recorded("runs", "run_uuid")
+    ran = project.fakes.ran()
+    code, stdout, stderr = project.run("tracking=mlflow", f"replay={original}")
+    assert (code, stderr) == (0, "")
+    assert f"replay of {original}: 2 figures, all the same to the bit" in stdout
+    assert [line for line in project.fakes.ran() if not line.startswith("check")] == [
+        line for line in ran if not line.startswith("check")
+    ]  # nothing was taken from the store
+    (replayed,) = {run for (run,) in project.recorded("runs", "run_uuid")} - {original}
+    tags = {
+        key: value for run, key, value in project.recorded("tags", "run_uuid, key, value") if run == replayed
+    }
+    assert tags["replay_of"] == original
+    assert tags["overrides"] == "tracking=mlflow seed=3 stages.make.value=5 +stages.make.noise=true"
+
+    with sqlite3.connect(project.folder / "outputs" / "mlflow.db") as database:
+        database.execute(
+            "UPDATE latest_metrics SET value = value * (1 + 1e-15) "
+            f"WHERE key = 'square/value' AND run_uuid = '{original}'"
+        )
+    code, stdout, stderr = project.run("tracking=mlflow", f"replay={original}")
+    assert code == 1
+    assert f"replay: 1 of 2 figures differ from run {original}; since then changed: nothing that is" in stderr
+    assert "square/value" in stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["tracking=none", "replay=abc"], "replay: needs the tracker that has the run"),
+        (["tracking=mlflow", "replay=abc"], "run 'abc': not found in sqlite:///outputs/mlflow.db"),
+    ],
+)
+def test_what_cannot_be_replayed_is_said(project, overrides, text):
+    code, _, stderr = project.run(*overrides)
+    assert code == 1 and text in stderr
+
+
+@given(st.dictionaries(NAMES, NUMBERS))
+def test_a_run_does_not_differ_from_itself(metrics):
+    assert differences(metrics, dict(metrics)) == {}
+
+
+@given(st.dictionaries(NAMES, NUMBERS), st.dictionaries(NAMES, NUMBERS))
+def test_differences_are_what_was_recorded_and_is_not_the_same_now(before, after):
+    found = differences(before, after)
+    assert set(found) <= set(before)
+    for name in before:
+        same = name in after and (
+            before[name] == after[name] or str(before[name]) == str(after[name]) == "nan"
+        )
+        assert (name in found) == (not same)
+
+
+def test_timing_is_not_compared():
+    timing = (
+        "stage/train/seconds",
+        "stage/train/cached",
+        "integer/images_per_second",
+        "benchmark/latency_ms",
+    )
+    assert differences(dict.fromkeys(timing, 1.0), dict.fromkeys(timing, 2.0)) == {}
+    assert differences({"integer/top1": 1.0}, {}) == {"integer/top1": (1.0, None)}
+    assert differences({}, {"train/loss": 1.0}) == {}  # a training that was cached when the run was recorded
