@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.stages.training.test_qat_network import calibrated, schemes
 
 from stages.graph.capture import capture
 from stages.graph.quantized import Simulation
@@ -11,6 +10,7 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.training.qat_network import QatNetwork
 from tests.stages.graph.test_lower import SHAPE
 from tests.stages.graph.test_lower_computed import NETWORKS
+from tests.stages.training.test_qat_network import calibrated, schemes
 
 
 @pytest.fixture(params=["Gated", "Attention"])
