@@ -19,7 +19,7 @@ from stages.backends.base import Backend, load_backend, predict
 from stages.backends.reference import Reference
 from stages.data.base import Data, Split
 from stages.data.batches import batches, subset
-from stages.graph.quantized import Simulation
+from stages.graph.simulate import Simulation
 from stages.measuring.parity import Parity, sqnr_db
 from stages.measuring.rounding import Roundings
 
@@ -70,7 +70,7 @@ class Evaluate:
         integers: IntegerProgram = inputs[IntegerProgram]
         program = integers.program
         executable = self.backend.compile(program)
-        simulation = Simulation(model.quantized)
+        simulation = Simulation(program)
         baseline: Baseline = inputs[Baseline]
         forms: dict[str, Callable[[Tensor], Logits]] = {
             "simulated": lambda x: simulation(x).numpy(),

@@ -18,6 +18,7 @@ from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph
+from stages.integer.program import Requantize
 from stages.quant.estimators.base import Estimator
 from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
 from stages.training.checkpoint import Epoch
@@ -38,6 +39,8 @@ class Finetune:
         schedule: when rounding begins, and when ranges and BatchNorm rest.
         quantizer_learning_rate: peak for what the estimator learns; None for the recipe's.
         distillation: how much of the loss compares with the float network's logits.
+        requantize: how the program will round; so does the forward pass once all that freezes has done so. In
+            the fixed points each such step also runs the program, at about the cost of another forward pass.
     """
 
     name: ClassVar[str] = "finetune"
@@ -59,6 +62,7 @@ class Finetune:
     schedule: QatSchedule = field(default_factory=QatSchedule)
     quantizer_learning_rate: float | None = None
     distillation: Distillation = field(default_factory=Distillation)
+    requantize: Requantize = "float"
 
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
@@ -93,6 +97,7 @@ class Finetune:
             self.quantizer,
             self.estimator,
             batch_norm=self.schedule.batch_norm,
+            requantize=self.requantize,
         )
         objective = QatObjective(
             network,

@@ -15,7 +15,7 @@ from pipeline.stage import Inputs
 from stages.artifacts import Baseline, Metrics, QuantizedModel
 from stages.data.base import Data
 from stages.data.batches import batches
-from stages.graph.quantized import Simulation
+from stages.graph.simulate import simulation_of
 from stages.measuring.parity import sqnr_db
 
 
@@ -51,7 +51,7 @@ class Simulate:
     def run(self, ctx: RunContext, inputs: Inputs) -> Metrics:
         """Measure ``simulated/top1``, ``simulated/sqnr_db`` and ``simulated/images_per_second``."""
         baseline: Baseline = inputs[Baseline]
-        simulation = Simulation(inputs[QuantizedModel].quantized)
+        simulation = simulation_of(inputs[QuantizedModel].quantized)
         ids = baseline.sample_ids
         logits: list[NDArray[np.float32]] = []
         seconds = 0.0

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from stages.graph.ir import Graph, Node
+from stages.graph.operators.registry import is_layer
 
 HOMOGENEOUS = frozenset({"max_pool2d", "avg_pool2d", "reshape"})
 """Operators without weights through which a positive factor per channel passes unchanged."""
@@ -61,22 +62,18 @@ def equalizable(graph: Graph) -> list[Pair]:
     return [Pair(node, second) for node in graph.nodes if (second := _reader(graph, node)) is not None]
 
 
-def _is_layer(node: Node) -> bool:
-    return node.op in ("conv2d", "linear")
-
-
 def _reader(graph: Graph, first: Node) -> Node | None:
     """The layer that alone reads `first`, if scaling may pass to it."""
-    if not _is_layer(first) or len(first.inputs) > 1 or first.name == graph.output:
+    if not is_layer(first) or len(first.inputs) > 1 or first.name == graph.output:
         return None
     node, rows = first, first.op == "linear" and len(first.shape) > 1  # channels are the last dimension
     while True:
-        low, high = node.attrs.get("clamp_min"), node.attrs.get("clamp_max")
+        low, high = node.clamp_min, node.clamp_max
         users = graph.users(node.name)
         if high is not None or low not in (None, 0.0) or len(users) != 1 or node.name == graph.output:
             return None
         reader = users[0]
-        if _is_layer(reader):
+        if is_layer(reader):
             if rows != (reader.op == "linear" and len(node.shape) > 1):
                 return None
             return reader if len(reader.inputs) == 1 else _main_input(reader, node)
@@ -136,10 +133,7 @@ def _without_upper_bounds(graph: Graph) -> Graph:
     """The graph with ReLU in place of ReLU6 wherever a pair of layers meets."""
     opened = replace(
         graph,
-        nodes=tuple(
-            replace(n, attrs={**n.attrs, "clamp_max": None}) if n.attrs.get("clamp_max") is not None else n
-            for n in graph.nodes
-        ),
+        nodes=tuple(replace(n, clamp_max=None) for n in graph.nodes),
     )
     between = {pair.first.name for pair in equalizable(opened)}
     nodes = tuple(

@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from stages.corrections.values import Values
-from stages.graph.execute import Layer, compute, pre_activation
+from stages.graph.execute import LayerFunction, compute, pre_activation
 from stages.graph.ir import Graph, Node
+from stages.graph.lower import lower_node, value_of
+from stages.graph.operators.registry import is_layer
 from stages.graph.quantized import QuantizedGraph
+from stages.graph.simulate import level_function
+from stages.integer.program import Program
+from stages.quant.qparams import fake_quantize
 
 MIB = 2**20
 
@@ -97,15 +103,33 @@ def _float(graph: Graph, node: Node) -> Callable[..., Tensor]:
 
 
 def _simulated(quantized: QuantizedGraph, node: Node) -> Callable[..., Tensor]:
+    if quantized.activations:
+        return _on_levels(quantized, node)
     if node.op == "input":
-        return lambda x: quantized.round_activation(node, x)
-    layer: Layer | None = None
-    if "weight" in node.params:
+        return lambda x: x
+    layer: LayerFunction | None = None
+    if is_layer(node):
         weight, bias = quantized.layer_params(node)
         layer = partial(_layer, weight, bias)
-    return lambda *operands: quantized.round_activation(
-        node, compute(quantized.graph, node, *operands, layer=layer)
-    )
+    return lambda *operands: compute(quantized.graph, node, *operands, layer=layer)
+
+
+def _on_levels(quantized: QuantizedGraph, node: Node) -> Callable[..., Tensor]:
+    """What the program's integers stand for, from reals that stand for integers."""
+    if node.op == "input":
+        return lambda x: fake_quantize(x, quantized.qparams(node.name))
+    values = {name: value_of(quantized, quantized.graph[name]) for name in (*node.inputs, node.name)}
+    op = lower_node(quantized, node, values)
+    program = Program(values=values, ops=(op,), input=node.inputs[0], output=node.name, requantize="float")
+    own = level_function(op, program)
+    scales = [values[name].scale for name in node.inputs]
+
+    def step(*reals: Tensor) -> Tensor:
+        with torch.inference_mode():
+            centred = (torch.round(real / scale) for real, scale in zip(reals, scales, strict=True))
+            return own(*centred).mul_(values[node.name].scale)
+
+    return step
 
 
 def _layer(weight: Tensor, bias: Tensor | None, node: Node, *operands: Tensor) -> Tensor:

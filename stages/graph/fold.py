@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Graph, Node
+from stages.graph.operators.registry import is_layer
 
 _ATTACHED = {"weight": "bn_weight", "bias": "bn_bias", "running_mean": "bn_mean", "running_var": "bn_var"}
 """A BatchNorm node's roles, and what they are called at the layer."""
@@ -50,7 +51,7 @@ def attach_batch_norm(graph: Graph) -> Graph:
             nodes[node.name] = _own_params(graph, node, params)
             continue
         layer = nodes[node.inputs[0]]
-        if layer.op in ("conv2d", "linear") and len(graph.users(_original(renamed, layer.name))) == 1:
+        if is_layer(layer) and len(graph.users(_original(renamed, layer.name))) == 1:
             layer = _fold(layer, params)  # where it has had a BatchNorm before
             renamed[node.name] = layer.name
         else:

@@ -25,6 +25,15 @@ def apply(steps: Steps, x: Tensor) -> Tensor:
     return _apply(steps, x.double()).to(x.dtype)
 
 
+def clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    """`x` between two bounds, either of which may be None."""
+    if low is None and high is None:
+        return x
+    if low == 0.0 and high is None:
+        return F.relu(x)
+    return torch.clamp(x, low, high)
+
+
 def _apply(steps: Steps, x: Tensor) -> Tensor:
     for name, *arguments in steps:
         x = FUNCTIONS[name](x, *arguments)

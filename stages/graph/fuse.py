@@ -18,31 +18,10 @@ from dataclasses import replace
 
 from stages.graph.functions import Steps
 from stages.graph.ir import Graph, Node
+from stages.graph.operators.registry import is_layer, moves, operator
 
 Rewrite = Callable[[Graph, Node], Graph | None]
 """Looks at one node: the rewritten graph, or None where the node is none of its business."""
-
-REQUANTIZING = frozenset(
-    {
-        "conv2d",
-        "linear",
-        "add",
-        "concat",
-        "avg_pool2d",
-        "clamp",
-        "table",
-        "multiply",
-        "mean",
-        "matmul",
-        "softmax",
-        "layer_norm",
-        "constant",
-    }
-)
-"""Operators that compute new levels, and so can clamp them for nothing."""
-
-MOVING = frozenset({"max_pool2d", "reshape", "slice", "pad", "permute", "upsample_nearest", "insert_zeros"})
-"""Operators that select or move values: the output has the input's scale and zero point."""
 
 
 def fuse(graph: Graph) -> Graph:
@@ -86,13 +65,13 @@ def _fuse_clamp(graph: Graph, node: Node) -> Graph | None:
     if node.op != "clamp":
         return None
     source = graph[node.inputs[0]]
-    while source.op in MOVING and _only_reader(graph, source.name):
+    while moves(source) and _only_reader(graph, source.name):
         source = graph[source.inputs[0]]
-    if source.op not in REQUANTIZING or not _only_reader(graph, source.name):
+    if operator(source).kind not in ("layer", "computes") or not _only_reader(graph, source.name):
         return None
-    low = _tighter(max, source.attrs.get("clamp_min"), node.attrs["clamp_min"])
-    high = _tighter(min, source.attrs.get("clamp_max"), node.attrs["clamp_max"])
-    fused = replace(source, attrs={**source.attrs, "clamp_min": low, "clamp_max": high})
+    low = _tighter(max, source.clamp_min, node.clamp_min)
+    high = _tighter(min, source.clamp_max, node.clamp_max)
+    fused = replace(source, clamp_min=low, clamp_max=high)
     return _replace(graph, {source.name: fused, node.name: None}, {node.name: node.inputs[0]})
 
 
@@ -108,11 +87,10 @@ def _fuse_residual(graph: Graph, node: Node) -> Graph | None:
     order = {n.name: i for i, n in enumerate(graph.nodes)}
     for name in sorted(node.inputs, key=order.__getitem__, reverse=True):
         layer = graph[name]
-        fits = layer.op in ("conv2d", "linear") and len(layer.inputs) == 1 and not _bounds(layer)
+        fits = is_layer(layer) and len(layer.inputs) == 1 and not layer.clamps
         if fits and _only_reader(graph, name):
             residual = next(other for other in node.inputs if other != name)
-            bounds = {k: v for k, v in node.attrs.items() if k.startswith("clamp")}
-            fused = replace(layer, inputs=(layer.inputs[0], residual), attrs={**layer.attrs, **bounds})
+            fused = _bounded(replace(layer, inputs=(layer.inputs[0], residual)), node)
             # The fused node stands where the sum stood: there both of its inputs are known.
             return _replace(graph, {name: None, node.name: fused}, {node.name: name})
     return None
@@ -122,12 +100,12 @@ def _fuse_factor(graph: Graph, node: Node) -> Graph | None:
     if node.op != "table":
         return None
     source, (step, *others) = graph[node.inputs[0]], node.attrs["steps"]
-    if source.op not in ("multiply", "matmul") or not _only_reader(graph, source.name) or _bounds(source):
+    if source.op not in ("multiply", "matmul") or not _only_reader(graph, source.name) or source.clamps:
         return None
     if others or step[0] != "affine" or step[1] <= 0.0 or step[2] != 0.0:
         return None
-    attrs = {**source.attrs, **_bounds(node), "scale": source.attrs["scale"] * step[1]}
-    fused = replace(source, attrs=attrs)
+    scale = source.attrs["scale"] * step[1]
+    fused = _bounded(replace(source, attrs={**source.attrs, "scale": scale}), node)
     return _replace(graph, {source.name: fused, node.name: None}, {node.name: source.name})
 
 
@@ -140,7 +118,7 @@ def _fuse_gate(graph: Graph, node: Node) -> Graph | None:
             steps: Steps = (("times", _steps(gate)),)
             if node.attrs["scale"] != 1.0:
                 steps += (("affine", node.attrs["scale"], 0.0),)
-            fused = replace(node, op="table", inputs=(x,), attrs={"steps": steps, **_bounds(node)})
+            fused = replace(node, op="table", inputs=(x,), attrs={"steps": steps})
             return _replace(graph, {name: None, node.name: fused}, {})
     return None
 
@@ -159,14 +137,14 @@ def _fuse_tables(graph: Graph, node: Node) -> Graph | None:
 def _steps(node: Node) -> Steps:
     """The functions of a table or clamp, its bounds the last of them."""
     steps: Steps = node.attrs.get("steps", ())
-    if bounds := _bounds(node):
-        steps += (("clamp", bounds.get("clamp_min"), bounds.get("clamp_max")),)
+    if node.clamps:
+        steps += (("clamp", node.clamp_min, node.clamp_max),)
     return steps
 
 
-def _bounds(node: Node) -> dict[str, float]:
-    """The bounds of a node's clamp that are set."""
-    return {k: v for k, v in node.attrs.items() if k.startswith("clamp") and v is not None}
+def _bounded(node: Node, by: Node) -> Node:
+    """The node with the other's clamp."""
+    return replace(node, clamp_min=by.clamp_min, clamp_max=by.clamp_max)
 
 
 def _merge_slices(graph: Graph, node: Node) -> Graph | None:

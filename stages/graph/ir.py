@@ -1,9 +1,9 @@
 """A network as a list of nodes: the form in which it is folded, fused, simulated and lowered.
 
 Each node computes one value from earlier ones, and the value bears the node's name. Operators form a
-closed vocabulary (`OPERATORS`), much smaller than ATen's: what capture cannot express in it is refused
-there, so that later passes need no "otherwise". Shapes are those of one sample; the batch dimension is
-left out of attributes, and dimension numbers do not count it (channel is 0, height 1, width 2).
+closed vocabulary (`stages.graph.operators`), much smaller than ATen's: what capture cannot express in it is
+refused there, so that later passes need no "otherwise". Shapes are those of one sample; the batch dimension
+is left out of attributes, and dimension numbers do not count it (channel is 0, height 1, width 2).
 """
 
 from __future__ import annotations
@@ -14,34 +14,6 @@ from typing import Any
 
 from torch import Tensor
 
-OPERATORS: Mapping[str, str] = {
-    "input": "the network's input",
-    "conv2d": "stride, padding, dilation, groups; weight (O, I/groups, kH, kW), bias (O,)",
-    "linear": "over the last dimension; weight (O, I), bias (O,)",
-    "batch_norm": "eps; params weight, bias, running_mean, running_var, each (C,)",
-    "add": "two inputs",
-    "concat": "axis; n inputs",
-    "max_pool2d": "kernel, stride, padding, dilation, ceil_mode",
-    "avg_pool2d": "kernel, stride, padding (zeros counted)",
-    "table": "steps: element-wise functions, one after the other (`stages.graph.functions`)",
-    "multiply": "scale, a factor > 0; two inputs whose shapes broadcast",
-    "mean": "axes (ascending), keepdim",
-    "matmul": "scale, a factor > 0; two inputs (…, I, K) and (…, K, J)",
-    "softmax": "axis",
-    "layer_norm": "eps; over the last dimension; params gamma, beta, each (C,)",
-    "constant": "param value, one sample; the input, which it reads, says how many",
-    "clamp": "clamp_min, clamp_max: real bounds, either may be None (ReLU: 0.0 and None)",
-    "reshape": "shape of one sample; flatten is a reshape",
-    "pad": "pads ((before, after) a dimension), with zeros",
-    "permute": "axes: dimension i of the result is the input's axes[i]",
-    "upsample_nearest": "factor, two integers",
-    "insert_zeros": "factor, two integers: zeros between rows and columns, for transposed convolutions",
-    "slice": "starts, ends, steps, one a dimension",
-}
-"""Operator name → its attributes. Those that compute (`stages.graph.fuse.REQUANTIZING`) may also carry
-a fused clamp (clamp_min, clamp_max), and `conv2d` and `linear` a second input: a residual that is added
-before the clamp."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
@@ -49,10 +21,13 @@ class Node:
 
     Args:
         name: the value's name: unique, and the module path where there is one (``layer1.0.conv1``).
-        op: a key of `OPERATORS`.
+        op: the name of an operator (`stages.graph.operators`).
         inputs: names of the values it reads.
         attrs: numbers, strings, None, and tuples of them.
         params: role → key into `Graph.params`: ``{"weight": "conv1.weight"}``.
+        clamp_min: the lower bound, a real number, of a clamp that the node applies to what it computes; None
+            for no bound. ReLU is 0.0. Operators that only move values have neither bound.
+        clamp_max: the upper bound.
         shape: shape of the value for one sample.
         module: path of the module that the operator was traced from, for messages.
     """
@@ -62,8 +37,15 @@ class Node:
     inputs: tuple[str, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
+    clamp_min: float | None = None
+    clamp_max: float | None = None
     shape: tuple[int, ...] = ()
     module: str = ""
+
+    @property
+    def clamps(self) -> bool:
+        """Whether it has a bound."""
+        return self.clamp_min is not None or self.clamp_max is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +76,10 @@ class Graph:
         """A node's parameter by role, or None where it has none (a convolution without bias)."""
         key = node.params.get(role)
         return None if key is None else self.params[key]
+
+    def roles(self, node: Node) -> dict[str, Tensor]:
+        """A node's parameters by role."""
+        return {role: self.params[key] for role, key in node.params.items()}
 
     def with_params(self, params: Mapping[str, Tensor]) -> Graph:
         """The same nodes over other values of (some of) the parameters."""

@@ -1,21 +1,16 @@
-"""A quantized network, and its simulation: what the integers will give, computed in float.
-
-The simulation rounds exactly what the program rounds: weights and activations to their levels, biases to
-int32 steps of ``s_x · s_w``, and nothing in between (a residual is added before its sum is rounded).
-"""
+"""A quantized network: its graph, and the grids and levels chosen for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from stages.graph.execute import execute, pre_activation
 from stages.graph.ir import Graph, Node
 from stages.graph.points import sources
-from stages.quant.qparams import QParams, dequantize, fake_quantize, quantize
+from stages.quant.qparams import QParams, dequantize, quantize
 from stages.quant.weights import dequantize_bias, quantize_bias
 
 
@@ -54,11 +49,6 @@ class QuantizedGraph:
             )
         return self.activations[source]
 
-    def round_activation(self, node: Node, value: Tensor) -> Tensor:
-        """A node's value rounded to its levels where it is a quantization point, else as it is."""
-        qparams = self.activations.get(node.name)
-        return value if qparams is None else fake_quantize(value, qparams)
-
     def integer_weight(self, node: Node) -> Tensor:
         """A layer's weight as levels, int8, the weight's shape: those chosen for it, else the nearest."""
         if node.name in self.levels:
@@ -91,26 +81,3 @@ class QuantizedGraph:
         if bias is None:
             return weight, None
         return weight, dequantize_bias(bias, self.qparams(node.inputs[0]).scale, qparams.bias_scale)
-
-
-class Simulation:
-    """The quantized network in float32: ``simulation(x) -> logits``, shapes as `execute`."""
-
-    def __init__(self, quantized: QuantizedGraph) -> None:
-        self.quantized = quantized
-        nodes = (node for node in quantized.graph.nodes if "weight" in node.params)
-        self._params = {node.name: quantized.layer_params(node) for node in nodes}
-
-    def __call__(self, x: Tensor, hook: Callable[[Node, Tensor], None] | None = None) -> Tensor:
-        """Run on float `x` (N, C, H, W); `hook` sees each node and its (rounded) value."""
-
-        def round_points(node: Node, value: Tensor) -> Tensor:
-            value = self.quantized.round_activation(node, value)
-            if hook is not None:
-                hook(node, value)
-            return value
-
-        return execute(self.quantized.graph, x, round_points, self._layer)
-
-    def _layer(self, node: Node, *operands: Tensor) -> Tensor:
-        return pre_activation(node, *self._params[node.name], *operands)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pipeline.errors import PipelineError
 from stages.graph.ir import Node
 from stages.integer.fixed_point import quantize_multiplier
-from stages.integer.program import Value
+from stages.integer.program import Op, Value
 
-Array = NDArray[Any]
+Numbers = NDArray[Any]
 
 MAX_HEADROOM = 16
 """Extra bits carried through a sum before its one rounding; more would add nothing to 8-bit levels."""
@@ -26,14 +26,43 @@ def bounds(node: Node, y: Value) -> dict[str, int]:
     def level(bound: float) -> int:
         return round(float(np.rint(np.float32(bound) / np.float32(y.scale)))) + y.zero_point
 
-    low, high = node.attrs.get("clamp_min"), node.attrs.get("clamp_max")
+    low, high = node.clamp_min, node.clamp_max
     return {
         "act_min": y.quant_min if low is None else min(max(level(low), y.quant_min), y.quant_max),
         "act_max": y.quant_max if high is None else max(min(level(high), y.quant_max), y.quant_min),
     }
 
 
-def rescaling(ratio: Array, headroom: int = 0, prefix: str = "") -> dict[str, Array]:
+def lowered(
+    node: Node,
+    values: Mapping[str, Value],
+    tensors: Mapping[str, Numbers],
+    *,
+    op: str | None = None,
+    without: tuple[str, ...] = (),
+    attrs: Mapping[str, int] | None = None,
+) -> Op:
+    """A node as an operator of the program that clamps to levels of its output.
+
+    Args:
+        node: whose attributes it keeps.
+        values: of the program.
+        tensors: of the operator.
+        op: its name; None for the node's own.
+        without: attributes of the node that the program does not have.
+        attrs: more attributes; of one name, they prevail.
+    """
+    kept = {name: value for name, value in node.attrs.items() if name not in without}
+    return Op(
+        op=op or node.op,
+        inputs=node.inputs,
+        output=node.name,
+        attrs={**kept, **(attrs or {}), **bounds(node, values[node.name])},
+        tensors=tensors,
+    )
+
+
+def rescaling(ratio: Numbers, headroom: int = 0, prefix: str = "") -> dict[str, Numbers]:
     """A ratio of scales as fixed-point multiplier and shift, and as float32; each (n,)."""
     ratio = np.atleast_1d(np.asarray(ratio, dtype=np.float64))
     multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
@@ -57,6 +86,6 @@ def span(x: Value) -> int:
     return max(x.quant_max - x.zero_point, x.zero_point - x.quant_min)
 
 
-def ratios(node: Node, values: Mapping[str, Value], divisor: int = 1) -> Array:
+def ratios(node: Node, values: Mapping[str, Value], divisor: int = 1) -> Numbers:
     """``s_i / (s_y · divisor)`` for each input, float64 (inputs,)."""
     return np.array([values[name].scale / (values[node.name].scale * divisor) for name in node.inputs])

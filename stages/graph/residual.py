@@ -36,13 +36,13 @@ def with_copies(graph: Graph) -> Graph:
             node = replace(node, inputs=(copied[node.inputs[0]], *node.inputs[1:]))
         nodes.append(node)
         if node.name in copied:
-            low = graph[source[node.name]].attrs.get("clamp_min")
+            low = graph[source[node.name]].clamp_min
             nodes.append(
                 Node(
                     name=copied[node.name],
                     op="clamp",
                     inputs=(node.name,),
-                    attrs={"clamp_min": 0.0 if low == 0.0 else None, "clamp_max": None},
+                    clamp_min=0.0 if low == 0.0 else None,
                     shape=node.shape,
                     module=node.module,
                 )

@@ -67,21 +67,25 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
     return output
 
 
-def real_weight(op: Op, program: Program) -> NDArray[np.float32]:
-    """A float layer's weight, ``w · s_x / s_y``: sums of its products with ``qx − zx`` are in steps of y."""
+def real_weight(op: Op, program: Program) -> NDArray[np.float64]:
+    """A float layer's weight, ``w · s_x / s_y``: sums of its products with ``qx − zx`` are in steps of y.
+
+    In float64, so that the order in which a library forms its sums changes no level.
+    """
     ratio = program.values[op.inputs[0]].scale / program.values[op.output].scale
-    return (op.tensors["weight"].astype(np.float64) * ratio).astype(np.float32)
+    weight: NDArray[np.float64] = op.tensors["weight"].astype(np.float64) * ratio
+    return weight
 
 
 def real_output(op: Op, program: Program) -> Callable[..., Integers]:
     """As `layer_output`, for a float layer: its sums are in steps of the output, but not whole."""
     step = program.values[op.output].scale
-    bias = (op.tensors["bias"].astype(np.float64) / step).astype(np.float32).reshape(-1, 1)
+    bias = (op.tensors["bias"].astype(np.float64) / step).reshape(-1, 1)
     finish = finisher(op, program)
     table: NDArray[Any] | None = None
     if len(op.inputs) == 2:
         residual_value = program.values[op.inputs[1]]
-        table = all_levels(residual_value).astype(np.float32) * np.float32(residual_value.scale / step)
+        table = all_levels(residual_value) * (residual_value.scale / step)
 
     def output(sums: NDArray[Any], residual: Integers | None = None) -> Integers:
         terms = sums + bias

@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.integer.fixed_point import INT32_MAX, multiply_by_quantized_multiplier
+from stages.integer.kernel import signature
 from stages.integer.program import Op, Program, Value
 from stages.integer.single_rounding import multiply_by_quantized_multiplier_single
-from stages.integer.sums import check_sum
+from stages.integer.sums import check_sum, span
 from stages.integer.validate import validate
-
-INTEGER_LAYERS = frozenset({"conv2d", "linear", "group_conv2d", "group_linear"})
-"""Operators that accumulate products of levels."""
 
 INT16_MAX = 2**15 - 1
 FLOAT32_EXACT = 2**24
@@ -59,7 +57,7 @@ def layer_accumulators(program: Program) -> dict[str, int]:
 
     Up to `INT16_MAX`, 16 bits would hold it.
     """
-    layers = (op for op in program.ops if op.op in INTEGER_LAYERS)
+    layers = (op for op in program.ops if signature(op).accumulates)
     return {op.output: int(accumulator_bounds(op, program).max()) for op in layers}
 
 
@@ -71,7 +69,7 @@ def check_accumulators(program: Program) -> None:
     validate(program)
     for op in program.ops:
         check_sum(op, program)
-        if op.op in INTEGER_LAYERS:
+        if signature(op).accumulates:
             bounds = accumulator_bounds(op, program)
             channel = int(bounds.argmax())
             if bounds[channel] > INT32_MAX:
@@ -99,13 +97,13 @@ def _product_range(op: Op, x: Value) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _sum_bound(op: Op, program: Program) -> int:
     """The largest magnitude of the sum of rescaled terms of an add, or of a layer with residual or groups."""
     if op.op == "add":
-        spans = [_span(program.values[name]) for name in op.inputs]
+        spans = [span(program.values[name]) for name in op.inputs]
         return int(_rescaled(np.array(spans), op, program).sum())
     terms = _rescaled(np.minimum(accumulator_bounds(op, program), INT32_MAX), op, program)
     bound = int(terms.reshape(-1, len(op.tensors["bias"])).sum(axis=0).max())
     if len(op.inputs) == 2:
-        span = _span(program.values[op.inputs[1]])
-        bound += int(_rescaled(np.array([span]), op, program, "residual_").sum())
+        residual = span(program.values[op.inputs[1]])
+        bound += int(_rescaled(np.array([residual]), op, program, "residual_").sum())
     return bound
 
 
@@ -114,7 +112,3 @@ def _rescaled(bounds: NDArray[Any], op: Op, program: Program, prefix: str = "") 
     single = program.requantize == "fixed_point_single"
     multiply = multiply_by_quantized_multiplier_single if single else multiply_by_quantized_multiplier
     return multiply(bounds, op.tensors[prefix + "multiplier"], op.tensors[prefix + "shift"]).astype(np.int64)
-
-
-def _span(x: Value) -> int:
-    return max(x.quant_max - x.zero_point, x.zero_point - x.quant_min)

@@ -13,7 +13,7 @@ add                     ``y = clamp(zy + rdp(Σ_i rescale_i(q_i−z_i), headroom
 concat                  each input ``clamp(zy + rescale_i(q_i−z_i))``, then joined along `axis`
 group_conv2d,           ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))``: an accumulator
 group_linear            for each group of input channels, with a ratio of its own; the first takes the bias
-float_conv2d,           ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` in float32:
+float_conv2d,           ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` in float64:
 float_linear            a layer that was left unquantized, an island between integers
 avg_pool2d              ``y = clamp(zy + rescale(Σ (q−z)))``; the multiplier holds the division by the count
 mean                    the same over the dimensions `axes`

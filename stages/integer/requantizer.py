@@ -60,7 +60,7 @@ def finisher(op: Op, program: Program) -> Finish:
     away_from_zero = program.requantize == "fixed_point"
 
     def finish(terms: Terms) -> Integers:
-        if terms.dtype == np.float32:
+        if terms.dtype.kind == "f":
             np.rint(terms, out=terms)
         elif headroom:
             if away_from_zero:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.integer.program import Op, Value
+from stages.integer.program import Op, Program, Value
 
 Shape = tuple[int, ...]
 
@@ -30,6 +30,8 @@ class Signature:
         layer: whether it has weight and bias, and an optional second input, the residual.
         shape: the output's shape of one sample, from the operator and its inputs' shapes. Raises
             ValueError, without the operator's name, where they do not fit.
+        bound: the largest magnitude that an int32 sum of levels takes, from the operator and its program;
+            None where it forms none, and for layers, whose bounds follow from their weights.
         check: what else must hold, from the operator, its inputs and its output; raises ValueError likewise.
     """
 
@@ -39,7 +41,13 @@ class Signature:
     clamps: bool = True
     layer: bool = False
     shape: Callable[[Op, Sequence[Shape]], Shape]
+    bound: Callable[[Op, Program], int] | None = None
     check: Callable[[Op, Sequence[Value], Value], None] | None = None
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether it accumulates products of levels with an integer weight."""
+        return self.layer and self.ratios != "real"
 
     @property
     def bounded(self) -> bool:

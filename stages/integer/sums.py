@@ -1,30 +1,16 @@
-"""Worst cases of sums whose terms are all levels: their number times the largest term."""
+"""Worst cases of int32 sums, as operators declare them (`Signature.bound`)."""
 
 from __future__ import annotations
 
-import math
-
 from stages.integer.fixed_point import INT32_MAX
+from stages.integer.kernel import signature
 from stages.integer.program import Op, Program, Value
 
 
 def sum_bound(op: Op, program: Program) -> int:
-    """The largest magnitude of an int32 sum of a mean or matmul; 0 for other operators.
-
-    A mean sums the levels before it takes their zero points off, so that both must fit.
-    """
-    if op.op == "mean":
-        x = program.values[op.inputs[0]]
-        return mean_count(op, program) * max(_span(x), abs(x.quant_min), abs(x.quant_max))
-    if op.op == "matmul":
-        a, b = (program.values[name] for name in op.inputs)
-        return a.shape[-1] * _span(a) * _span(b)
-    return 0
-
-
-def mean_count(op: Op, program: Program) -> int:
-    """How many values a mean averages."""
-    return math.prod(program.values[op.inputs[0]].shape[axis] for axis in op.attrs["axes"])
+    """The largest magnitude that an int32 sum of levels takes in an operator; 0 for one that forms none."""
+    bound = signature(op).bound
+    return 0 if bound is None else bound(op, program)
 
 
 def check_sum(op: Op, program: Program) -> None:
@@ -37,6 +23,11 @@ def check_sum(op: Op, program: Program) -> None:
         )
 
 
-def _span(x: Value) -> int:
+def span(x: Value) -> int:
     """The largest |q − zero_point|."""
     return max(x.quant_max - x.zero_point, x.zero_point - x.quant_min)
+
+
+def level_sum(x: Value, count: int) -> int:
+    """The largest magnitude of a sum of `count` levels, before or after their zero points are taken off."""
+    return count * max(span(x), abs(x.quant_min), abs(x.quant_max))

@@ -20,9 +20,9 @@ from stages.artifacts import LayerParity
 from stages.backends.base import Executable
 from stages.graph.execute import execute
 from stages.graph.ir import Node
-from stages.graph.lower import to_levels
 from stages.graph.points import quantization_points
-from stages.graph.quantized import QuantizedGraph, Simulation
+from stages.graph.quantized import QuantizedGraph
+from stages.graph.simulate import Simulation
 from stages.integer.bounds import layer_accumulators
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Integers, Program
@@ -75,14 +75,14 @@ class Parity:
         self._program = program
         self._backend = backend
         self._reference = reference
-        self._simulation = Simulation(quantized)
+        self._simulation = Simulation(program)
         self._counts = {name: _Counts() for name in quantization_points(quantized.graph)}
         self.samples = 0
         self.same_top1 = 0
 
     def update(self, x: Tensor) -> Integers:
         """Run all forms on `x`, float32 (N, C, H, W), count, and give the reference's output levels."""
-        floats, simulated = self._float_values(x), self._simulated_levels(x)
+        floats, simulated = self._float_values(x), self._simulation.trace(x)
         q = quantize_input(self._program, x.numpy())
         integers = self._backend.trace(q)
         exact = integers if self._reference is None else self._reference.trace(q)
@@ -110,17 +110,6 @@ class Parity:
         with torch.inference_mode():
             execute(self._quantized.graph, x, keep)
         return values
-
-    def _simulated_levels(self, x: Tensor) -> dict[str, Integers]:
-        levels: dict[str, Integers] = {}
-
-        def keep(node: Node, value: Tensor) -> None:
-            if node.name in self._counts:
-                levels[node.name] = to_levels(value, self._quantized, node.name)
-
-        with torch.inference_mode():
-            self._simulation(x, keep)
-        return levels
 
     def layers(self) -> tuple[LayerParity, ...]:
         """The table, in execution order."""

@@ -34,12 +34,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.graph.execute import linear_map
 from stages.graph.fold import folded_layer, gain_of
 from stages.graph.ir import Node
+from stages.graph.operators.layers import exact_sums, linear_map
 from stages.quant.estimators.base import Estimator, FakeQuantizer, Start
-from stages.quant.qparams import QParams, fake_quantize
-from stages.quant.weights import dequantize_bias, fit_bias, quantize_bias
+from stages.quant.qparams import QParams
+from stages.quant.weights import fit_bias, quantize_bias
 
 BatchNorm = Literal["corrected", "naive", "frozen"]
 
@@ -62,6 +62,21 @@ class Phase:
     observe: bool = False
     batch_statistics: bool = False
     draw: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grids:
+    """What a layer needs to know of the values around it.
+
+    Args:
+        input_scale: float32 (), detached.
+        input_levels: the least and the greatest centred level of the input.
+        output_scale: float32 (), detached.
+    """
+
+    input_scale: Tensor
+    input_levels: tuple[int, int]
+    output_scale: Tensor
 
 
 class QatLayer(nn.Module):
@@ -127,36 +142,56 @@ class QatLayer(nn.Module):
         if self.quantizer is not None:
             self.quantizer.initialize(self._seen())
 
-    def forward(self, x: Tensor, phase: Phase, input_scale: Tensor) -> Tensor:
+    def forward(self, x: Tensor, phase: Phase, grids: Grids) -> Tensor:
         """The layer's value before residual and clamp.
 
         Args:
-            x: float32 (N, …), rounded where the phase rounds.
+            x: float32 (N, …): centred levels where the phase rounds, else reals.
             phase: what to do.
-            input_scale: of x, shape ().
-        """
-        if not (phase.batch_statistics and "bn_mean" in self.node.params):
-            return self._deployed(x, phase, input_scale, *self.folded())
-        if self._naive:
-            return self._naively_folded(x, phase, input_scale)
-        return self._corrected(x, phase)
+            grids: of its input and output.
 
-    def _corrected(self, x: Tensor, phase: Phase) -> Tensor:
-        weight = self._rounded_unfolded(phase) if phase.quantize or phase.observe else self._role("weight")
-        y = linear_map(self.node, x, weight, self._role("bias"))
+        Returns:
+            float32: in steps of the output where the phase rounds, else reals.
+        """
+        if not phase.quantize:
+            return self._unrounded(x, phase)
+        if not (phase.batch_statistics and "bn_mean" in self.node.params):
+            return self._deployed(x, phase, grids, *self.folded())
+        if self._naive:
+            return self._naively_folded(x, phase, grids)
+        return self._corrected(x, phase, grids)
+
+    def _unrounded(self, x: Tensor, phase: Phase) -> Tensor:
+        if phase.observe and self.quantizer is not None:
+            self.quantizer.observe(self._seen())
+        if not (phase.batch_statistics and "bn_mean" in self.node.params):
+            return linear_map(self.node.attrs, x, *self.folded())
+        y = linear_map(self.node.attrs, x, self._role("weight"), self._role("bias"))
+        return self._batch_norm(y, self._role("bn_weight"), self._role("bn_bias"))
+
+    def _corrected(self, c: Tensor, phase: Phase, grids: Grids) -> Tensor:
+        weight = self._rounded_unfolded(phase) * grids.input_scale
+        y = linear_map(self.node.attrs, c, weight, self._role("bias"))
+        # γ and β in steps of the output: BatchNorm's last pass over memory then divides by the scale as well
+        gamma, beta = (self._role(role) for role in ("bn_weight", "bn_bias"))
+        ones = torch.ones_like(self._role("bn_var"))
+        per_step = (ones if gamma is None else gamma) / grids.output_scale
+        return self._batch_norm(y, per_step, None if beta is None else beta / grids.output_scale)
+
+    def _batch_norm(self, y: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         return F.batch_norm(
             y,
             self._role("bn_mean"),
             self._role("bn_var"),
-            self._role("bn_weight"),
-            self._role("bn_bias"),
+            gamma,
+            beta,
             training=True,
             momentum=self._momentum,
             eps=self.node.attrs["bn_eps"],
         )
 
-    def _naively_folded(self, x: Tensor, phase: Phase, input_scale: Tensor) -> Tensor:
-        y = linear_map(self.node, x, self._role("weight"), self._role("bias"))
+    def _naively_folded(self, c: Tensor, phase: Phase, grids: Grids) -> Tensor:
+        y = linear_map(self.node.attrs, c, self._role("weight") * grids.input_scale, self._role("bias"))
         variance, mean = torch.var_mean(y, dim=[dim for dim in range(y.ndim) if dim != 1], correction=0)
         count = y.numel() // y.shape[1]
         with torch.no_grad():
@@ -164,30 +199,34 @@ class QatLayer(nn.Module):
             self._role("bn_var").lerp_(variance * (count / (count - 1)), self._momentum)
         tensors = self.tensors()
         folded = folded_layer(self.node, tensors, gain_of(self.node, tensors, variance), mean)
-        return self._deployed(x, phase, input_scale, *folded)
+        return self._deployed(c, phase, grids, *folded)
 
-    def _deployed(
-        self, x: Tensor, phase: Phase, input_scale: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def _deployed(self, c: Tensor, phase: Phase, grids: Grids, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``Σ c_x c_w + b`` on whole numbers, times the program's own ratio of scales."""
         learned = self._rounded_folded(weight, phase)
-        if not phase.quantize or self.quantizer is None:
-            return linear_map(self.node, x, learned, bias)
-        qparams = fit_bias(self.qparams(), weight, bias, input_scale)
-        deployed = fake_quantize(self._dithered(weight.detach(), qparams, phase), qparams)
-        rounded = deployed + (learned - learned.detach())  # as deployed; the gradients are the estimator's
+        if self.quantizer is None:
+            return linear_map(self.node.attrs, c, learned * grids.input_scale, bias) / grids.output_scale
+        qparams = fit_bias(self.qparams(), weight, bias, grids.input_scale)
+        scale, zero_point = qparams.broadcast(weight.ndim)
+        whole = torch.round(self._dithered(weight.detach(), qparams, phase) / scale).add_(zero_point)
+        whole.clamp_(qparams.quant_min, qparams.quant_max).sub_(zero_point)
+        integer_bias = None
         if bias is not None:
-            steps = quantize_bias(bias, input_scale, qparams.scale)
-            bias = bias + (dequantize_bias(steps, input_scale, qparams.scale) - bias).detach()
-        return linear_map(self.node, x, rounded, bias)
+            steps = quantize_bias(bias, grids.input_scale, qparams.scale)
+            step = grids.input_scale.double() * qparams.scale.double()
+            integer_bias = _value_of(steps.double(), bias.double() / step)
+        sums = exact_sums(
+            self.node.attrs, c, _value_of(whole, learned / scale), integer_bias, grids.input_levels
+        )
+        ratio = grids.input_scale.double() * qparams.scale.double() / grids.output_scale.double()
+        by_channel = ratio.float() if ratio.ndim == 0 else ratio.float().reshape(-1, *[1] * (weight.ndim - 2))
+        return sums.float().mul_(by_channel)
 
     def _rounded_unfolded(self, phase: Phase) -> Tensor:
         """``w_q / g``: the weight before folding, rounded to the levels that it will have after."""
         rounded = self._rounded(self._seen(), phase)
         if self._scales_follow:
             return self._by_channel(self._sign()) * rounded
-        if not phase.quantize:
-            weight: Tensor = self._role("weight")
-            return weight
         gain = self._by_channel(self._gain())
         # where the gain is 0, the folded weights are, and stay so
         return rounded / torch.where(gain == 0.0, 1.0, gain)
@@ -196,16 +235,13 @@ class QatLayer(nn.Module):
         """``w_q`` of the folded `weight`; where scales follow, ``g · (w_q / g)``, which may round apart."""
         if not self._scales_follow:
             return self._rounded(weight, phase)
-        unfolded = self._rounded_unfolded(phase)
-        return unfolded * self._by_channel(self._gain()) if phase.quantize else weight
+        return self._rounded_unfolded(phase) * self._by_channel(self._gain())
 
     def _rounded(self, weight: Tensor, phase: Phase) -> Tensor:
         if self.quantizer is None:
             return weight
         if phase.observe:
             self.quantizer.observe(weight)
-        if not phase.quantize:
-            return weight
         rounded: Tensor = self.quantizer(self._dithered(weight, self.quantizer.qparams(), phase))
         return rounded
 
@@ -244,6 +280,11 @@ class QatLayer(nn.Module):
     def _role(self, role: str) -> Any:
         """A parameter or moving statistic; None where the layer has none."""
         return getattr(self, role, None)
+
+
+def _value_of(value: Tensor, gradient: Tensor) -> Tensor:
+    """A tensor with the value of one and the gradient of another."""
+    return value + (gradient - gradient.detach())
 
 
 def _may_follow(node: Node, start: Start) -> bool:

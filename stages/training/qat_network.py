@@ -1,13 +1,15 @@
-"""Quantization-aware training of a graph: the simulation, with parameters that learn.
+"""Quantization-aware training of a graph: the program's arithmetic, with parameters that learn.
 
-The network has the nodes and names of the folded, fused graph, and keeps BatchNorm beside each layer
+Values are centred levels and gradients are those of the estimators (`stages.quant.estimators.base`). Once
+BatchNorm rests, the forward pass gives what the deployed integers will, to the bit. The network has the
+nodes and names of the folded, fused graph, and keeps BatchNorm beside each layer
 (`stages.training.qat_layer`). A ReLU that is fused into a node is left to the node's quantizer, whose lowest
 level becomes that of 0.0: rounding then takes the place of ReLU instead of following it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -16,19 +18,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from stages.graph.execute import execute
+from stages.graph.execute import activate, execute
 from stages.graph.fold import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node
+from stages.graph.lower import lower, lower_node, value_of
+from stages.graph.operators.registry import is_layer, is_opaque, level_functions, moves, operator
 from stages.graph.points import layers, sources
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
+from stages.graph.simulate import Simulation, level_function
+from stages.integer.program import Op, Program, Requantize
 from stages.quant.estimators.base import Estimator, FakeQuantizer
 from stages.quant.estimators.scheme import start_of
 from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import ChoosesLevels, Dithers, Quantizer, WeightsAndActivations
 from stages.quant.weights import fit_bias, weight_levels
-from stages.training.qat_layer import BatchNorm, Dither, Phase, QatLayer
+from stages.training.qat_layer import BatchNorm, Dither, Grids, Phase, QatLayer
 
 DEPLOYED = Phase()
 """What the integer program will do; evaluation mode."""
@@ -43,6 +49,7 @@ class QatNetwork(nn.Module):
         quantizer: the schemes that calibrated it.
         estimator: the backward pass of rounding.
         batch_norm: ``corrected`` or ``naive`` folding in phases with batch statistics; ``frozen`` has none.
+        requantize: how the deployed program rounds; the forward pass of deployment rounds so too.
         momentum: share of a batch's statistics in the moving ones.
 
     Raises:
@@ -58,9 +65,11 @@ class QatNetwork(nn.Module):
         *,
         batch_norm: BatchNorm = "corrected",
         momentum: float = 0.1,
+        requantize: Requantize = "float",
     ) -> None:
         super().__init__()
         self.phase = DEPLOYED
+        self._requantize: Requantize = requantize
         self._graph = arranged(quantizer, fuse(attach_batch_norm(model)))
         _check_same_network(self._graph, quantized.graph)
         self._executed = _without_relu(self._graph)
@@ -151,10 +160,29 @@ class QatNetwork(nn.Module):
         yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
 
     def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
-        def compute(node: Node, x: Tensor, *residual: Tensor) -> Tensor:
-            input_scale = self._activation(node.inputs[0]).qparams().scale
-            y: Tensor = self.layers[_escape(node.name)](x, phase, input_scale)
-            return y.add_(residual[0]) if residual else y
+        graph = self._executed.with_params(self._unquantized())
+        grids = {name: self._activation(name).qparams() for name in dict.fromkeys(self._sources.values())}
+        given = self._given(x, phase)
+
+        def grid(name: str) -> QParams:
+            return grids[self._sources[name]]
+
+        def compute(node: Node, *operands: Tensor) -> Tensor:
+            if is_layer(node):
+                if self._needs_levels(node, phase):
+                    given[node.name] = self._levels(graph, node, operands, grids)
+                return self._layer(node, operands, phase, grid)
+            if not phase.quantize or moves(node):
+                return activate(node, operator(node).value(node.attrs, graph.roles(node), *operands))
+            if not is_opaque(node):
+                op, program = self._lowered(graph, node, grids)
+                v = level_functions()[op.op](op, program).terms(*operands)
+                return _clamped(node, v, grid(node.name).scale)
+            if self._needs_levels(node, phase):
+                given[node.name] = self._levels(graph, node, operands, grids)
+            reals = (c * grid(name).scale for c, name in zip(operands, node.inputs, strict=True))
+            y = activate(node, operator(node).value(node.attrs, graph.roles(node), *reals))
+            return y / grid(node.name).scale
 
         def point(node: Node, value: Tensor) -> Tensor:
             if self._sources[node.name] != node.name:
@@ -162,16 +190,84 @@ class QatNetwork(nn.Module):
             quantizer = self._activation(node.name)
             if initialize:
                 quantizer.initialize(value)
+            if not phase.quantize:
+                if phase.observe:
+                    quantizer.observe(value)
+                return F.relu(value) if node.name in self._relu else value
+            scale = grid(node.name).scale
+            if not node.inputs:
+                value = value / scale
             if phase.observe:
-                quantizer.observe(value)
-            if phase.quantize:
-                dither = _dither(self._schemes.activations[node.name], node.name)
-                if dither is not None and phase.draw:  # activations of a finished network round to nearest
-                    value = dither(value, quantizer.qparams().scale, phase.draw)
-                return quantizer(value)
-            return F.relu(value) if node.name in self._relu else value
+                quantizer.observe(value, scale)
+            dither = _dither(self._schemes.activations[node.name], node.name)
+            if dither is not None and phase.draw:  # activations of a finished network round to nearest
+                return quantizer.levels(dither(value, torch.ones_like(scale), phase.draw))
+            return quantizer.levels(value, given.get(node.name))
 
-        return execute(self._executed.with_params(self._unquantized()), x, point, compute)
+        y = execute(graph, x, point, step=compute)
+        return y * grid(graph.output).scale if phase.quantize else y
+
+    def _layer(
+        self, node: Node, operands: Sequence[Tensor], phase: Phase, grid: Callable[[str], QParams]
+    ) -> Tensor:
+        """A layer's value before it is rounded, its residual added."""
+        x, y = grid(node.inputs[0]), grid(node.name)
+        zero_point = int(x.zero_point)
+        grids = Grids(
+            input_scale=x.scale,
+            input_levels=(x.quant_min - zero_point, x.quant_max - zero_point),
+            output_scale=y.scale,
+        )
+        value: Tensor = self.layers[_escape(node.name)](operands[0], phase, grids)
+        for name, residual in zip(node.inputs[1:], operands[1:], strict=True):
+            if phase.quantize:  # s_r / s_y as the program holds it
+                residual = residual * (grid(name).scale.double() / y.scale.double()).float()
+            value = value.add_(residual)
+        return _clamped(node, value, y.scale) if phase.quantize else activate(node, value)
+
+    def _given(self, x: Tensor, phase: Phase) -> dict[str, Tensor]:
+        """The levels of all values in deployment, by the simulation, where fixed point rounds them."""
+        if self._requantize == "float" or not _deploys(phase):
+            return {}
+        levels = Simulation(lower(self.quantized(), self._requantize)).centred(x)
+        return {name: c.to(x.device) for name, c in levels.items()}
+
+    def _needs_levels(self, node: Node, phase: Phase) -> bool:
+        """Whether a node's levels in deployment are not what rounding its value gives.
+
+        Layers and sums are computed by the program's own arithmetic; a table, or a layer that stays float, is
+        not.
+        """
+        own = is_opaque(node) or (is_layer(node) and node.name not in self._schemes.weights)
+        return own and self._requantize == "float" and _deploys(phase)
+
+    @torch.no_grad()
+    def _levels(
+        self, graph: Graph, node: Node, operands: Sequence[Tensor], grids: Mapping[str, QParams]
+    ) -> Tensor:
+        """A node's centred levels, by the program's operator."""
+        op, program = self._lowered(graph, node, grids)
+        return level_function(op, program)(*(c.detach() for c in operands))
+
+    @torch.no_grad()
+    def _lowered(self, graph: Graph, node: Node, grids: Mapping[str, QParams]) -> tuple[Op, Program]:
+        """A node's operator as it stands, in a program of its own."""
+        biases = {}
+        if is_layer(node):
+            weight, bias = cast(QatLayer, self.layers[_escape(node.name)]).folded()
+            graph = graph.with_params({node.params["weight"]: weight})
+            biases = {} if bias is None else {node.name: bias.cpu()}
+        own = QuantizedGraph(
+            graph=graph.with_params({key: graph.params[key].detach().cpu() for key in node.params.values()}),
+            activations={name: _on_cpu(grid) for name, grid in grids.items()},
+            weights={},
+            biases=biases,
+        )
+        values = {name: value_of(own, graph[name]) for name in (*node.inputs, node.name)}
+        op = lower_node(own, node, values)
+        return op, Program(
+            values=values, ops=(op,), input=node.inputs[0], output=node.name, requantize="float"
+        )
 
     def _unquantized(self) -> dict[str, Tensor]:
         """Parameters of operators that are no layers (layer norms, constants), by their keys in the graph."""
@@ -205,13 +301,26 @@ def _check_same_network(graph: Graph, calibrated: Graph) -> None:
         )
 
 
+def _deploys(phase: Phase) -> bool:
+    """Whether the forward pass is that of the deployed network."""
+    return phase == replace(DEPLOYED, draw=phase.draw)
+
+
+def _clamped(node: Node, v: Tensor, scale: Tensor) -> Tensor:
+    """A value in steps of `scale`, between the node's bounds."""
+    if not node.clamps:
+        return v
+    low, high = (None if bound is None else bound / scale for bound in (node.clamp_min, node.clamp_max))
+    return torch.clamp(v, low, high)
+
+
 def _is_relu(node: Node) -> bool:
-    return node.attrs.get("clamp_min") == 0.0
+    return node.clamp_min == 0.0
 
 
 def _without_relu(graph: Graph) -> Graph:
     """The graph whose clamps at zero are left to the quantizers."""
-    nodes = (replace(n, attrs={**n.attrs, "clamp_min": None}) if _is_relu(n) else n for n in graph.nodes)
+    nodes = (replace(n, clamp_min=None) if _is_relu(n) else n for n in graph.nodes)
     return replace(graph, nodes=tuple(nodes))
 
 

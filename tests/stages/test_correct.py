@@ -16,7 +16,7 @@ from stages.data.digits import Digits
 from stages.graph.execute import execute
 from stages.graph.lower import lower
 from stages.graph.points import layers
-from stages.graph.quantized import Simulation
+from stages.graph.simulate import simulation_of
 from stages.quant.calibrators.base import Calibration
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.per_channel import PerChannel
@@ -42,7 +42,7 @@ def noise(quantized):
     """Squared error of the logits on test samples, which no correction has seen."""
     with torch.inference_mode():
         return sum(
-            float((Simulation(quantized)(x) - execute(quantized.graph, x)).square().sum())
+            float((simulation_of(quantized)(x) - execute(quantized.graph, x)).square().sum())
             for x, _ in batches(DATA.test(), 360, DATA)
         )
 
@@ -75,7 +75,7 @@ def test_program_and_disk_hold_the_corrections(ctx, digits_inputs, tmp_path):
     model.save(tmp_path)
     loaded = QuantizedModel.load(tmp_path).quantized
     x = next(batches(DATA.test(), 50, DATA))[0]
-    assert torch.equal(Simulation(loaded)(x), Simulation(model.quantized)(x))
+    assert torch.equal(simulation_of(loaded)(x), simulation_of(model.quantized)(x))
     for op in lower(loaded, "float").ops:
         if op.output in loaded.levels:
             assert torch.equal(torch.from_numpy(op.tensors["weight"]), loaded.levels[op.output])

@@ -18,7 +18,7 @@ from stages.finetune import Finetune, teacher_of
 from stages.graph.capture import capture
 from stages.graph.execute import execute
 from stages.graph.lower import lower
-from stages.graph.quantized import Simulation
+from stages.graph.simulate import simulation_of
 from stages.integer.interpreter import Interpreter, dequantize_output, quantize_input
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.observe import Observe
@@ -115,7 +115,7 @@ def same(a, b) -> bool:
 
 def test_two_bit_weights_recover(inputs, finished):
     calibrated, trained = inputs[QuantizedModel], finished[0]
-    before, after = (accuracy(Simulation(m.quantized)) for m in (calibrated, trained))
+    before, after = (accuracy(simulation_of(m.quantized)) for m in (calibrated, trained))
     assert after > before + 0.3
     assert after > 0.75
     assert accuracy(lambda x: execute(inputs[FloatModel].graph, x)) > 0.9  # left as it was
@@ -126,7 +126,7 @@ def test_the_program_computes_what_was_trained(finished):
     program = lower(quantized, "float")
     x, _ = next(batches(DATA.test(), 64, DATA))
     integer = dequantize_output(program, Interpreter(program).run(quantize_input(program, x.numpy())))
-    simulated = Simulation(quantized)(x).numpy()
+    simulated = simulation_of(quantized)(x).numpy()
     assert (integer.argmax(1) == simulated.argmax(1)).mean() >= 0.98
     assert np.abs(integer - simulated).max() <= 1.01 * float(quantized.qparams(quantized.graph.output).scale)
 

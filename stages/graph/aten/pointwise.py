@@ -14,7 +14,7 @@ from stages.graph.ir import Node
 def _clamp_node(call: Call, low: float | None, high: float | None) -> Node:
     if (low is not None and low > 0) or (high is not None and high < 0):
         raise ValueError(f"bounds [{low}, {high}] leave out 0, which must stay representable")
-    return Node(name="", op="clamp", inputs=(call.value(),), attrs={"clamp_min": low, "clamp_max": high})
+    return Node(name="", op="clamp", inputs=(call.value(),), clamp_min=low, clamp_max=high)
 
 
 def _relu(call: Call) -> Node:

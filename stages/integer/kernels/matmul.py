@@ -14,7 +14,7 @@ from stages.integer.kernel import Kernel
 from stages.integer.program import Integers, Op, Program
 from stages.integer.requantizer import finisher, rescaler
 from stages.integer.signature import Shape, Signature
-from stages.integer.sums import check_sum, sum_bound
+from stages.integer.sums import check_sum, span, sum_bound
 
 
 def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
@@ -25,7 +25,13 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return (*a[:-1], b[-1])
 
 
-SIGNATURE = Signature(inputs=(2, 2), shape=output_shape)
+def bound(op: Op, program: Program) -> int:
+    """All products at their largest."""
+    a, b = (program.values[name] for name in op.inputs)
+    return a.shape[-1] * span(a) * span(b)
+
+
+SIGNATURE = Signature(inputs=(2, 2), shape=output_shape, bound=bound)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

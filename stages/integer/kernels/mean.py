@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from stages.integer.kernel import Kernel
 from stages.integer.program import Integers, Op, Program
 from stages.integer.requantizer import finisher, rescaler
 from stages.integer.signature import Shape, Signature
-from stages.integer.sums import check_sum, mean_count
+from stages.integer.sums import check_sum, level_sum
 
 
 def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
@@ -23,7 +24,17 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return tuple(size for i, size in enumerate(shape) if i not in axes)
 
 
-SIGNATURE = Signature(attrs=("axes", "keepdim"), shape=output_shape)
+def count(op: Op, program: Program) -> int:
+    """How many values a mean averages."""
+    return math.prod(program.values[op.inputs[0]].shape[axis] for axis in op.attrs["axes"])
+
+
+def bound(op: Op, program: Program) -> int:
+    """All levels at their largest: they are summed before their zero points are taken off."""
+    return level_sum(program.values[op.inputs[0]], count(op, program))
+
+
+SIGNATURE = Signature(attrs=("axes", "keepdim"), shape=output_shape, bound=bound)
 
 
 def prepare(op: Op, program: Program) -> Kernel:
@@ -32,7 +43,7 @@ def prepare(op: Op, program: Program) -> Kernel:
     x = program.values[op.inputs[0]]
     rescale, finish = rescaler(op, program), finisher(op, program)
     axes = tuple(axis + 1 for axis in op.attrs["axes"])
-    zero = np.int32(mean_count(op, program) * x.zero_point)
+    zero = np.int32(count(op, program) * x.zero_point)
 
     def run(q: Integers) -> Integers:
         sums = q.sum(axis=axes, dtype=np.int32, keepdims=op.attrs["keepdim"])

@@ -1,11 +1,15 @@
 """What estimators share: the forward pass, which is the same for all, and their protocols.
 
-The forward pass rounds as `stages.quant.qparams.fake_quantize` does, to the bit::
+A network in training holds values as the integer program does, as centred levels c, whole numbers in
+float32::
 
     v = x / scale
-    y = scale · (clamp(round_half_even(v) + zero_point, quant_min, quant_max) − zero_point)
+    c = clamp(round_half_even(v) + zero_point, quant_min, quant_max) − zero_point,    y = scale · c
 
-Rounding has no useful derivative; an estimator says what to use instead, and where ranges come from.
+The forward pass maps v to c. Gradients travel in the same steps, ``∂L/∂c = scale · ∂L/∂y``, so that a rule
+for
+``∂y/∂x`` is one for ``∂c/∂v``. Rounding has no useful derivative; an estimator says what to use instead, and
+where ranges come from.
 """
 
 from __future__ import annotations
@@ -51,10 +55,18 @@ class FakeQuantizer(Protocol):
     """A `torch.nn.Module` for one tensor; what it learns are its parameters."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Round float32 `x` to its levels; the gradient is the estimator's."""
+        """Fake-quantize float32 `x`, reals to reals; the gradient is the estimator's."""
 
-    def observe(self, x: Tensor) -> None:
-        """Let the range follow `x`, where the estimator observes ranges."""
+    def levels(self, v: Tensor, given: Tensor | None = None) -> Tensor:
+        """Round `v`, reals in steps of the present scale, to centred levels; the gradient is the estimator's.
+
+        Args:
+            v: float32, any shape. The backward pass overwrites it.
+            given: the levels, where an arithmetic that rounds otherwise has chosen them.
+        """
+
+    def observe(self, x: Tensor, step: Tensor | None = None) -> None:
+        """Let the range follow `x`, in steps of `step` or in reals, where the estimator observes ranges."""
 
     def initialize(self, x: Tensor) -> None:
         """Choose the starting range from `x`, where the estimator has a rule of its own for it."""
@@ -105,15 +117,20 @@ class Levels:
         )
 
 
-def round_to_levels(x: Tensor, scale: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
-    """``v = x / scale`` and the fake-quantized y, both of x's shape; `scale` broadcasts."""
-    v = x / scale
-    y = torch.round(v)
+def centred_levels(v: Tensor, levels: Levels, given: Tensor | None) -> Tensor:
+    """The centred levels of `v`, of its shape; a copy of those that are given, if any."""
+    if given is not None:
+        return given.clone()
+    c = torch.round(v)
     if levels.offset is None:
-        y.clamp_(levels.lowest, levels.highest)
-    else:
-        y.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
-    return v, y.mul_(scale)
+        return c.clamp_(levels.lowest, levels.highest)
+    return c.add_(levels.offset).clamp_(levels.lowest, levels.highest).sub_(levels.offset)
+
+
+def fake_quantized(quantizer: FakeQuantizer, x: Tensor) -> Tensor:
+    """Reals to reals: ``scale · levels(x / scale)``."""
+    scale = quantizer.qparams().broadcast(x.ndim)[0].detach()
+    return quantizer.levels(x / scale) * scale
 
 
 def inside(

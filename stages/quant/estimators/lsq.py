@@ -21,13 +21,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, round_to_levels
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, centred_levels, fake_quantized, inside
 from stages.quant.qparams import QParams, per_channel
 
 Initial = Literal["mean", "calibrated"]
 
 Passed = Callable[[Tensor, Tensor, Levels], Tensor]
-"""(∂L/∂y, v, levels) → ∂L/∂x."""
+"""(∂L/∂c, v, levels) → ∂L/∂v."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class LearnedStep(nn.Module):
     Args:
         start: the calibrated state.
         initial: see `Lsq`.
-        passed: the gradient of x.
+        passed: the gradient of v.
         samples: whether dimension 0 counts samples, which N does not.
     """
 
@@ -75,21 +75,26 @@ class LearnedStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
+        return fake_quantized(self, x)
+
+    def levels(self, v: Tensor, given: Tensor | None = None) -> Tensor:
+        """Float32 in and out, any shape."""
         with torch.no_grad():  # a step of the optimizer must not take a scale to zero or below
             self.scale.copy_(torch.maximum(self.scale, self.least))
         scale = self._start.usable(self.scale)
         qparams = replace(self._start.qparams, scale=scale, zero_point=self.zero_point)
-        values = x[0].numel() if self._samples else x.numel() / self.scale.numel()
-        y: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
-            x,
-            qparams.broadcast(x.ndim)[0],
-            Levels.of(qparams, x.ndim, relu=self._start.relu),
+        values = v[0].numel() if self._samples else v.numel() / self.scale.numel()
+        c: Tensor = _Step.apply(  # type: ignore[no-untyped-call]
+            v,
+            qparams.broadcast(v.ndim)[0],
+            Levels.of(qparams, v.ndim, relu=self._start.relu),
             self._passed,
             1.0 / math.sqrt(values * max(self._highest, 1.0)),
+            given,
         )
-        return y
+        return c
 
-    def observe(self, x: Tensor) -> None:
+    def observe(self, x: Tensor, step: Tensor | None = None) -> None:
         """Nothing: scales are learned."""
 
     @torch.no_grad()
@@ -115,19 +120,25 @@ class LearnedStep(nn.Module):
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, levels: Levels, passed: Passed, gradient_scale: float
+        ctx: Any,
+        v: Tensor,
+        scale: Tensor,
+        levels: Levels,
+        passed: Passed,
+        gradient_scale: float,
+        given: Tensor | None,
     ) -> Tensor:
-        v, y = round_to_levels(x, scale, levels)
-        ctx.save_for_backward(v, y, scale)
+        c = centred_levels(v, levels, given)
+        ctx.save_for_backward(v, c, scale)
         ctx.levels, ctx.passed, ctx.gradient_scale = levels, passed, gradient_scale
-        return y
+        return c
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        v, y, scale = ctx.saved_tensors
-        gradient_x = ctx.passed(gradient, v, ctx.levels)
-        # s · ∂y/∂s = y − s · v · ∂y/∂x, inside and outside alike. In place of v: fresh memory costs more than
-        # the arithmetic. (A second backward pass over the same graph is refused by autograd.)
-        terms = v.mul_(gradient_x).mul_(-scale).addcmul_(gradient, y)
-        gradient_s = terms.sum_to_size(scale.shape) / scale * ctx.gradient_scale
-        return gradient_x, gradient_s, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        v, c, scale = ctx.saved_tensors
+        gradient_v = ctx.passed(gradient, v, ctx.levels)
+        # ∂y/∂s = c − v · ∂y/∂x, inside and outside alike, and ∂L/∂y = ∂L/∂c / s. In place of v: fresh memory
+        # costs more than the arithmetic. (A second backward pass over the same graph is refused by autograd.)
+        negative = v.mul_(gradient_v).addcmul_(gradient, c, value=-1.0)
+        gradient_s = negative.sum_to_size(scale.shape) / scale * -ctx.gradient_scale
+        return gradient_v, gradient_s, None, None, None, None

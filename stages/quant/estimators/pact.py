@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.quant.estimators.base import FakeQuantizer, Levels, Start, inside, round_to_levels
+from stages.quant.estimators.base import FakeQuantizer, Levels, Start, centred_levels, fake_quantized, inside
 from stages.quant.estimators.ste import ObservedRange
 from stages.quant.qparams import QParams
 
@@ -65,17 +65,21 @@ class LearnedClip(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
+        return fake_quantized(self, x)
+
+    def levels(self, v: Tensor, given: Tensor | None = None) -> Tensor:
+        """Float32 in and out, any shape."""
         with torch.no_grad():  # a step of the optimizer must not take α to zero or below
             self.alpha.clamp_(min=self._least)
         scale = self._start.usable(self.alpha / self._levels_to_alpha)
         qparams = replace(self._start.qparams, scale=scale.detach())
-        levels = Levels.of(qparams, x.ndim, relu=self._start.relu)
-        y: Tensor = _Clip.apply(  # type: ignore[no-untyped-call]
-            x, scale * self._levels_to_alpha, qparams.scale, levels
+        levels = Levels.of(qparams, v.ndim, relu=self._start.relu)
+        c: Tensor = _Clip.apply(  # type: ignore[no-untyped-call]
+            v, scale * self._levels_to_alpha, levels, given
         )
-        return y
+        return c
 
-    def observe(self, x: Tensor) -> None:
+    def observe(self, x: Tensor, step: Tensor | None = None) -> None:
         """Nothing: α is learned."""
 
     def initialize(self, x: Tensor) -> None:
@@ -93,15 +97,16 @@ class LearnedClip(nn.Module):
 
 class _Clip(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, scale: Tensor, levels: Levels) -> Tensor:
-        v, y = round_to_levels(x, scale, levels)
-        ctx.save_for_backward(v, y, alpha)
+    def forward(ctx: Any, v: Tensor, alpha: Tensor, levels: Levels, given: Tensor | None) -> Tensor:
+        c = centred_levels(v, levels, given)
+        ctx.save_for_backward(v, c, alpha)
         ctx.levels = levels
-        return y
+        return c
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        v, y, alpha = ctx.saved_tensors
+        v, c, alpha = ctx.saved_tensors
         passed = inside(gradient, v, ctx.levels)
-        # Where the gradient does not pass, y is α, the lower end, or a ReLU's 0: y/α is ∂y/∂α.
-        return passed, (gradient - passed).mul_(y).sum() / alpha, None, None
+        # Where the gradient does not pass, y is α, the lower end, or a ReLU's 0: y/α is ∂y/∂α, and
+        # ∂L/∂y · y is ∂L/∂c · c.
+        return passed, (gradient - passed).mul_(c).sum() / alpha, None, None

@@ -21,9 +21,10 @@ from stages.quant.estimators.base import (
     FakeQuantizer,
     Levels,
     Start,
+    centred_levels,
+    fake_quantized,
     inside,
     representable,
-    round_to_levels,
 )
 from stages.quant.qparams import QParams, in_memory_order, per_channel
 
@@ -74,20 +75,24 @@ class ObservedRange(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 in and out, any shape."""
-        qparams = self.qparams()
-        scale, _ = qparams.broadcast(x.ndim)
-        y: Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
-            x, scale, Levels.of(qparams, x.ndim, relu=self._start.relu)
+        return fake_quantized(self, x)
+
+    def levels(self, v: Tensor, given: Tensor | None = None) -> Tensor:
+        """Float32 in and out, any shape."""
+        c: Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
+            v, Levels.of(self.qparams(), v.ndim, relu=self._start.relu), given
         )
-        return y
+        return c
 
     @torch.no_grad()
-    def observe(self, x: Tensor) -> None:
+    def observe(self, x: Tensor, step: Tensor | None = None) -> None:
         """Move the range towards that of `x`."""
         ch_axis = self._start.qparams.ch_axis
         low, high = (
             in_memory_order(x).aminmax() if ch_axis is None else per_channel(x, ch_axis).aminmax(dim=1)
         )
+        if step is not None:
+            low, high = low * step, high * step
         if self._start.relu:
             low, high = low.clamp_min_(0.0), high.clamp_min_(0.0)
         self.minimum.lerp_(low.reshape_as(self.minimum), 1.0 - self._momentum)
@@ -117,11 +122,10 @@ class ObservedRange(nn.Module):
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, levels: Levels) -> Tensor:
-        v, y = round_to_levels(x, scale, levels)
+    def forward(ctx: Any, v: Tensor, levels: Levels, given: Tensor | None) -> Tensor:
         ctx.save_for_backward(v)
         ctx.levels = levels
-        return y
+        return centred_levels(v, levels, given)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

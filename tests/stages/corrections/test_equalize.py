@@ -69,7 +69,7 @@ def test_a_bounded_activation_is_left_alone_unless_it_may_be_replaced():
     graph = graph_of(depthwise(nn.ReLU6))
     assert [(a.name, b.name) for a, b in equalizable(graph)] == [("4", "8")]
     opened = equalize(graph, replace_relu6=True)
-    assert [node.attrs.get("clamp_max") for node in opened.nodes if node.op == "conv2d"] == [None] * 3
+    assert [node.clamp_max for node in opened.nodes if node.op == "conv2d"] == [None] * 3
     x = 0.01 * torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(execute(opened, x), execute(graph, x), rtol=1e-4, atol=1e-5)
 

@@ -7,8 +7,9 @@ import torch
 
 from stages.corrections.lockstep import Lockstep
 from stages.graph.execute import execute
+from stages.graph.lower import lower
 from stages.graph.points import layers
-from stages.graph.quantized import Simulation
+from stages.graph.simulate import Simulation
 
 
 def seen(quantized, samples, correct=lambda quantized, inputs: quantized, **options):
@@ -32,6 +33,12 @@ def values_of(run, samples):
     return values
 
 
+def simulated_values(quantized, samples):
+    """What the program's integers stand for, by name."""
+    levels = Simulation(lower(quantized, "float")).centred(samples)
+    return {name: c * quantized.qparams(name).scale for name, c in levels.items()}
+
+
 @pytest.mark.parametrize(("batch_size", "memory"), [(64, 100), (7, 100), (64, 0)])
 def test_inputs_are_those_of_float_and_simulation(quantized, samples, batch_size, memory, tmp_path):
     result, calls = seen(quantized, samples, batch_size=batch_size, memory=memory, folder=tmp_path)
@@ -39,7 +46,7 @@ def test_inputs_are_those_of_float_and_simulation(quantized, samples, batch_size
     assert list(calls) == list(layers(quantized.graph))
     expected = [
         values_of(lambda x, hook: execute(quantized.graph, x, hook), samples),
-        values_of(Simulation(quantized), samples),
+        simulated_values(quantized, samples),
     ]
     for name, forms in calls.items():
         for operands, values in zip(forms, expected, strict=True):
@@ -62,7 +69,7 @@ def test_a_correction_shows_in_the_simulated_inputs_of_later_layers_only(quantiz
     _, before = seen(quantized, samples, **options)
     assert torch.equal(after[second][0][0], before[second][0][0])
     assert after[second][1][0].mean() > before[second][1][0].mean()
-    assert torch.equal(after[second][1][0], values_of(Simulation(result), samples)[first])
+    assert torch.equal(after[second][1][0], simulated_values(result, samples)[first])
 
 
 def test_float_layers_are_passed_over(quantized, samples, tmp_path):

@@ -1,4 +1,4 @@
-"""The program computes what the simulation predicts, value by value, for random networks."""
+"""The program computes what real arithmetic over its grids does, operator by operator."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,7 +16,7 @@ from stages.graph.capture import capture
 from stages.graph.execute import execute, pre_activation
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
-from stages.graph.lower import lower, to_levels
+from stages.graph.lower import lower
 from stages.graph.points import layers, quantization_points, sources
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.ratios import MAX_HEADROOM
@@ -28,7 +28,7 @@ from stages.quant.estimators.base import representable
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.granularity.per_group import PerGroup
 from stages.quant.granularity.per_tensor import PerTensor
-from stages.quant.qparams import dequantize
+from stages.quant.qparams import dequantize, fake_quantize
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.power_of_two import PowerOfTwo
 from stages.quant.quantizers.symmetric import Symmetric
@@ -108,8 +108,13 @@ def quantized(graph, seed, weight=None, activation=None, granularity=None, arran
     return QuantizedGraph(graph=graph, activations=activations, weights=weights), x
 
 
+def to_levels(value, qparams):
+    """A value on a grid as the integers it stands for."""
+    return torch.round(value / qparams.scale).add_(qparams.zero_point).to(qparams.dtype).numpy()
+
+
 def differences(model, x, requantize):
-    """Per quantization point, simulated − integer levels, and how far the value lay from a tie, in levels.
+    """Per quantization point, rounded real value − integer level, and how far it lay from a tie, in levels.
 
     Each layer works on the integers' own inputs: else one value that falls on the other side of a tie would
     show in all layers after it.
@@ -122,8 +127,8 @@ def differences(model, x, requantize):
     def compare(node, value):
         if node.name not in model.activations:
             return value
-        rounded = model.round_activation(node, value)
-        levels = to_levels(rounded, model, node.name).astype(int)
+        rounded = fake_quantize(value, model.activations[node.name])
+        levels = to_levels(rounded, model.activations[node.name]).astype(int)
         unrounded = (value / model.activations[node.name].scale).numpy()
         from_tie = np.abs(unrounded - np.floor(unrounded) - 0.5)
         found[node.name] = levels - integers[node.name].astype(int), from_tie
@@ -158,8 +163,8 @@ schemes = st.builds(
     scheme=schemes,
     form=st.sampled_from([(1, 1, F.relu), (2, 2, F.relu6), (8, 1, F.hardtanh)]),
 )
-def test_float_rounding_gives_what_is_simulated(seed, scheme, form):
-    """simulated == integer at every layer, but for values that float32 cannot tell from a tie."""
+def test_float_rounding_gives_the_real_value_rounded(seed, scheme, form):
+    """real == integer at every layer, but for values that float32 cannot tell from a tie."""
     model, x = quantized(captured(*form), seed, **scheme)
     for name, (difference, from_tie) in differences(model, x, "float").items():
         assert np.abs(difference).max() <= 1, name
@@ -168,8 +173,8 @@ def test_float_rounding_gives_what_is_simulated(seed, scheme, form):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), scheme=schemes)
-def test_single_rounding_gives_what_is_simulated(seed, scheme):
-    """simulated == integer, but for near-ties, and for sums within their terms' own roundings of a tie."""
+def test_single_rounding_gives_the_real_value_rounded(seed, scheme):
+    """real == integer, but for near-ties, and for sums within their terms' own roundings of a tie."""
     model, x = quantized(captured(), seed, **scheme)
     terms = {
         op.output: (len(op.inputs) + op.attrs.get("groups", 1) if op.op != "add" else len(op.inputs))
@@ -216,7 +221,7 @@ def test_a_clamp_of_its_own_requantizes():
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 8))
-def test_copies_of_the_residual_stream_are_rounded_as_simulated(seed, bits):
+def test_copies_of_the_residual_stream_are_real_values_rounded(seed, bits):
     model, x = quantized(captured(), seed, arrange=with_copies)
     own = Symmetric(bits=bits)
     narrow = {

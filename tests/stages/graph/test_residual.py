@@ -12,12 +12,12 @@ from stages.graph.schemes import arranged, resolve_schemes
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
 
-RELU = {"clamp_min": 0.0, "clamp_max": None}
+RELU = {"clamp_min": 0.0}
 
 
-def linear(name, *sources, **attrs):
+def linear(name, *sources, **bounds):
     return Node(
-        name=name, op="linear", inputs=sources, params={"weight": f"{name}.weight"}, shape=(4,), attrs=attrs
+        name=name, op="linear", inputs=sources, params={"weight": f"{name}.weight"}, shape=(4,), **bounds
     )
 
 
@@ -31,7 +31,7 @@ def graph():
         linear("a", "moved", **RELU),
         linear("b", "a", "moved"),
         linear("c", "b"),
-        Node(name="d", op="add", inputs=("c", "b"), attrs=RELU, shape=(4,)),
+        Node(name="d", op="add", inputs=("c", "b"), shape=(4,), **RELU),
         Node(name="pool", op="table", inputs=("d",), attrs={"steps": (("tanh",),)}, shape=(4,)),
         linear("head", "pool"),
     )
@@ -60,8 +60,8 @@ def test_layers_read_copies_and_additions_the_stream(graph):
         "pool": ("d",),
         "head": ("pool",),
     }
-    assert copied["moved.operand"].attrs == RELU  # never negative: training rounds it in place of the ReLU
-    assert copied["b.operand"].attrs == {"clamp_min": None, "clamp_max": None}
+    assert copied["moved.operand"].clamp_min == 0.0  # never negative: training rounds it in place of the ReLU
+    assert not copied["b.operand"].clamps
     assert residual_stream(copied) == residual_stream(graph)
 
 

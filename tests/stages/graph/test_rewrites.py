@@ -59,7 +59,7 @@ def test_residual_block_becomes_its_convolutions(projection, pre_activation):
     same_function(graph, module)
     assert not {"batch_norm", "add"} & {node.op for node in graph.nodes}
     fused = graph[graph.output]
-    assert (fused.op, len(fused.inputs), fused.attrs["clamp_min"]) == ("conv2d", 2, 0.0)
+    assert (fused.op, len(fused.inputs), fused.clamp_min) == ("conv2d", 2, 0.0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -163,7 +163,7 @@ def test_clamp_stays_where_its_source_is_read_elsewhere():
 def test_two_clamps_give_the_tighter_bounds():
     module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Hardtanh(-1.0, 8.0), nn.ReLU6()).eval()
     graph = fuse(capture(module, (4, 8, 8)))
-    assert (graph["0"].attrs["clamp_min"], graph["0"].attrs["clamp_max"]) == (0.0, 6.0)
+    assert (graph["0"].clamp_min, graph["0"].clamp_max) == (0.0, 6.0)
     same_function(graph, module)
 
 

@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from stages.graph.capture import capture
-from stages.graph.quantized import Simulation
 from stages.quant.estimators.lsq import Lsq
 from stages.quant.granularity.per_channel import PerChannel
 from stages.training.qat_network import QatNetwork
 from tests.stages.graph.test_lower import SHAPE
 from tests.stages.graph.test_lower_computed import NETWORKS
-from tests.stages.training.test_qat_network import calibrated, schemes
+from tests.stages.training.test_qat_network import assert_simulated, calibrated, schemes
 
 
 @pytest.fixture(params=["Gated", "Attention"])
@@ -26,13 +25,7 @@ def network(request):
 
 def test_in_evaluation_mode_it_is_the_simulation_of_what_it_deploys(network):
     net, x = network
-    net.eval()
-    with torch.no_grad():
-        deployed = net.quantized()
-        step = float(deployed.qparams(deployed.graph.output).scale)
-        difference = (net(x) - Simulation(deployed)(x)).abs() / step
-    assert (difference < 1e-3).float().mean() > 0.98  # but for near-ties
-    assert difference.max() < 3
+    assert_simulated(net.eval(), x)
 
 
 def test_every_parameter_learns_and_is_deployed(network):

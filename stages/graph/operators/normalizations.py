@@ -1,0 +1,82 @@
+"""Softmax and layer norm, in 64-bit integers whose constants hold the scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.graph.ir import Node
+from stages.graph.operators.operator import Attributes, Operator, Parameters
+from stages.graph.quantized import QuantizedGraph
+from stages.graph.ratios import Numbers, lowered
+from stages.integer.kernels import layer_norm, softmax
+from stages.integer.program import Op, Value
+
+
+def _softmax(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
+    return F.softmax(x, attrs["axis"] + 1)
+
+
+def _lower_softmax(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    x, y = values[node.inputs[0]], values[node.name]
+    inverse = np.rint(2.0**softmax.SCALE_BITS / y.scale)
+    if inverse > softmax.MAX_INVERSE:
+        raise ValueError(
+            f"its scale {y.scale:.3g} is below 2^-21: all its values are near zero. "
+            "Remedy: calibrate with samples on which it is not constant"
+        )
+    exponentials = np.exp(-x.scale * np.arange(256)) * 2.0**softmax.FRACTION_BITS
+    tensors: dict[str, Numbers] = {
+        "exponentials": np.rint(exponentials).astype(np.int32),
+        "inverse_scale": np.array([inverse], np.int64),
+    }
+    return lowered(node, values, tensors)
+
+
+def _layer_norm(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], params.get("gamma"), params.get("beta"), attrs["eps"])
+
+
+def _lower_layer_norm(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    x, y = values[node.inputs[0]], values[node.name]
+    size = x.shape[-1]
+    gamma, beta = (quantized.graph.param(node, role) for role in ("gamma", "beta"))
+    ones, zeros = torch.ones(size), torch.zeros(size)
+    by_level = (ones if gamma is None else gamma).double().numpy() * math.sqrt(size) / y.scale
+    offset = (zeros if beta is None else beta).double().numpy() / y.scale
+    gamma_bits = layer_norm.GAMMA_BITS - 1 + layer_norm.UNIT_BITS - _exponent(by_level)
+    shift = min(gamma_bits, layer_norm.BETA_BITS - 1 - _exponent(offset), 62)
+    epsilon = np.rint(2.0**layer_norm.SPREAD_BITS * size**3 * node.attrs["eps"] / x.scale**2)
+    if shift < layer_norm.UNIT_BITS // 2 or epsilon >= 2.0**61:
+        raise ValueError(
+            f"weights of {np.abs(by_level).max():.3g} steps of its output, or eps="
+            f"{node.attrs['eps']} beside an input's scale {x.scale:.3g}, leave 64-bit arithmetic. Remedy: "
+            "calibrate with samples on which its values are not constant"
+        )
+    tensors: dict[str, Numbers] = {
+        "gamma": np.rint(by_level * 2.0 ** (shift - layer_norm.UNIT_BITS)).astype(np.int32),
+        "beta": np.rint(offset * 2.0**shift).astype(np.int64),
+    }
+    return lowered(node, values, tensors, without=("eps",), attrs={"epsilon": int(epsilon), "shift": shift})
+
+
+def _exponent(x: Numbers) -> int:
+    """The least e with ``|x| < 2^e``."""
+    return int(np.frexp(np.abs(x).max())[1])
+
+
+OPERATORS = (
+    Operator(name="softmax", kind="computes", attributes="axis", value=_softmax, lower=_lower_softmax),
+    Operator(
+        name="layer_norm",
+        kind="computes",
+        attributes="eps; over the last dimension; params gamma, beta, each (C,)",
+        value=_layer_norm,
+        lower=_lower_layer_norm,
+    ),
+)

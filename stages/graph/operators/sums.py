@@ -1,0 +1,77 @@
+"""Sums and joins of values: each term is rescaled by a ratio of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.graph.ir import Node
+from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
+from stages.graph.quantized import QuantizedGraph
+from stages.graph.ratios import headroom, lowered, ratios, rescaling, span
+from stages.graph.requantize import requantizer
+from stages.integer.program import Op, Program, Value
+
+
+def _add(attrs: Attributes, params: Parameters, a: Tensor, b: Tensor) -> Tensor:
+    return a + b
+
+
+def _lower_add(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    real = ratios(node, values)
+    spans = np.array([span(values[name]) for name in node.inputs])
+    bits = headroom(node.name, float((real * spans).sum()))
+    return lowered(node, values, rescaling(real, bits), attrs={"headroom": bits})
+
+
+def _add_levels(op: Op, program: Program) -> LevelSteps:
+    inputs = [requantizer(op, program, index=i) for i in range(len(op.inputs))]
+
+    def terms(*operands: Tensor) -> Tensor:
+        total = inputs[0].rescale(operands[0])
+        for own, operand in zip(inputs[1:], operands[1:], strict=True):
+            total += own.rescale(operand)
+        return total
+
+    return LevelSteps(terms=terms, finish=inputs[0].finish)
+
+
+def _concat(attrs: Attributes, params: Parameters, *parts: Tensor) -> Tensor:
+    return torch.cat(parts, dim=attrs["axis"] + 1)
+
+
+def _lower_concat(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    return lowered(node, values, rescaling(ratios(node, values)))
+
+
+def _concat_levels(op: Op, program: Program) -> LevelSteps:
+    inputs = [requantizer(op, program, index=i) for i in range(len(op.inputs))]
+    axis = op.attrs["axis"] + 1
+
+    def terms(*operands: Tensor) -> Tensor:
+        return torch.cat([own.rescale(c) for own, c in zip(inputs, operands, strict=True)], dim=axis)
+
+    return LevelSteps(terms=terms, finish=inputs[0].finish)
+
+
+OPERATORS = (
+    Operator(
+        name="add",
+        kind="computes",
+        attributes="two inputs",
+        value=_add,
+        lower=_lower_add,
+        levels={"add": _add_levels},
+    ),
+    Operator(
+        name="concat",
+        kind="computes",
+        attributes="axis; n inputs",
+        value=_concat,
+        lower=_lower_concat,
+        levels={"concat": _concat_levels},
+    ),
+)
