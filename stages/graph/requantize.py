@@ -76,27 +76,39 @@ def requantizer(
 
 
 def _double_rounding(multiplier: Int32, shift: Int32, channel: int | None) -> Callable[[Tensor], Tensor]:
-    """`stages.integer.fixed_point.fused_multiply` over int64 tensors."""
-    by_channel = torch.from_numpy(shift).to(torch.int64)
-    left, right = (_by_channel(by_channel * sign, channel).clamp(min=0) for sign in (1, -1))
+    """`stages.integer.fixed_point.fused_multiply` over int64 tensors, which it overwrites."""
+    exponents = torch.from_numpy(shift).to(torch.int64)
+    left, right = (_by_channel((sign * exponents).clamp(min=0), channel) for sign in (1, -1))
     factor = _by_channel(torch.from_numpy(multiplier).to(torch.int64), channel)
     half = (torch.ones_like(right) << right) >> 1
     nudge = 2**30 + (half << 31)
     sign_bit = torch.where(right > 0, INT32_MIN, 0)
+    grows, twice = bool(left.any()), bool(right.any())
 
     def multiply(x: Tensor) -> Tensor:
-        x = (x << left).clamp_(INT32_MIN, INT32_MAX)
-        return (x * factor + (x & sign_bit) + nudge) >> (right + 31)
+        if grows:
+            x.bitwise_left_shift_(left).clamp_(INT32_MIN, INT32_MAX)
+        product = x * factor
+        if twice:
+            product += x.bitwise_and_(sign_bit)
+        product += nudge
+        return product.bitwise_right_shift_(right + 31)
 
     return multiply
 
 
 def _single_rounding(multiplier: Int32, shift: Int32, channel: int | None) -> Callable[[Tensor], Tensor]:
-    """`stages.integer.single_rounding.fused_multiply_single` over int64 tensors."""
+    """`stages.integer.single_rounding.fused_multiply_single` over int64 tensors, which it overwrites."""
     right = _by_channel(31 - torch.from_numpy(shift).to(torch.int64), channel)
     factor = _by_channel(torch.from_numpy(multiplier).to(torch.int64), channel)
     half = torch.ones_like(right) << (right - 1)
-    return lambda x: ((x * factor + half) >> right).clamp_(INT32_MIN, INT32_MAX)
+    grows = bool((right < 31).any())
+
+    def multiply(x: Tensor) -> Tensor:
+        x.mul_(factor).add_(half).bitwise_right_shift_(right)
+        return x.clamp_(INT32_MIN, INT32_MAX) if grows else x
+
+    return multiply
 
 
 def _by_channel(values: Tensor, channel: int | None) -> Tensor:
