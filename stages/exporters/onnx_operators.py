@@ -141,6 +141,18 @@ def _table(writer: Writer, op: Op) -> None:
     writer.node("Gather", [table, index], f"{op.output}/q")
 
 
+def _prelu(writer: Writer, op: Op) -> None:
+    """The levels of channel c stand at 256 · c, those of all channels in a row."""
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    levels = op.tensors["table"].astype(np.int16) + storage_offset(y)
+    table = writer.constant(f"{op.output}/table", levels.astype(np.uint8).reshape(-1))
+    rows = (256 * np.arange(x.shape[0], dtype=np.int32)).reshape(-1, *[1] * (len(x.shape) - 1))
+    first = writer.constant(f"{op.output}/first", rows)
+    column = writer.node("Cast", [f"{x.name}/q"], f"{op.output}/column", to=TensorProto.INT32)
+    index = writer.node("Add", [column, first], f"{op.output}/index")
+    writer.node("Gather", [table, index], f"{op.output}/q")
+
+
 def _constant(writer: Writer, op: Op) -> None:
     y, name = writer.program.values[op.output], op.output
     levels = (op.tensors["levels"].astype(np.int16) + storage_offset(y)).astype(np.uint8)
@@ -241,6 +253,7 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
+    "prelu": _prelu,
     "constant": _constant,
     "multiply": _multiply,
     "matmul": _matmul,

@@ -81,9 +81,17 @@ def _batch_norm(call: Call) -> Node | tuple[Node, ...]:
     return as_image(call, node) if len(call.input_shape()) == 2 else node
 
 
+def _prelu(call: Call) -> Node:
+    slope = call.args[1]
+    if not isinstance(slope, Param):
+        raise ValueError("its slopes are computed; use a parameter")
+    return Node(name="", op="prelu", inputs=(call.value(),), params=params(slope=slope))
+
+
 LAYERS: Mapping[str, Translation] = {
     "conv1d": _conv1d,
     "conv2d": _conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,
+    "prelu": _prelu,
 }

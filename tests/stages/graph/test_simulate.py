@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from stages.graph.capture import capture
 from stages.graph.lower import lower
 from stages.graph.operators.layers import exact_sums
 from stages.graph.requantize import requantizer
@@ -24,7 +26,7 @@ from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.power_of_two import PowerOfTwo
 from stages.quant.quantizers.symmetric import Symmetric
-from tests.stages.graph.test_lower import captured, quantized
+from tests.stages.graph.test_lower import SHAPE, captured, quantized
 from tests.stages.graph.test_lower_computed import NETWORKS
 from tests.stages.graph.test_lower_computed import captured as captured_computed
 
@@ -97,6 +99,32 @@ def test_float_islands(mode):
     program = lower(model, mode)
     assert {op.op for op in program.ops} >= {"float_conv2d", "float_linear"}
     compare(program, x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("slopes", [1, 6])
+def test_prelu(mode, slopes):
+    """A slope for each channel, negative ones and some above 1 among them, or one for all."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 6, 3), nn.PReLU(slopes)
+
+        def forward(self, x):
+            return self.act(self.conv(x))
+
+    model, x = quantized(capture(Net(), SHAPE), 0, activation=Affine(bits=8))
+    program = lower(model, mode)
+    assert [op.op for op in program.ops] == ["conv2d", "prelu"]
+    compare(program, x)
+    slope = model.graph.params["act.slope"].reshape(-1, 1, 1)
+    trace = Simulation(program).trace(x)
+    read, made = (model.activations[name] for name in ("conv", "act"))
+    reals = (torch.from_numpy(trace["conv"]).float() - read.zero_point) * read.scale
+    expected = torch.round(torch.where(reals > 0, reals, slope * reals) / made.scale) + made.zero_point
+    difference = expected.clamp(made.quant_min, made.quant_max) - torch.from_numpy(trace["act"])
+    assert difference.abs().max() <= 1 and (difference == 0).float().mean() > 0.999
 
 
 def test_windows_that_lie_in_the_padding_alone():

@@ -188,6 +188,12 @@ def _table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return np.array([int(op.tensors["table"][v - lowest]) for v in x.ravel()], object)
 
 
+def _prelu(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    lowest = -128 if program.values[op.inputs[0]].quant_min < 0 else 0
+    rows = zip(x, op.tensors["table"], strict=True)
+    return np.array([[int(row[v - lowest]) for v in np.ravel(channel)] for channel, row in rows], object)
+
+
 def _constant(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return op.tensors["levels"].astype(object)
 
@@ -283,6 +289,7 @@ _OPS = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
+    "prelu": _prelu,
     "constant": _constant,
     "multiply": _multiply,
     "mean": _mean,

@@ -28,6 +28,7 @@ ALL_OPS = (
     "pad",
     "slice",
     "table",
+    "prelu",
     "constant",
     "multiply",
     "mean",

@@ -30,6 +30,11 @@ class Computed:
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, 256).astype(y.dtype)
         return self.append("table", [x], y, {}, table=levels)
 
+    def prelu(self, x: Value) -> Value:
+        y = self.value(x.shape)
+        levels = self.rng.integers(y.quant_min, y.quant_max + 1, (x.shape[0], 256)).astype(y.dtype)
+        return self.append("prelu", [x], y, {}, table=levels)
+
     def constant(self, x: Value) -> Value:
         y = self.value(self.one(x.shape, (2, 3)))
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, y.shape).astype(y.dtype)

@@ -37,6 +37,7 @@ def program(
     "valid",
     [
         program("table", SHAPE, {}, {"table": TABLE}),
+        program("prelu", SHAPE, {}, {"table": np.stack([TABLE] * SHAPE[0])}),
         program("multiply", SHAPE, BOUNDS, RATIO, other=(2, 1, 1)),
         program("mean", (2, 4), {"axes": (1,), "keepdim": False, **BOUNDS}, RATIO),
         program("matmul", (2, 3, 5), BOUNDS, RATIO, other=(2, 4, 5)),
@@ -59,6 +60,8 @@ def test_valid_operators_pass_and_other_shapes_do_not(valid):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        (program("prelu", SHAPE, {}, {"table": TABLE}), r"tensor 'table' is uint8 \(256,\): must be"),
+        (program("prelu", SHAPE, {}, {"table": np.stack([TABLE + np.uint8(201)] * SHAPE[0])}), r"spans 201"),
         (program("table", SHAPE, {}, {"table": TABLE[:9]}), r"tensor 'table' is uint8 \(9,\): must be"),
         (program("table", SHAPE, {}, {"table": TABLE + np.uint8(201)}), r"table spans 201\.\.201: must be"),
         (program("multiply", SHAPE, BOUNDS, RATIO, other=(2, 2, 1)), "dimensions must be equal or 1"),

@@ -1,0 +1,43 @@
+"""PReLU (He et al. 2015, arXiv 1502.01852, eq. 1): ``x`` where positive, else ``a_c · x``, c the channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.graph.functions import clamp
+from stages.graph.ir import Node
+from stages.graph.operators.operator import Attributes, Operator, Parameters
+from stages.graph.quantized import QuantizedGraph
+from stages.integer.program import Op, Value
+from stages.quant.qparams import dequantize, quantize
+
+
+def _value(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
+    return F.prelu(x, params["slope"])
+
+
+def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    x = values[node.inputs[0]]
+    first = -128 if x.quant_min < 0 else 0
+    levels = torch.arange(first, first + 256).clamp(x.quant_min, x.quant_max)
+    reals = dequantize(levels, quantized.qparams(x.name)).double()
+    slope = quantized.graph.params[node.params["slope"]].double().reshape(-1, 1)
+    y = clamp(torch.where(reals > 0.0, reals, slope * reals), node.clamp_min, node.clamp_max)
+    table = quantize(y.float(), quantized.qparams(node.name))
+    tensors = {"table": table.expand(x.shape[0], 256).contiguous().numpy()}
+    return Op(op="prelu", inputs=node.inputs, output=node.name, tensors=tensors)
+
+
+OPERATORS = (
+    Operator(
+        name="prelu",
+        kind="computes",
+        attributes="param slope (C,) or (1,)",
+        value=_value,
+        lower=_lower,
+    ),
+)
