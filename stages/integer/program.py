@@ -1,41 +1,12 @@
 """The integer program: the network as integer operators over int8/uint8 values.
 
-Every value stands for ``real = scale * (q - zero_point)``. The operators, with ``zx``, ``zw``, ``zy`` the
-zero points of input, weight and output, ``rescale`` the requantization that `Program.requantize` names,
-and ``clamp`` to ``[act_min, act_max]`` (levels of the output):
-
-======================  ==================================================================================
-conv2d, linear          ``acc = Σ (qx−zx)(qw−zw) + bias`` in int32; ``y = clamp(zy + rescale(acc))``;
-                        linear maps (…, I) to (…, O)
-… with a residual r     ``y = clamp(zy + rdp(rescale(acc) + rescale(qr−zr), headroom))``: both terms are
-                        rescaled to steps of ``scale_y / 2^headroom``, added, and rounded once
-add                     ``y = clamp(zy + rdp(Σ_i rescale_i(q_i−z_i), headroom))``
-concat                  each input ``clamp(zy + rescale_i(q_i−z_i))``, then joined along `axis`
-group_conv2d,           ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))``: an accumulator
-group_linear            for each group of input channels, with a ratio of its own; the first takes the bias
-float_conv2d,           ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` in float64:
-float_linear            a layer that was left unquantized, an island between integers
-avg_pool2d              ``y = clamp(zy + rescale(Σ (q−z)))``; the multiplier holds the division by the count
-mean                    the same over the dimensions `axes`
-requantize              ``y = clamp(zy + rescale(q−z))``
-table                   ``y = table[q − low]``, low the least value of the input's dtype (−128 or 0): any
-                        function of one value; the table holds rounding and clamp
-multiply                ``y = clamp(zy + rescale((q1−z1)(q2−z2)))``; shapes broadcast (equal or 1)
-matmul                  ``acc = Σ_k (qa−za)[…,i,k] (qb−zb)[…,k,j]`` in int32; ``y = clamp(zy + rescale(acc))``
-softmax                 int64: ``a = exponentials[max q − q]``, Σ its sum along `axis`;
-                        ``y = clamp(zy + ⌊(2·a·inverse_scale + Σ·2^14) / (Σ·2^15)⌋)``
-layer_norm              int64, over the last dimension (n values c = q−zx): ``d = n·c − Σ c``,
-                        ``D = max(2^10·Σ d² + epsilon, 1)``, j the largest with ``D·4^j < 2^62``,
-                        ``r = ⌊√(D·4^j)⌋``, ``u = ⌊(d·2^(j+36) + r) / (2r)⌋``;
-                        ``y = clamp(zy + ⌊(u·gamma + beta + 2^(shift−1)) / 2^shift⌋)``
-constant                ``y = levels``, the same for each sample of the input, which says how many there are
-max_pool2d, reshape,    no arithmetic on levels; output has the input's scale and zero point; padding is
-slice, pad              `zero_point` (max_pool2d: quant_min)
-permute                 likewise: dimension i of the output is dimension ``axes[i]`` of the input
-upsample_nearest        likewise, over (C, H, W): ``y[c, i, j] = q[c, ⌊i/f⌋, ⌊j/g⌋]``, ``factor = (f, g)``
-insert_zeros            likewise: ``y[c, f·i, g·j] = q[c, i, j]``, all between them `zero_point`; the output
-                        is (C, f·(H−1)+1, g·(W−1)+1). With a conv2d after it, a transposed convolution
-======================  ==================================================================================
+Every value stands for ``real = scale * (q - zero_point)``. What an operator computes, and from which
+attributes and tensors, is said by its kernel's module, `stages.integer.kernels.<op>`, in these words:
+``zx``, ``zw``, ``zy`` are the zero points of input, weight and output, ``rescale`` is the requantization
+that `Program.requantize` names,
+``rdp`` the rounding division by ``2^headroom``, and ``clamp`` goes to ``[act_min, act_max]``, levels of the
+output. An operator that only moves levels gives its output the input's scale and zero point, and pads with
+`zero_point`.
 
 The ratio of scales that ``rescale`` multiplies by is stored in two forms, of which `Program.requantize`
 takes one: fixed-point ``multiplier · 2^(shift-31)`` (tensors ``multiplier`` int32, ``shift`` int32; a
@@ -94,26 +65,16 @@ class Op:
     """One integer operator.
 
     Args:
-        op: kernel name, a row of the table above.
+        op: kernel name, a module of `stages.integer.kernels`.
         inputs: names of values; conv2d and linear take an optional second, the residual.
         output: name of the value it computes, which is also the operator's name in messages.
-        attrs: JSON values. conv2d: ``stride, padding, dilation`` (pairs), ``groups``; pools: ``kernel,
-            stride, padding`` (pairs), max_pool2d also ``dilation, ceil_mode``; concat ``axis``; reshape
-            ``shape``; pad ``pads``; slice ``starts, ends, steps``; mean ``axes`` (ascending), ``keepdim``;
-            permute ``axes``; softmax ``axis`` (all of them per-sample dimensions, no batch);
-            upsample_nearest and insert_zeros ``factor`` (a pair); layer_norm ``epsilon, shift``; what
-            requantizes, but table, ``act_min, act_max``; add and residuals ``headroom``.
-        tensors: conv2d ``weight`` int8 or uint8 (O, I/groups, kH, kW), linear's (O, I);
-            ``weight_scale`` float32 and ``weight_zero_point`` int32, (1,) or (O,); ``bias`` int32 (O,);
-            ``multiplier``, ``shift`` int32 and ``ratio`` float32: (1,) or (O,) for conv2d and linear,
-            (number of inputs,) for add and concat, (1,) for avg_pool2d, mean, requantize, multiply and
-            matmul. table has ``table`` (256,) and constant ``levels``, in the output's dtype; softmax
-            ``exponentials`` int32 (256,), ``rint(2^26·exp(−s_x·d))``, and ``inverse_scale`` int64 (1,),
-            ``rint(2^14/s_y)``; layer_norm ``gamma`` int32 (n,) and ``beta`` int64 (n,), see its kernel.
-            float_conv2d and
-            float_linear have ``weight`` and ``bias`` in float32. group_conv2d and group_linear have
-            ``groups`` = G, weights (G·O, I/G, …), of which rows ``g·O .. g·O + O − 1`` read group g, scales
-            and ratios (G·O,) and a bias (O,).
+        attrs: JSON values that its kernel's `SIGNATURE` names. Dimensions do not count the batch. What
+            requantizes to bounds of its own has ``act_min, act_max``; sums of rescaled terms have
+            ``headroom``.
+        tensors: as its kernel says. A layer has ``weight`` int8 or uint8 (O, …), ``weight_scale`` float32 and
+            ``weight_zero_point`` int32, (1,) or (O,), and ``bias`` int32 (O,). Ratios of scales are
+            ``multiplier``, ``shift`` int32 and ``ratio`` float32: (1,) or (O,) for layers, (number of
+            inputs,) for add and concat, (1,) for others.
     """
 
     op: str

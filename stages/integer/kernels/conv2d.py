@@ -1,5 +1,9 @@
 """conv2d: ``y = clamp(zy + rescale(Σ (qx−zx)(qw−zw) + bias [+ residual]))`` over (N, C, H, W).
 
+The accumulator, sum of products and bias, is int32. A residual is rescaled as it is, to steps of
+``scale_y / 2^headroom``; the two terms are added and rounded once: ``zy + rdp(rescale(acc) +
+rescale(qr−zr))``.
+
 Samples go through in blocks that stay in cache. In a block the channel comes first, (C, n, H, W), so that a
 layer is one matrix product for all its samples and what differs from channel to channel differs from row to
 row. Padding is zero once ``zx`` is subtracted.

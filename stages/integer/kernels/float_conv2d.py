@@ -1,4 +1,8 @@
-"""float_conv2d: ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` over (N, C, H, W)."""
+"""float_conv2d: ``y = clamp(zy + rint((Σ s_x(qx−zx)·w + b [+ s_r(qr−zr)]) / s_y))`` over (N, C, H, W).
+
+A layer that was left unquantized, an island between integers: `weight` and `bias` are float32, sums float64,
+so that the order in which a library forms them changes no level.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""group_conv2d: ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))`` over (N, C, H, W)."""
+"""group_conv2d: ``y = clamp(zy + rdp(Σ_g rescale_g(acc_g) [+ residual], headroom))`` over (N, C, H, W).
+
+An accumulator for each of G groups of input channels, with a ratio of its own; the first takes the bias. Rows
+``g·O .. g·O + O − 1`` of the weight (G·O, I/G, kH, kW) read group g.
+"""
 
 from __future__ import annotations
 

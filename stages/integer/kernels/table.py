@@ -1,4 +1,8 @@
-"""table: ``y = table[q]``, any function of one value: 256 levels to 256 levels."""
+"""table: ``y = table[q]``, any function of one value: 256 levels to 256 levels.
+
+`table` (256,), in the output's dtype, begins with the least value of the input's dtype (−128 or 0); it holds
+rounding and clamp.
+"""
 
 from __future__ import annotations
 
