@@ -18,10 +18,7 @@ import torch
 from torch import Tensor
 
 from stages.graph.ir import Graph, Node
-from stages.graph.operators.registry import is_layer
-
-HOMOGENEOUS = frozenset({"max_pool2d", "avg_pool2d", "reshape"})
-"""Operators without weights through which a positive factor per channel passes unchanged."""
+from stages.graph.operators.registry import is_layer, operator
 
 
 class Pair(NamedTuple):
@@ -79,7 +76,7 @@ def _reader(graph: Graph, first: Node) -> Node | None:
             return reader if len(reader.inputs) == 1 else _main_input(reader, node)
         if (
             rows
-            or reader.op not in HOMOGENEOUS
+            or not operator(reader).homogeneous
             or (reader.op == "reshape" and len(reader.attrs["shape"]) != 1)
         ):
             return None

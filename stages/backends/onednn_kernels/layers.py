@@ -23,11 +23,8 @@ from torch import Tensor
 
 from stages.backends.onednn_kernels.verified import verified
 from stages.integer.bounds import centred_weight
-from stages.integer.kernel import Kernel, prepare_kernel
+from stages.integer.kernel import Kernel, prepare_kernel, signature
 from stages.integer.program import Integers, Op, Program
-
-VIEWS = frozenset({"reshape", "slice", "permute", "constant"})
-"""Operators whose result may share memory with their input, or with the program."""
 
 PACKED_SIZES = 4
 """Batch sizes for which packed weights are kept."""
@@ -193,7 +190,7 @@ def _may_overwrite(op: Op, program: Program) -> bool:
     x, residual = op.inputs
     if residual in (x, program.output):
         return False
-    producers = [other.op for other in program.ops if other.output == residual]
+    producers = [other for other in program.ops if other.output == residual]
     readers = [other for other in program.ops if residual in other.inputs]
-    shared = any(kind in VIEWS for kind in producers) or any(reader.op in VIEWS for reader in readers)
+    shared = any(signature(other).view for other in (*producers, *readers))
     return readers[-1].output == op.output and not shared

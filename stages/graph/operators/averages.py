@@ -64,6 +64,7 @@ OPERATORS = (
         attributes="kernel, stride, padding (zeros counted)",
         value=_avg_pool2d,
         lower=_lower_avg_pool2d,
+        homogeneous=True,
         levels={"avg_pool2d": _avg_pool2d_levels},
     ),
     Operator(

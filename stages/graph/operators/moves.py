@@ -51,13 +51,15 @@ def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
     return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=dict(node.attrs))
 
 
-def _moving(name: str, value: FloatFunction, attributes: str) -> Operator:
-    return Operator(name=name, kind="moves", attributes=attributes, value=value, lower=_lower)
+def _moving(name: str, value: FloatFunction, attributes: str, *, homogeneous: bool = False) -> Operator:
+    return Operator(
+        name=name, kind="moves", attributes=attributes, value=value, lower=_lower, homogeneous=homogeneous
+    )
 
 
 OPERATORS = (
-    _moving("max_pool2d", _max_pool2d, "kernel, stride, padding, dilation, ceil_mode"),
-    _moving("reshape", _reshape, "shape of one sample; flatten is a reshape"),
+    _moving("max_pool2d", _max_pool2d, "kernel, stride, padding, dilation, ceil_mode", homogeneous=True),
+    _moving("reshape", _reshape, "shape of one sample; flatten is a reshape", homogeneous=True),
     _moving("pad", _pad, "pads ((before, after) a dimension), with zeros"),
     _moving("permute", _permute, "axes: dimension i of the result is the input's axes[i]"),
     _moving("upsample_nearest", _upsample_nearest, "factor, two integers"),

@@ -17,7 +17,7 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return tuple(shape[axis] for axis in axes)
 
 
-SIGNATURE = Signature(attrs=("axes",), ratios="none", shape=output_shape)
+SIGNATURE = Signature(attrs=("axes",), ratios="none", view=True, shape=output_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

@@ -18,7 +18,7 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return shape
 
 
-SIGNATURE = Signature(attrs=("shape",), ratios="none", shape=output_shape)
+SIGNATURE = Signature(attrs=("shape",), ratios="none", view=True, shape=output_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

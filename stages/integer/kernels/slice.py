@@ -18,7 +18,7 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return tuple(len(range(size)[slice(start, end, step)]) for size, start, end, step in bounds)
 
 
-SIGNATURE = Signature(attrs=("starts", "ends", "steps"), ratios="none", shape=output_shape)
+SIGNATURE = Signature(attrs=("starts", "ends", "steps"), ratios="none", view=True, shape=output_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:
