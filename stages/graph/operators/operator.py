@@ -64,7 +64,7 @@ class Operator:
         levels: by the program's name for what `lower` gives: torch's way to its integers, exact, and faster
             than the reference kernel itself, which stands in where there is none (`stages.graph.simulate`).
             What moves needs none: centred levels move as real values do.
-        homogeneous: whether a positive factor on a channel of its input is one on the same channel of its value.
+        homogeneous: whether a positive factor on a channel of its input is one on that channel of its value.
     """
 
     name: str
