@@ -43,6 +43,7 @@ class RunContext:
         tracker: where the run is recorded.
         store: artifacts shared with other runs.
         console: what the user sees.
+        threads: of the numeric libraries; all that a run uses.
         scratch: a folder that survives a kill, for a long stage to go on from (checkpoints). It belongs to
             the artifact's key, and is gone once the artifact is stored.
     """
@@ -53,4 +54,5 @@ class RunContext:
     tracker: Tracker
     store: ArtifactStore
     console: Console
+    threads: int = 1
     scratch: Path = Path()

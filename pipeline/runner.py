@@ -127,7 +127,9 @@ class _Artifacts(Mapping[type[Artifact], Any]):
     def __init__(self, ctx: RunContext, stages: Sequence[Stage]) -> None:
         self._ctx = ctx
         # of all stages, before any of them runs: one that cannot be described is refused here
-        self._identities = {stage.name: identity(stage) for stage in stages if stage.produces is not None}
+        self._identities = {
+            stage.name: identity(stage, ctx.threads) for stage in stages if stage.produces is not None
+        }
         self._refs: dict[type[Artifact], ArtifactRef] = {}
         self._loaded: dict[type[Artifact], Any] = {}
 
@@ -213,7 +215,7 @@ class _Declared(Mapping[type[Artifact], Any]):
         return len(self._stage.consumes)
 
 
-_STAGE_MEMBERS = ("name", "consumes", "produces", "code", "cacheable", "check", "run")
+_STAGE_MEMBERS = ("name", "consumes", "produces", "cacheable", "check", "run")
 
 
 def write_metrics(run_dir: Path, values: Mapping[str, float]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from threadpoolctl import threadpool_limits
 
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.schema import RunConfig
@@ -31,6 +32,9 @@ from pipeline.tracking.null import Null
 log = logging.getLogger(__name__)
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GIVEN = os.environ.get(THREADS[0], "")
+"""What the user's shell says, before a run says otherwise."""
+
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 
 
@@ -47,22 +51,30 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     Raises:
         PipelineError: the configuration is wrong, the tracker cannot be reached, or a stage refuses.
     """
-    _set_threads(cfg)
+    threads = threads_of(cfg)
+    # libraries read these variables when they load, which is when the stages are built
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))
     console = Console()
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     run, stages = _build(cfg)
     check_wiring(stages)
     store = open_store(run.store, warn=console.warn)
     ctx = RunContext(
-        run_dir=run_dir, seed=run.seed, device=run.device, tracker=Null(), store=store, console=console
+        run_dir=run_dir,
+        seed=run.seed,
+        device=run.device,
+        tracker=Null(),
+        store=store,
+        console=console,
+        threads=threads,
     )
-    tags = _tags(cfg) | dict(tags or {})
+    tags = {**_tags(cfg), "threads": str(threads), **(tags or {})}
     sweep = current()
     if sweep is None or not isinstance(run.tracking, SweepTracking):
         return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
     hydra = HydraConfig.get()
     name = sweep.job_name(hydra.job.num, hydra.overrides.task, _choices())
-    job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages), name=name)
+    job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages, threads), name=name)
     with store.lock("run", job.fingerprint):
         record = run.tracking.recorded(job)
         if record is not None and record.finished:
@@ -82,7 +94,8 @@ def _record(
         options = {group: option for group, option in _choices().items() if option != "None"}
         tracker.params(options | dict(flatten(cfg)))
         tracker.tags(tags)
-        metrics = run_stages(stages, replace(ctx, tracker=tracker))
+        with threadpool_limits(ctx.threads):  # where a run before this one loaded the libraries
+            metrics = run_stages(stages, replace(ctx, tracker=tracker))
         _keep(tracker, ctx.run_dir)
     except BaseException as error:
         _close(tracker, ctx.run_dir, error, ctx.console)
@@ -109,14 +122,19 @@ def flatten(cfg: DictConfig) -> Iterator[tuple[str, object]]:
     return walk(OmegaConf.to_container(cfg, resolve=False), "")
 
 
-def _set_threads(cfg: DictConfig) -> None:
-    """Libraries read these variables when they load, which is when the stages are built."""
+def threads_of(cfg: DictConfig) -> int:
+    """How many threads the numeric libraries use in a run of `cfg`, the same whatever ran before it.
+
+    ``threads``; where that is null, the job's share of the cores in a sweep that runs jobs at once, else
+    ``OMP_NUM_THREADS`` as the shell gives it, else all cores.
+    """
     hydra = HydraConfig.get()
-    threads = cfg.threads
+    threads: int | None = cfg.threads
     if threads is None and hydra.mode is RunMode.MULTIRUN:
         threads = threads_per_job(hydra.launcher)
-    if threads is not None:
-        os.environ.update(dict.fromkeys(THREADS, str(threads)))
+    if threads is None and _GIVEN.isdecimal():
+        threads = int(_GIVEN)
+    return threads or len(os.sched_getaffinity(0))
 
 
 def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:

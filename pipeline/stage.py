@@ -16,9 +16,14 @@ Inputs = Mapping[type[Artifact], Any]
 class Stage(Protocol):
     """One step of the pipeline: a frozen dataclass built from configuration.
 
-    Its fields, the source of the packages in `code`, the content of its inputs and the run's seed
-    together determine its result; that is what the store's key is made of. A field whose value lies
-    outside the configuration (a data set, a weights file) offers ``fingerprint() -> str``.
+    Its fields, the source of its module and of those of its fields' components, with all that these
+    import (`pipeline.store.imports`), the content of its inputs and the run's seed together determine its
+    result; that is what the store's key is made of. Nothing of it is listed by hand. A field whose value
+    lies outside the configuration (a data set, a weights file) offers ``fingerprint() -> str``.
+
+    A stage on whose result the number of threads shows (a training, since sums of floats depend on their
+    order; a measurement of time) says so by an attribute or property ``depends_on_threads = True``: the
+    run's count is then part of its key, and of what its manifest says that it was made from.
     """
 
     name: ClassVar[str]
@@ -30,9 +35,6 @@ class Stage(Protocol):
     produces: ClassVar[type[Artifact] | None]
     """The type it returns; None for a stage that only writes to the run directory. Two stages may
     produce the same type: the later one replaces the earlier one's for the stages after it."""
-
-    code: ClassVar[tuple[str, ...]]
-    """Modules and packages, by dotted name, whose source the result depends on, beside its own."""
 
     cacheable: ClassVar[bool]
     """False for a stage that runs every time (a report)."""

@@ -25,8 +25,6 @@ from stages.graph.quantized import QuantizedGraph
 
 log = logging.getLogger(__name__)
 
-CODE = ("stages.artifacts", "stages.graph", "stages.data", "stages.quant.qparams", "stages.quant.weights")
-
 
 @dataclass(frozen=True, kw_only=True)
 class AdaRound:
@@ -42,8 +40,8 @@ class AdaRound:
     name: ClassVar[str] = "adaround"
     consumes: ClassVar[tuple[type, ...]] = (QuantizedModel, Observations)
     produces: ClassVar[type] = QuantizedModel
-    code: ClassVar[tuple[str, ...]] = CODE
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     data: Data
     rounding: Rounding = field(default_factory=Rounding)

@@ -33,7 +33,6 @@ class MeasureFloat:
     name: ClassVar[str] = "baseline"
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = Baseline
-    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.graph", "stages.data")
     cacheable: ClassVar[bool] = True
 
     data: Data

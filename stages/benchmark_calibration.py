@@ -18,8 +18,6 @@ from stages.benchmarking.process import FailedError, peak_memory
 from stages.benchmarking.result import Benchmark, Row
 from stages.benchmarking.show import record
 
-CODE = ("stages.benchmarking", "stages.backends", "stages.exporters", "stages.integer", "stages.graph")
-
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkCalibration:
@@ -35,7 +33,6 @@ class BenchmarkCalibration:
     name: ClassVar[str] = "benchmark_calibration"
     consumes: ClassVar[tuple[type, ...]] = ()
     produces: ClassVar[type] = Benchmark
-    code: ClassVar[tuple[str, ...]] = CODE
     cacheable: ClassVar[bool] = False
 
     competition: Competition

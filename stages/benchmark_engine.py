@@ -18,8 +18,6 @@ from stages.benchmarking.result import Benchmark, Row
 from stages.benchmarking.show import record
 from stages.integer.interpreter import quantize_input
 
-CODE = ("stages.benchmarking", "stages.backends", "stages.exporters", "stages.integer", "stages.graph")
-
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkEngine:
@@ -33,7 +31,6 @@ class BenchmarkEngine:
     name: ClassVar[str] = "benchmark_engine"
     consumes: ClassVar[tuple[type, ...]] = ()
     produces: ClassVar[type] = Benchmark
-    code: ClassVar[tuple[str, ...]] = CODE
     cacheable: ClassVar[bool] = False
 
     competition: Competition

@@ -14,8 +14,6 @@ from stages.benchmarking.machine import machine
 from stages.benchmarking.result import Benchmark, Row
 from stages.benchmarking.show import record
 
-CODE = ("stages.benchmarking", "stages.backends", "stages.exporters", "stages.integer", "stages.graph")
-
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkTraining:
@@ -28,7 +26,6 @@ class BenchmarkTraining:
     name: ClassVar[str] = "benchmark_training"
     consumes: ClassVar[tuple[type, ...]] = ()
     produces: ClassVar[type] = Benchmark
-    code: ClassVar[tuple[str, ...]] = CODE
     cacheable: ClassVar[bool] = False
 
     competition: Competition

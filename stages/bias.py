@@ -18,8 +18,6 @@ from stages.graph.quantized import QuantizedGraph
 
 log = logging.getLogger(__name__)
 
-CODE = ("stages.artifacts", "stages.graph", "stages.data", "stages.quant.qparams", "stages.quant.weights")
-
 
 @dataclass(frozen=True, kw_only=True)
 class BiasCorrection:
@@ -34,7 +32,6 @@ class BiasCorrection:
     name: ClassVar[str] = "bias"
     consumes: ClassVar[tuple[type, ...]] = (QuantizedModel, Observations)
     produces: ClassVar[type] = QuantizedModel
-    code: ClassVar[tuple[str, ...]] = CODE
     cacheable: ClassVar[bool] = True
 
     data: Data

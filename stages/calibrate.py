@@ -32,7 +32,6 @@ class Calibrate:
     name: ClassVar[str] = "calibrate"
     consumes: ClassVar[tuple[type, ...]] = (Observations,)
     produces: ClassVar[type] = QuantizedModel
-    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.graph", "stages.quant")
     cacheable: ClassVar[bool] = True
 
     quantizer: WeightsAndActivations

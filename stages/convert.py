@@ -28,12 +28,6 @@ class Convert:
     name: ClassVar[str] = "convert"
     consumes: ClassVar[tuple[type, ...]] = (QuantizedModel,)
     produces: ClassVar[type] = IntegerProgram
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.graph",
-        "stages.integer",
-        "stages.quant.weights",
-    )
     cacheable: ClassVar[bool] = True
 
     requantize: Requantize = "fixed_point"

@@ -27,7 +27,6 @@ class Equalize:
     name: ClassVar[str] = "equalize"
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = FloatModel
-    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.graph")
     cacheable: ClassVar[bool] = True
 
     iterations: int = 20

@@ -42,17 +42,6 @@ class Evaluate:
     name: ClassVar[str] = "evaluate"
     consumes: ClassVar[tuple[type, ...]] = (Baseline, QuantizedModel, IntegerProgram)
     produces: ClassVar[type] = Metrics
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.measuring.parity",
-        "stages.measuring.rounding",
-        "stages.graph",
-        "stages.integer",
-        "stages.backends",
-        "stages.data",
-        "stages.quant.qparams",
-        "stages.quant.weights",
-    )
     cacheable: ClassVar[bool] = True
 
     data: Data

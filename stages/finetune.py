@@ -46,14 +46,8 @@ class Finetune:
     name: ClassVar[str] = "finetune"
     consumes: ClassVar[tuple[type, ...]] = (FloatModel, QuantizedModel)
     produces: ClassVar[type] = QuantizedModel
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.data",
-        "stages.graph",
-        "stages.models",
-        "stages.quant",
-    )
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     data: Data
     quantizer: WeightsAndActivations

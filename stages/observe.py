@@ -37,12 +37,6 @@ class Observe:
     name: ClassVar[str] = "observe"
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = Observations
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.graph",
-        "stages.quant.statistics",
-        "stages.data",
-    )
     cacheable: ClassVar[bool] = True
 
     data: Data

@@ -30,7 +30,6 @@ class Report:
     name: ClassVar[str] = "report"
     consumes: ClassVar[tuple[type, ...]] = (Observations, QuantizedModel, Metrics)
     produces: ClassVar[None] = None
-    code: ClassVar[tuple[str, ...]] = ()
     cacheable: ClassVar[bool] = False
 
     contract: Verify | None = field(default_factory=Verify)

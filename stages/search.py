@@ -79,7 +79,6 @@ class ChooseBits:
     name: ClassVar[str] = "search"
     consumes: ClassVar[tuple[type, ...]] = (SensitivityTable,)
     produces: ClassVar[type] = BitWidths
-    code: ClassVar[tuple[str, ...]] = ("stages.sensitivity", "stages.precision.bits")
     cacheable: ClassVar[bool] = True
 
     quantizer: WeightsAndActivations

@@ -105,13 +105,6 @@ class MeasureSensitivity:
     name: ClassVar[str] = "sensitivity"
     consumes: ClassVar[tuple[type, ...]] = (Observations,)
     produces: ClassVar[type] = SensitivityTable
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.reporting.sensitivity",
-        "stages.graph",
-        "stages.quant",
-        "stages.data",
-    )
     cacheable: ClassVar[bool] = True
 
     data: Data

@@ -31,14 +31,6 @@ class Simulate:
     name: ClassVar[str] = "simulate"
     consumes: ClassVar[tuple[type, ...]] = (Baseline, QuantizedModel)
     produces: ClassVar[type] = Metrics
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.measuring.parity",
-        "stages.graph",
-        "stages.data",
-        "stages.quant.qparams",
-        "stages.quant.weights",
-    )
     cacheable: ClassVar[bool] = True
 
     data: Data

@@ -29,7 +29,6 @@ class Smooth:
     name: ClassVar[str] = "smooth"
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = FloatModel
-    code: ClassVar[tuple[str, ...]] = ("stages.artifacts", "stages.graph", "stages.data")
     cacheable: ClassVar[bool] = True
 
     data: Data

@@ -23,7 +23,6 @@ class Verify:
     name: ClassVar[str] = "verify"
     consumes: ClassVar[tuple[type, ...]] = (Metrics,)
     produces: ClassVar[None] = None
-    code: ClassVar[tuple[str, ...]] = ()
     cacheable: ClassVar[bool] = False
 
     min_agreement: float = 0.99

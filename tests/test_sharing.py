@@ -24,7 +24,7 @@ def stage_keys(*overrides: str) -> dict[str, str]:
     run = builder.build_as(RunConfig)
     builder.raise_problems()
     return {
-        stage.name: key_of(identity(stage))
+        stage.name: key_of(identity(stage, threads=1))
         for stage in run.stages.values()
         if stage is not None and stage.produces is not None
     }

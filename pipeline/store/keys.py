@@ -1,9 +1,12 @@
 """What an artifact is made from, as one hash: the key under which it is stored.
 
-``key = sha256(canonical JSON of {stage, config, code, inputs, seed})``, with the sha256 of each input's
-content under its kind, and of each module's source under its name. Canonical: keys sorted, no
-spaces, floats in their shortest exact form. Two runs whose stage would compute the same thing have the
-same key; change a setting, a line of the code involved, an input's content or the seed, and it differs.
+``key = sha256(canonical JSON of {stage, config, code, libraries, threads, inputs, seed})``, with the sha256
+of each input's content under its kind, and of each source file under its module. Code is what the modules
+of the stage and of all components in its fields import (`pipeline.store.imports`); libraries are the versions
+of what that takes from elsewhere, and Python's: its `sum` of floats rounds otherwise from 3.12 on. Threads
+are there where they show in the result (`pipeline.stage`). Canonical: keys sorted, no spaces, floats in their
+shortest exact form. Two runs whose stage would compute the same thing have the same key; change a setting, a
+line of the code involved, an input's content or the seed, and it differs.
 """
 
 from __future__ import annotations
@@ -14,22 +17,32 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.stage import Stage
+from pipeline.store.imports import closure
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def identity(stage: Stage) -> dict[str, Any]:
-    """The ingredients of a stage's key that do not depend on the run: stage, config and code."""
-    modules = {*stage.code, *_modules(stage)}
+def identity(stage: Stage, threads: int) -> dict[str, Any]:
+    """The ingredients of a stage's key that do not depend on inputs and seed.
+
+    Args:
+        stage: the stage.
+        threads: of the numeric libraries.
+    """
+    own = {__name__.partition(".")[0], type(stage).__module__.partition(".")[0]}
+    runs_by = closure(_modules(stage), own)
+    counted = {"threads": threads} if getattr(stage, "depends_on_threads", False) else {}
     return {
         "stage": stage.name,
         "config": describe(stage, stage.name),
-        "code": {module: source_hash(module) for module in sorted(modules)},
+        "code": runs_by.code,
+        "libraries": {"python": PYTHON, **runs_by.libraries},
+        **counted,
     }
 
 
@@ -71,34 +84,6 @@ def describe(value: Any, name: str = "value") -> Any:
     if has_fingerprint:
         description["fingerprint"] = str(value.fingerprint())
     return description
-
-
-@cache
-def source_hash(name: str) -> str:
-    """sha256 over the Python files of a module, or of a package and all it holds.
-
-    Finds them without importing the module itself (its parent packages are imported).
-    """
-    digest = hashlib.sha256()
-    for root, file in _sources(name):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _sources(name: str) -> list[tuple[Path, Path]]:
-    try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):  # ValueError: a script's __main__ has no spec
-        spec = None
-    if spec is not None and spec.submodule_search_locations:
-        folders = [Path(folder) for folder in spec.submodule_search_locations]
-        files = ((folder, file) for folder in folders for file in sorted(folder.rglob("*")))
-        return [(folder, file) for folder, file in files if file.is_file() and file.suffix != ".pyc"]
-    origin = spec.origin if spec else getattr(sys.modules.get(name), "__file__", None)
-    if origin is None or not Path(origin).is_file():
-        raise PipelineError(f"code: '{name}' is not a module with a source file; name a module or package")
-    return [(Path(origin).parent, Path(origin))]
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:

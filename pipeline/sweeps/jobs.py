@@ -17,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import PipelineError, alternatives
 from pipeline.stage import Stage
-from pipeline.store.keys import identity, key_of, source_hash
+from pipeline.store.imports import closure, modules_of
+from pipeline.store.keys import identity, key_of
 
 ELSEWHERE = ("hydra", "objectives", "replay", "store", "sweep", "tracking")
 """Config keys that say where and how a run is done, not what: no figure depends on them."""
 
 FRAMEWORK = __name__.partition(".")[0]
-"""As in the keys of artifacts, the framework's own code takes no part."""
+"""Whose components (tracking) make no figure; what stages import of it counts with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +67,21 @@ def enter(sweep: Sweep | None) -> None:
 def sweep_fingerprint(config: DictConfig, overrides: Iterable[str]) -> str:
     """Of a sweep's configuration (unresolved), its overrides and the code of its components."""
     settings = _settings(config)
+    packages = _packages(settings) - {FRAMEWORK}
+    modules = packages.union(*map(modules_of, packages))  # what is swept may take any of them
     return key_of(
         {
             "overrides": [line for line in overrides if _root(line) not in ELSEWHERE],
             "settings": settings,
             "params": _plain(OmegaConf.select(config, "hydra.sweeper.params")),
-            "code": {name: source_hash(name) for name in sorted(_packages(settings) - {FRAMEWORK})},
+            "code": closure(modules, packages).code,
         }
     )
 
 
-def job_fingerprint(config: DictConfig, stages: Sequence[Stage]) -> str:
-    """Of a job's resolved configuration, and its stages' components, code and data."""
-    return key_of({"settings": _settings(config), "stages": [identity(stage) for stage in stages]})
+def job_fingerprint(config: DictConfig, stages: Sequence[Stage], threads: int) -> str:
+    """Of a job's resolved configuration, and its stages' components, code, data and threads."""
+    return key_of({"settings": _settings(config), "stages": [identity(stage, threads) for stage in stages]})
 
 
 def objective_values(names: Sequence[str], metrics: Mapping[str, float]) -> float | tuple[float, ...] | None:

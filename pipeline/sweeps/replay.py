@@ -1,7 +1,8 @@
 """``python -m pipeline replay=<run id>``: does a recorded run give the same figures again, to the bit?
 
-The recorded configuration runs as it was resolved then, with nothing taken from the store, and what it gives
-is compared with what was recorded. Only where it is recorded, and what is kept, follow the command line.
+The recorded configuration runs as it was resolved then, on as many threads, with nothing taken from the
+store, and what it gives is compared with what was recorded. Only where it is recorded, what is kept, and
+``threads`` where they are given, follow the command line.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pipeline.configuration.builder import Builder
 from pipeline.console import Console
 from pipeline.environment import environment
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.session import execute
+from pipeline.session import execute, threads_of
 from pipeline.tracking.base import Archive, Record
 
 _TIMING = re.compile(r"(^|[/_])(cached|m?seconds|per_second|latency|ms|us)(_|/|$)|^system/")
@@ -44,8 +45,11 @@ def replay(cfg: DictConfig) -> None:
         logged = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
         again = OmegaConf.create({**logged, "objectives": [], "replay": None, "tracking": cfg.tracking})
         again.store = {"path": f"{folder}/store"}
+        recorded = record.tags.get("threads", "")
+        again.threads = cfg.threads or (int(recorded) if recorded.isdecimal() else again.get("threads"))
         metrics = execute(again, tags=_tags(record))
-    _compare(record, metrics, Console())
+        facts = environment() | {"threads": str(threads_of(again))}
+    _compare(record, metrics, facts, Console())
 
 
 def differences(
@@ -69,7 +73,7 @@ def _same(a: float, b: float | None) -> bool:
 
 def _tags(record: Record) -> dict[str, str]:
     """The record's group choices and overrides, which the command line of a replay does not repeat."""
-    facts = environment()
+    facts = {*environment(), "threads"}
     kept = {
         name: value
         for name, value in record.tags.items()
@@ -78,7 +82,9 @@ def _tags(record: Record) -> dict[str, str]:
     return {**kept, "replay_of": record.run_id}
 
 
-def _compare(record: Record, metrics: Mapping[str, float], console: Console) -> None:
+def _compare(
+    record: Record, metrics: Mapping[str, float], facts: Mapping[str, str], console: Console
+) -> None:
     differing = differences(record.metrics, metrics)
     compared = [name for name in record.metrics if not _timing(name)]
     if not differing:
@@ -88,7 +94,7 @@ def _compare(record: Record, metrics: Mapping[str, float], console: Console) -> 
     console.table(f"replay of {record.run_id}", ("metric", "recorded", "now"), rows)
     changed = [
         f"{name}: {record.tags[name]} → {value}"
-        for name, value in environment().items()
+        for name, value in facts.items()
         if record.tags.get(name, value) != value
     ]
     raise PipelineError(

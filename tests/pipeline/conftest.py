@@ -71,7 +71,6 @@ STAGES = """
         name: ClassVar[str] = "make"
         consumes: ClassVar[tuple] = ()
         produces: ClassVar[type] = Number
-        code: ClassVar[tuple] = ()
         cacheable: ClassVar[bool] = True
         value: float = 3.0
         noise: bool = False
@@ -92,7 +91,6 @@ STAGES = """
         name: ClassVar[str] = "square"
         consumes: ClassVar[tuple] = (Number,)
         produces: ClassVar[type] = Square
-        code: ClassVar[tuple] = ()
         cacheable: ClassVar[bool] = True
         wait: float = 0.0
         refuse: bool = False
@@ -114,7 +112,6 @@ STAGES = """
         name: ClassVar[str] = "add"
         consumes: ClassVar[tuple] = (Number, Square)
         produces: ClassVar[type] = Sum
-        code: ClassVar[tuple] = ()
         cacheable: ClassVar[bool] = True
         fail: str = ""
 
@@ -135,7 +132,6 @@ STAGES = """
         name: ClassVar[str] = "show"
         consumes: ClassVar[tuple] = (Sum,)
         produces: ClassVar[None] = None
-        code: ClassVar[tuple] = ()
         cacheable: ClassVar[bool] = False
 
         def check(self):

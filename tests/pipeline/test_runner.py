@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import check_wiring, run_stages
-from pipeline.store import keys
+from pipeline.store.imports import forget
 
 
 def chain(fakes: Any, make: dict[str, Any] | None = None, **square: Any) -> list[Any]:
@@ -70,8 +70,20 @@ def test_changed_code_recomputes(fakes, context):
     run_stages(chain(fakes), context())
     source = next(fakes.folder.glob("*.py"))
     source.write_text(source.read_text() + "\n# a change\n")
-    keys.source_hash.cache_clear()
+    forget()
     assert cached(run_stages(chain(fakes), context())) == []
+
+
+def test_another_number_of_threads_recomputes_what_depends_on_it_and_is_recorded(fakes, context):
+    class Trains(fakes.Make):
+        depends_on_threads = True
+
+    stages = [Trains(), *chain(fakes)[1:]]
+    for threads, expected in ((1, []), (2, ["square", "add"]), (2, ["make", "square", "add"])):
+        ctx = context(threads=threads)
+        assert cached(run_stages(stages, ctx)) == expected
+    manifests = [json.loads(path.read_text()) for path in ctx.store.root.glob("number/*/manifest.json")]
+    assert sorted(manifest["made_from"]["threads"] for manifest in manifests) == [1, 2]
 
 
 def test_a_changed_input_recomputes(fakes, context):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PipelineError
-from pipeline.store.keys import describe, identity, key_of, source_hash
+from pipeline.store.keys import describe, identity, key_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -73,25 +75,6 @@ def test_what_cannot_be_described_is_refused_by_name():
         describe({"x": [1, object()]}, "train")
 
 
-def test_a_package_hash_covers_its_modules(tmp_path, monkeypatch):
-    package = tmp_path / "some_package_to_hash"
-    (package / "deep").mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "deep" / "module.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def current() -> str:
-        source_hash.cache_clear()
-        return source_hash("some_package_to_hash")
-
-    before = current()
-    assert current() == before
-    (package / "deep" / "module.py").write_text("x = 2\n")
-    assert current() != before
-    with pytest.raises(PipelineError, match=r"'some_package_to_hash\.nothing' is not a module"):
-        source_hash("some_package_to_hash.nothing")
-
-
 def test_the_source_of_nested_components_is_part_of_a_stage_identity(fakes):
     other = fakes.folder / "users_own.py"
     other.write_text(
@@ -100,4 +83,18 @@ def test_the_source_of_nested_components_is_part_of_a_stage_identity(fakes):
     import users_own
 
     stage = fakes.Make(value=users_own.Net())
-    assert set(identity(stage)["code"]) == {fakes.module.__name__, "users_own"}
+    assert {fakes.module.__name__, "users_own"} < set(identity(stage, threads=1)["code"])
+
+
+def test_versions_of_libraries_and_python_are_part_of_an_identity(fakes):
+    libraries = identity(fakes.Make(), threads=1)["libraries"]
+    assert libraries["numpy"] == version("numpy")
+    assert libraries["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_the_thread_count_is_part_of_the_identity_of_stages_that_say_so(fakes):
+    class Trains(fakes.Make):
+        depends_on_threads = True
+
+    assert identity(fakes.Make(), threads=1) == identity(fakes.Make(), threads=2)
+    assert [identity(Trains(), threads=n)["threads"] for n in (1, 2)] == [1, 2]

@@ -222,12 +222,12 @@ def test_a_job_is_named_by_what_it_has_of_its_own():
 def test_where_a_run_is_done_does_not_change_its_fingerprint(fakes):
     config = OmegaConf.create({"seed": 1, "store": {"path": "a"}, "tracking": {"uri": "x"}, "threads": 1})
     stages = [fakes.Make(), fakes.DoSquare()]
-    job, sweep = job_fingerprint(config, stages), sweep_fingerprint(config, ["seed=1,2", "store.path=a"])
+    job, sweep = job_fingerprint(config, stages, 1), sweep_fingerprint(config, ["seed=1,2", "store.path=a"])
     moved = OmegaConf.merge(config, {"store": {"path": "b"}, "tracking": {"uri": "y"}, "objectives": ["x"]})
-    assert job_fingerprint(moved, stages) == job
+    assert job_fingerprint(moved, stages, 1) == job
     assert sweep_fingerprint(moved, ["seed=1,2", "+tracking.uri=y"]) == sweep
     for changed in (OmegaConf.merge(config, {"seed": 2}), OmegaConf.merge(config, {"threads": 2})):
-        assert job_fingerprint(changed, stages) != job
+        assert job_fingerprint(changed, stages, 1) != job
         assert sweep_fingerprint(changed, ["seed=1,2"]) != sweep
-    assert job_fingerprint(config, [fakes.Make(value=4.0), fakes.DoSquare()]) != job
+    assert job_fingerprint(config, [fakes.Make(value=4.0), fakes.DoSquare()], 1) != job
     assert sweep_fingerprint(config, ["seed=1,2,3"]) != sweep

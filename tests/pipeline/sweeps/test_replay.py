@@ -44,6 +44,19 @@ def test_a_replay_runs_the_recorded_configuration_and_compares(project):
     assert "square/value" in stdout
 
 
+def test_a_replay_takes_the_recorded_number_of_threads_and_names_another(project):
+    (source,) = project.fakes.folder.glob("fake_stages_*.py")
+    text = source.read_text().replace("Square(inputs[Number].value ** 2", "Square(ctx.threads / 3")
+    source.write_text(text)
+    code, _, _ = project.run("tracking=mlflow", "threads=2")
+    assert code == 0
+    ((original,),) = project.recorded("runs", "run_uuid")
+    code, stdout, _ = project.run("tracking=mlflow", f"replay={original}")
+    assert code == 0 and "all the same to the bit" in stdout
+    code, _, stderr = project.run("tracking=mlflow", f"replay={original}", "threads=1")
+    assert code == 1 and "1 of 2 figures differ" in stderr and "since then changed: threads: 2 → 1" in stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
