@@ -1,4 +1,4 @@
-"""Stage *train*: the float network, from given weights or a training, trained further or not, as a graph."""
+"""Stage *train*: the weights of the float network, given or from a training, trained further or not."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ import torch
 from torch import nn
 
 from pipeline.context import RunContext
-from pipeline.seed import derive_seed
 from pipeline.stage import Inputs
-from stages.artifacts import FloatModel
+from stages.artifacts import TrainedModel
 from stages.data.base import Data
-from stages.graph.capture import capture
-from stages.graph.fold import fold_batch_norm
-from stages.models.base import Model
+from stages.models.base import Model, build
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Build the model; train it unless ``model.weights`` is given; train it further if asked to; capture it.
+    """Build the model; train it unless ``model.weights`` is given; train it further if asked to.
 
     Args:
         model: the architecture, and the file of its weights if there is one.
@@ -35,13 +32,7 @@ class Train:
 
     name: ClassVar[str] = "train"
     consumes: ClassVar[tuple[type, ...]] = ()
-    produces: ClassVar[type] = FloatModel
-    code: ClassVar[tuple[str, ...]] = (
-        "stages.artifacts",
-        "stages.models",
-        "stages.data",
-        "stages.graph.capture",
-    )
+    produces: ClassVar[type] = TrainedModel
     cacheable: ClassVar[bool] = True
 
     model: Model
@@ -50,23 +41,27 @@ class Train:
     further: FloatTraining | None = None
     initial_weights: Literal["given", "random"] = "given"
 
+    @property
+    def depends_on_threads(self) -> bool:
+        """Where anything is trained."""
+        recipes = (self.training if self._start().weights is None else None, self.further)
+        return any(recipe.epochs > 0 for recipe in recipes if recipe is not None)
+
     def check(self) -> None:
-        """Raise for missing data, weights that do not fit, and operators without an integer form."""
+        """Raise for missing data, and weights that do not fit."""
         self.data.check()
         with torch.random.fork_rng(devices=[]):
-            module = self.model.build(self.data.shape, self.data.num_classes)
-            fold_batch_norm(capture(module, self.data.shape))
+            self.model.build(self.data.shape, self.data.num_classes)
 
-    def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
+    def run(self, ctx: RunContext, inputs: Inputs) -> TrainedModel:
         """Train where there are no weights, then further; a killed training goes on from its last epoch."""
-        torch.manual_seed(derive_seed(ctx.seed, "weights"))
         model = self._start()
-        module = model.build(self.data.shape, self.data.num_classes)
+        module = build(model, self.data, ctx.seed)
         if model.weights is None:
             self._fit(ctx, module, self.training, "train")
         if self.further is not None:
             self._fit(ctx, module, self.further, "further")
-        return FloatModel(graph=capture(module.cpu(), self.data.shape))
+        return TrainedModel.of(module)
 
     def _start(self) -> Model:
         component: Any = self.model  # a dataclass, as all components are

@@ -6,20 +6,46 @@ All files are JSON and safetensors; nothing is pickled. `IntegerProgram` is also
     program = IntegerProgram.load(path)
     logits = program.run(x, backend="onednn")      # float (N, C, H, W) in, float logits out
     q = program.run_integers(q, backend="reference")  # levels in, levels out
+
+Each is imported when it is asked for, so that who asks for one depends on no other: a training not on the
+integer engine, and the integer program not on torch.
 """
 
-from stages.artifacts.integer_program import IntegerProgram
-from stages.artifacts.measured import LayerParity, Metrics, RoundingCost
-from stages.artifacts.networks import FloatModel, QuantizedModel
-from stages.artifacts.observed import Baseline, Observations
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Baseline",
-    "FloatModel",
-    "IntegerProgram",
-    "LayerParity",
-    "Metrics",
-    "Observations",
-    "QuantizedModel",
-    "RoundingCost",
-]
+if TYPE_CHECKING:
+    from stages.artifacts.integer_program import IntegerProgram as IntegerProgram
+    from stages.artifacts.measured import LayerParity as LayerParity
+    from stages.artifacts.measured import Metrics as Metrics
+    from stages.artifacts.measured import RoundingCost as RoundingCost
+    from stages.artifacts.networks import FloatModel as FloatModel
+    from stages.artifacts.networks import QuantizedModel as QuantizedModel
+    from stages.artifacts.observed import Baseline as Baseline
+    from stages.artifacts.observed import Observations as Observations
+    from stages.artifacts.trained import TrainedModel as TrainedModel
+
+_HOMES = {
+    "Baseline": "observed",
+    "FloatModel": "networks",
+    "IntegerProgram": "integer_program",
+    "LayerParity": "measured",
+    "Metrics": "measured",
+    "Observations": "observed",
+    "QuantizedModel": "networks",
+    "RoundingCost": "measured",
+    "TrainedModel": "trained",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an artifact's module; the name is then an attribute as any other."""
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

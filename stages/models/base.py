@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import nn
+
+from pipeline.seed import derive_seed
+from stages.data.base import Data
 
 
 @runtime_checkable
@@ -29,3 +33,9 @@ class Model(Protocol):
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file; empty where there is none."""
+
+
+def build(model: Model, data: Data, seed: int) -> nn.Module:
+    """The network for a data set, its random weights drawn by the run's seed: the same ones each time."""
+    torch.manual_seed(derive_seed(seed, "weights"))
+    return model.build(data.shape, data.num_classes)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.store.keys import identity
+from stages.artifacts import TrainedModel
 from stages.data.digits import Digits
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.train import Train
@@ -37,7 +39,7 @@ def stage(weights=None, further=None):
 
 
 def params(stage, ctx):
-    return stage.run(ctx, {}).graph.params
+    return stage.run(ctx, {}).state
 
 
 def equal(a, b):
@@ -54,15 +56,14 @@ def test_given_weights_are_trained_further_by_the_second_recipe_alone(ctx, weigh
     assert not equal(loaded, further)
     module = MobileNetDigits(weights=weights).build(DATA.shape, DATA.num_classes)
     fit(module, DATA, SECOND, seed=ctx.seed)
-    trained = {name: tensor for name, tensor in module.state_dict().items() if name in further}
-    assert trained and equal(trained, further)
+    assert equal(TrainedModel.of(module).state, further)
     assert [step for step, _ in ctx.tracker.seen] == [1, 2]
     assert set(ctx.tracker.seen[0][1]) == {"further/loss", "further/top1", "further/held_out_top1"}
 
 
 def test_a_network_trained_here_goes_on_where_the_first_training_ended(ctx):
     further = params(stage(further=SECOND), ctx)
-    once = stage(further=replace(SECOND, epochs=0)).run(ctx, {}).graph.params
+    once = stage(further=replace(SECOND, epochs=0)).run(ctx, {}).state
     assert equal(once, params(stage(), ctx)) and not equal(once, further)
 
 
@@ -99,3 +100,30 @@ def test_the_option_trains_further_as_quantized_training_does():
     further = built("training=float_finetune").stages
     assert further["train"].further == built("training=qat_finetune").stages["finetune"].recipe
     assert further["finetune"] is None and built("training=post_training").stages["train"].further is None
+
+
+def test_threads_matter_where_anything_is_trained(weights):
+    none = replace(FIRST, epochs=0)
+    assert stage().depends_on_threads and stage(weights, SECOND).depends_on_threads
+    assert not stage(weights).depends_on_threads and not stage(weights, none).depends_on_threads
+    scratch = built("training=qat_scratch", f"model.weights={weights}").stages
+    assert not scratch["train"].depends_on_threads and scratch["finetune"].depends_on_threads
+
+
+def test_a_training_depends_on_no_translation_calibrator_or_backend():
+    """Editing one of them must not train again; by imports, so a new one of these modules counts as well."""
+    code = identity(stage(), threads=1)["code"]
+    rooms = {module.partition(".")[2].partition(".")[0] for module in code if module.startswith("stages.")}
+    assert rooms == {"artifacts", "data", "models", "train", "training"}
+    assert not {name for name in code if "/" in name}
+
+
+def test_calibration_depends_on_no_engine():
+    code = identity(built().stages["calibrate"], threads=1)["code"]
+    assert not [name for name in code if name.startswith(("stages.backends", "stages/", "stages.exporters"))]
+
+
+def test_evaluation_depends_on_the_sources_of_the_engine():
+    code = identity(built().stages["evaluate"], threads=1)["code"]
+    assert "stages/backends/native_kernels/source/engine.cpp" in code
+    assert "stages.integer.kernels.conv2d" in code
