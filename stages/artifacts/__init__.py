@@ -8,8 +8,9 @@ All files are JSON and safetensors; nothing is pickled. `IntegerProgram` is also
     q = program.run_integers(q, backend="reference")  # levels in, levels out
 """
 
+from stages.artifacts.compared import LayerParity, Parity, RoundingCost, Roundings
 from stages.artifacts.integer_program import IntegerProgram
-from stages.artifacts.measured import LayerParity, Metrics, RoundingCost
+from stages.artifacts.measured import Metrics, Speed, Speeds, Verdict
 from stages.artifacts.networks import FloatModel, QuantizedModel
 from stages.artifacts.observed import Baseline, Observations
 
@@ -20,6 +21,11 @@ __all__ = [
     "LayerParity",
     "Metrics",
     "Observations",
+    "Parity",
     "QuantizedModel",
     "RoundingCost",
+    "Roundings",
+    "Speed",
+    "Speeds",
+    "Verdict",
 ]

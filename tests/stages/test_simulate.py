@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from stages.simulate import Simulate
 
 from pipeline.errors import ConfigError
 from pipeline.runner import check_wiring
@@ -18,7 +19,6 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
-from stages.simulate import Simulate
 from tests.composed import built
 
 DATA = Digits()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.benchmarking.timing import Timing, interleave, timer
+from stages.measuring.timing import Timing, interleave, timer
 
 
 def test_median_and_quartiles():
