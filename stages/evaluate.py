@@ -96,7 +96,8 @@ def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tu
     notes = tuple(executable.notes)
     if not tolerance.exact:
         notes += (
-            f"{tolerance.reason}: an operator may differ by {tolerance.off_by} from the simulation, and "
+            f"{tolerance.reason}: an operator may differ by {tolerance.off_by} "
+            f"level{'' if tolerance.off_by == 1 else 's'} from the simulation, and "
             f"{tolerance.min_agreement:.0%} of the samples have to agree",
         )
     if grouped := [op.output for op in program.ops if op.op.startswith("group_")]:
