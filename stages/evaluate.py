@@ -14,7 +14,7 @@ from stages.backends.base import EXACT, Backend, Executable, Tolerance
 from stages.data.base import Data
 from stages.integer.program import Program
 from stages.measuring.accuracy import figures, logits_of, predictions_of, sample_ids, tied
-from stages.measuring.forms import Form, Logits, integer_form, prepare, simulated_form, simulation_of
+from stages.measuring.forms import Form, Logits, integer_form, prepare, simulated_form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,8 @@ class Evaluate:
         integers: IntegerProgram | None = inputs.get(IntegerProgram)
         forms: dict[str, Form] = {}
         program = None if integers is None else integers.program
-        simulation = simulation_of(None if model is None else model.quantized, program)
-        if simulation is not None:
-            forms["simulated"] = simulated_form(simulation)
+        if (simulated := simulated_form(model, program)) is not None:
+            forms["simulated"] = simulated
         backend, tolerance = "", EXACT
         notes: tuple[str, ...] = (
             "backend=simulation: no integers were run; all figures are the simulation's",

@@ -14,7 +14,7 @@ from stages.artifacts import FloatModel, IntegerProgram, QuantizedModel, Speeds
 from stages.backends.base import Backend
 from stages.data.base import Data
 from stages.data.batches import batches
-from stages.measuring.forms import Form, float_form, integer_form, prepare, simulated_form, simulation_of
+from stages.measuring.forms import Form, float_form, integer_form, prepare, simulated_form
 from stages.measuring.speed import LEAST_ROUNDS, measure_speeds
 
 
@@ -41,7 +41,7 @@ class MeasureSpeed:
     backend: Backend | None = None
     batch_size: int = 64
     rounds: int = 15
-    seconds: float = 2.0
+    seconds: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rounds < LEAST_ROUNDS:
@@ -65,9 +65,8 @@ class MeasureSpeed:
         forms: dict[str, Form] = {}
         if model is not None:
             forms["float"] = float_form(model.graph)
-        simulation = simulation_of(None if quantized is None else quantized.quantized, program)
-        if simulation is not None:
-            forms["simulated"] = simulated_form(simulation)
+        if (simulated := simulated_form(quantized, program)) is not None:
+            forms["simulated"] = simulated
         if program is not None:
             executable, _ = prepare(program, _on_threads(self.backend, threads), self.data)
             forms["integer"] = integer_form(executable, program)

@@ -18,8 +18,7 @@ class LayerParity:
     Args:
         name: the value's name.
         op: its operator.
-        simulated_minus_integer: difference of levels → how often, over all samples and elements; None where
-            nothing was simulated.
+        simulated_minus_integer: difference of levels → how often, over all samples and elements.
         reference_minus_backend: the same between the reference and the backend in use.
         sqnr_db: power of the float value over the power of (dequantized integer − float), in dB; None where
             it was not measured, or is not defined because the two are equal, which `noiseless` says.
@@ -30,7 +29,7 @@ class LayerParity:
 
     name: str
     op: str
-    simulated_minus_integer: Mapping[int, int] | None
+    simulated_minus_integer: Mapping[int, int]
     reference_minus_backend: Mapping[int, int]
     sqnr_db: float | None
     noiseless: bool = False
@@ -86,23 +85,21 @@ class Parity:
 
     def metrics(self) -> dict[str, float]:
         """``parity/…``: shares are those of the worst layer and of all elements."""
-        simulated = [h for layer in self.layers if (h := layer.simulated_minus_integer) is not None]
+        simulated = [layer.simulated_minus_integer for layer in self.layers]
         backend = [layer.reference_minus_backend for layer in self.layers]
         everything: dict[int, int] = {}
         for histogram in backend:
             for difference, count in histogram.items():
                 everything[difference] = everything.get(difference, 0) + count
-        values = {
+        return {
             "parity/samples": float(self.samples),
+            "parity/max_off_by": float(max(map(LayerParity.max_off_by, simulated), default=0)),
+            "parity/worst_equal_share": min(map(LayerParity.equal_share, simulated), default=1.0),
             "parity/backend_max_off_by": float(max(map(LayerParity.max_off_by, backend), default=0)),
             "parity/backend_equal_share": LayerParity.equal_share(everything),
             "parity/backend_within_1": LayerParity.equal_share(everything, within=1),
             "parity/backend_same_top1": self.same_top1 / self.samples if self.samples else 1.0,
         }
-        if simulated:
-            values["parity/max_off_by"] = float(max(map(LayerParity.max_off_by, simulated)))
-            values["parity/worst_equal_share"] = min(map(LayerParity.equal_share, simulated))
-        return values
 
 
 @dataclass(frozen=True, kw_only=True)

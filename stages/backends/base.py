@@ -94,21 +94,11 @@ class Backend(Protocol):
 
 
 def tolerance_of(backend: Backend, program: Program) -> Tolerance:
-    """What `program` on `backend` has to keep.
-
-    `EXACT` where the backend computes the program's mode exactly and no operator is an island of float
-    arithmetic, whose sums follow no order.
-    """
-    tolerance = EXACT
-    if program.requantize not in backend.exact:
-        reason = f"backend {backend.name} rounds {program.requantize} in its own way"
-        tolerance = replace(backend.tolerance, reason=reason)
-    if not any(op.op.startswith("float_") for op in program.ops):
-        return tolerance
-    return Tolerance(
-        off_by=max(tolerance.off_by, ONE_LEVEL.off_by),
-        min_agreement=min(tolerance.min_agreement, ONE_LEVEL.min_agreement),
-        reason=" and ".join(filter(None, (tolerance.reason, "layers are computed in float"))),
+    """What `program` on `backend` has to keep: `EXACT` where the backend computes its mode exactly."""
+    if program.requantize in backend.exact:
+        return EXACT
+    return replace(
+        backend.tolerance, reason=f"backend {backend.name} rounds {program.requantize} in its own way"
     )
 
 

@@ -1,12 +1,11 @@
 """The forms of a network as functions of images: float, simulated, integer.
 
-Each takes float32 (N, C, H, W) and gives float32 logits (N, classes). The simulated form also gives levels.
+Each takes float32 (N, C, H, W) and gives float32 logits (N, classes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,33 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from stages.artifacts import QuantizedModel
 from stages.backends.base import Backend, Executable, Tolerance, predict, tolerance_of, what_ran
 from stages.data.base import Data
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
-from stages.graph.ir import Graph, Node
-from stages.graph.lower import to_levels
-from stages.graph.quantized import QuantizedGraph, Simulation
-from stages.integer.program import Integers, Program
+from stages.graph.ir import Graph
+from stages.graph.simulate import Simulation, simulation_of
+from stages.integer.program import Program
 
 Logits = NDArray[np.float32]
 Form = Callable[[Tensor], Logits]
-
-
-class Simulated(Protocol):
-    """A simulation of the integers."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits."""
-
-    def trace(self, x: Tensor) -> dict[str, Integers]:
-        """Levels by value name."""
-
-
-def simulation_of(quantized: QuantizedGraph | None, program: Program | None) -> Simulated | None:
-    """The simulation of a network as quantized, or as lowered; None where neither can be simulated."""
-    return None if quantized is None else _Levels(quantized)
 
 
 def float_form(graph: Graph) -> Form:
@@ -54,8 +38,14 @@ def float_form(graph: Graph) -> Form:
     return form
 
 
-def simulated_form(simulation: Simulated) -> Form:
-    """The simulation."""
+def simulated_form(model: QuantizedModel | None, program: Program | None) -> Form | None:
+    """The program's simulation; where there is no program, the quantized network's; None where neither is."""
+    if program is not None:
+        simulation: Callable[[Tensor], Tensor] = Simulation(program)
+    elif model is not None:
+        simulation = simulation_of(model.quantized)
+    else:
+        return None
 
     def form(x: Tensor) -> Logits:
         with torch.inference_mode():
@@ -84,18 +74,3 @@ def prepare(program: Program, backend: Backend | None, data: Data) -> tuple[Exec
         )
     executable = backend.compile(program)
     return executable, tolerance_of(what_ran(backend, executable), program)
-
-
-class _Levels(Simulation):
-    """The simulation, with the levels of its values."""
-
-    def trace(self, x: Tensor) -> dict[str, Integers]:
-        levels: dict[str, Integers] = {}
-
-        def keep(node: Node, value: Tensor) -> None:
-            if node.name in self.quantized.activations:
-                levels[node.name] = to_levels(value, self.quantized, node.name)
-
-        with torch.inference_mode():
-            self(x, keep)
-        return levels

@@ -21,11 +21,11 @@ from stages.graph.execute import execute
 from stages.graph.ir import Node
 from stages.graph.points import quantization_points
 from stages.graph.quantized import QuantizedGraph
+from stages.graph.simulate import Simulation
 from stages.integer.bounds import layer_accumulators
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Integers, Program
 from stages.measuring.accuracy import sqnr_db
-from stages.measuring.forms import simulation_of
 
 SPAN = 255
 """Levels lie in 8 bits, so that no two differ by more."""
@@ -72,7 +72,7 @@ class LayerComparison:
         self._backend = backend
         self._reference = reference
         self._quantized = quantized
-        self._simulation = simulation_of(quantized, program)
+        self._simulation = Simulation(program)
         points = program.values if quantized is None else quantization_points(quantized.graph)
         self._counts = {name: _Counts() for name in points}
         self._samples = 0
@@ -83,13 +83,12 @@ class LayerComparison:
         q = quantize_input(self._program, x.numpy())
         integers = self._backend.trace(q)
         exact = integers if self._reference is None else self._reference.trace(q)
-        simulated = None if self._simulation is None else self._simulation.trace(x)
+        simulated = self._simulation.trace(x)
         floats = self._float_values(x)
         for name, counts in self._counts.items():
             value = self._program.values[name]
             counts.backend += _differences(exact[name], integers[name])
-            if simulated is not None:
-                counts.simulated += _differences(simulated[name], integers[name])
+            counts.simulated += _differences(simulated[name], integers[name])
             if name in floats:
                 real = (integers[name].astype(np.float32) - value.zero_point) * np.float32(value.scale)
                 counts.signal += float(np.square(floats[name], dtype=np.float64).sum())
@@ -123,7 +122,7 @@ class LayerComparison:
             LayerParity(
                 name=name,
                 op=ops.get(name, "input"),
-                simulated_minus_integer=None if self._simulation is None else _histogram(counts.simulated),
+                simulated_minus_integer=_histogram(counts.simulated),
                 reference_minus_backend=_histogram(counts.backend),
                 sqnr_db=sqnr_db(counts.signal, counts.noise) if measured else None,
                 noiseless=measured and counts.noise == 0.0,

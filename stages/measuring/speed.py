@@ -49,7 +49,7 @@ def measure_speeds(
             turn_seconds=seconds / max(rounds, LEAST_ROUNDS) / max(len(forms), 1) / 2,
             pause=0.001,
             least_rounds=LEAST_ROUNDS,
-            seconds=seconds,
+            limit=seconds,
         )
     for failure in failures.values():
         raise failure

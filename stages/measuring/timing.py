@@ -64,7 +64,7 @@ def interleave(
     turn_seconds: float = 0.1,
     pause: float = 0.005,
     least_rounds: int = 1,
-    seconds: float = math.inf,
+    limit: float = math.inf,
 ) -> tuple[dict[str, Timing], dict[str, Exception]]:
     """Time all competitors in turns; returns the timings, and what those raised that have none.
 
@@ -74,7 +74,7 @@ def interleave(
         turn_seconds: a turn makes as many calls as fit, at least one.
         pause: seconds before each turn, in which threads of the one before stop spinning.
         least_rounds: that many are made whatever they take.
-        seconds: no further round begins after so long.
+        limit: no further round begins after so many seconds.
     """
     failures: dict[str, Exception] = {}
 
@@ -93,7 +93,7 @@ def interleave(
         calls[name] = 1 if name in failures else max(1, int(turn_seconds / max(seconds, 1e-9)))
     samples: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        if number >= least_rounds and time.perf_counter() - begin > seconds:
+        if number >= least_rounds and time.perf_counter() - begin > limit:
             break
         start = number % max(len(names), 1)
         for name in names[start:] + names[:start]:

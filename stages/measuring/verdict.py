@@ -98,7 +98,7 @@ def _off_by(metrics: Metrics, parity: Parity | None, contract: Contract) -> Iter
 def _remedy(metrics: Metrics) -> str:
     if metrics.tolerance.exact:
         return "On an exact backend this is a fault of ours; "
-    return "Remedy: backend=native is exact; " if "backend" in metrics.tolerance.reason else "Remedy: "
+    return "Remedy: backend=native is exact; "
 
 
 def _where(parity: Parity | None) -> str:
@@ -108,7 +108,7 @@ def _where(parity: Parity | None) -> str:
 
 def _worst(parity: Parity, field: str) -> tuple[LayerParity, Mapping[int, int]] | None:
     """The layer with the largest difference, of those the one with the fewest equal levels."""
-    counted = [(layer, h) for layer in parity.layers if (h := getattr(layer, field)) is not None]
+    counted = [(layer, getattr(layer, field)) for layer in parity.layers]
     return max(counted, key=lambda c: (c[0].max_off_by(c[1]), 1.0 - c[0].equal_share(c[1])), default=None)
 
 

@@ -127,9 +127,7 @@ def _layer(op: str, value: Value, observed: Histogram | None, compared: Mapping[
     )
 
 
-def _off_by(differences: Mapping[int, int] | None) -> OffBy | None:
-    if differences is None:
-        return None
+def _off_by(differences: Mapping[int, int]) -> OffBy:
     equal, within_1, within_2 = (LayerParity.equal_share(differences, within=n) for n in range(3))
     return OffBy(
         largest=LayerParity.max_off_by(differences),

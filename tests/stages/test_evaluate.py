@@ -116,6 +116,7 @@ def test_a_program_alone_is_measured_on_the_same_samples(ctx, digits_inputs, mod
     assert alone.predictions["labels"].tolist() == whole.predictions["labels"].tolist()
     assert alone.values.items() <= whole.values.items()
     assert {"integer/top1", "integer/tied_top1", "model/integer_bytes"} <= set(alone.values)
+    assert alone.values["integer/agreement"] == 1.0  # the simulation is the program's
     assert not {"float/top1", "integer/sqnr_db", "model/compression"} & set(alone.values)
 
 

@@ -39,7 +39,6 @@ def program_of(op: Op, requantize: str) -> Program:
 
 
 MOVE = Op(op="reshape", inputs=("x",), output="y", attrs={"shape": (2,)})
-ISLAND = Op(op="float_linear", inputs=("x",), output="y")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -57,14 +56,6 @@ def test_settings_of_a_backend_may_widen_its_tolerance() -> None:
     assert OnnxRuntime(residual="exact").tolerance == OpenVino().tolerance == ONE_LEVEL
     assert OnnxRuntime().tolerance.off_by == 2  # a residual's sum is rounded twice
     assert OpenVino(precision="bf16").tolerance.min_agreement == 0.9
-
-
-def test_islands_of_float_are_never_exact() -> None:
-    declared = tolerance_of(Reference(), program_of(ISLAND, "float"))
-    assert (declared.off_by, declared.reason) == (1, "layers are computed in float")
-    declared = tolerance_of(OpenVino(precision="bf16"), program_of(ISLAND, "float"))
-    assert (declared.off_by, declared.min_agreement) == (4, 0.9)
-    assert declared.reason == "backend openvino rounds float in its own way and layers are computed in float"
 
 
 def test_what_ran_is_the_backend_that_another_fell_back_to() -> None:

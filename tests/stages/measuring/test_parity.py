@@ -1,4 +1,4 @@
-"""Layers are compared with what is there: a program alone has a backend and a reference."""
+"""Layers are compared with what is there: a program alone has no float values."""
 
 import json
 from dataclasses import replace
@@ -57,7 +57,7 @@ def test_every_value_is_compared_with_simulation_and_float(quantized):
     ]
     assert (parity.samples, parity.same_top1) == (6, 6)
     elements = [6 * 4 * 5 * 5] * 3
-    assert [sum(layer.simulated_minus_integer.values()) for layer in parity.layers] == elements
+    assert [layer.simulated_minus_integer for layer in parity.layers] == [{0: n} for n in elements]
     assert [layer.reference_minus_backend for layer in parity.layers] == [{0: n} for n in elements]
     floats = {}
     execute(quantized.graph, X, lambda node, value: floats.setdefault(node.name, value))
@@ -70,13 +70,14 @@ def test_every_value_is_compared_with_simulation_and_float(quantized):
         assert not layer.noiseless
 
 
-def test_a_program_alone_is_compared_with_the_reference(quantized):
+def test_a_program_alone_is_compared_with_simulation_and_reference(quantized):
     program = lower(quantized, "float")
     parity = compared(None, program, Shifted(program, "one"), Reference().compile(program))
     assert [layer.name for layer in parity.layers] == ["input", "one", "two"]
     shifted = parity.layers[1].reference_minus_backend
     assert set(shifted) == {-1, 1} and sum(shifted.values()) == 6 * 4 * 5 * 5
     assert parity.layers[2].reference_minus_backend == {0: 6 * 4 * 5 * 5}
+    assert parity.layers[1].simulated_minus_integer == shifted  # the simulation is the reference's
     assert {layer.sqnr_db for layer in parity.layers} == {None}
     assert not any(layer.noiseless for layer in parity.layers)
     assert parity.notes == ("shifted by one",)
@@ -124,9 +125,8 @@ def test_figures_are_those_of_the_worst_layer():
             name=name, op="add", simulated_minus_integer=simulated, reference_minus_backend={}, sqnr_db=1.0
         )
 
-    layers = (layer("a", {0: 3, 1: 1}), layer("b", {0: 9, -4: 1}), layer("c", None))
+    layers = (layer("a", {0: 3, 1: 1}), layer("b", {0: 9, -4: 1}), layer("c", {0: 2}))
     figures = Parity(layers=layers, samples=4, same_top1=3).metrics()
     assert figures["parity/max_off_by"] == 4.0
     assert figures["parity/worst_equal_share"] == 0.75
     assert figures["parity/backend_same_top1"] == 0.75
-    assert "parity/max_off_by" not in Parity(layers=layers[2:], samples=4, same_top1=3).metrics()
