@@ -19,7 +19,7 @@ from pipeline.artifact import Artifact, ArtifactRef, ServedModel
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.seed import derive_seed, seed_everything
-from pipeline.stage import Stage
+from pipeline.stage import Stage, optional_inputs
 from pipeline.store.keys import identity, key_of
 from pipeline.tracking.record import RecordingTracker
 
@@ -75,10 +75,26 @@ def check_wiring(stages: Sequence[object]) -> None:
                     f"stage '{stage.name}' consumes {kind.__name__}, which no stage before it produces "
                     f"(they produce {have}); {remedy}"
                 )
+        problems += _optional_problems(stage, produced, stages[index:])
         if stage.produces is not None:
             produced.add(stage.produces)
     if problems:
         raise ConfigError("\n  ".join(["the stages do not fit together:", *problems]))
+
+
+def _optional_problems(stage: Stage, produced: set[type[Artifact]], later: Sequence[object]) -> Iterator[str]:
+    """An input that comes too late would silently be left out; a stage with none at all has nothing to do."""
+    optional = optional_inputs(stage)
+    for kind in optional:
+        too_late = [s.name for s in later if isinstance(s, Stage) and s.produces is kind]
+        if kind not in produced and too_late:
+            yield (
+                f"stage '{stage.name}' takes {kind.__name__}, which '{too_late[0]}' after it produces; "
+                f"move '{too_late[0]}' before it"
+            )
+    if optional and not stage.consumes and not produced & set(optional):
+        names = ", ".join(kind.__name__ for kind in optional)
+        yield f"stage '{stage.name}' needs one of {names}, and no stage before it produces any"
 
 
 def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
@@ -115,7 +131,9 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
             served[stage.produces] = artifacts[stage.produces].served(ctx.run_dir)
         write_metrics(ctx.run_dir, recorder.latest)
         ctx.console.stage(stage.name, cached=cached, seconds=seconds)
-        artifacts.keep({kind for later in stages[index + 1 :] for kind in later.consumes})
+        artifacts.keep(
+            {kind for later in stages[index + 1 :] for kind in (*later.consumes, *optional_inputs(later))}
+        )
     for model in served.values():  # once no stage has refused
         recorder.model(model)
     return dict(recorder.latest)
@@ -137,6 +155,9 @@ class _Artifacts(Mapping[type[Artifact], Any]):
         if kind not in self._loaded:
             self._loaded[kind] = kind.load(self._refs[kind].path)
         return self._loaded[kind]
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._refs  # without loading it
 
     def __iter__(self) -> Iterator[type[Artifact]]:
         return iter(self._refs)
@@ -190,29 +211,35 @@ class _Artifacts(Mapping[type[Artifact], Any]):
         return stage.run(replace(self._ctx, scratch=scratch), _Declared(self, stage))
 
     def _made_from(self, stage: Stage) -> dict[str, Any]:
-        inputs = {kind.kind: self._refs[kind].sha256 for kind in stage.consumes}
+        taken = (*stage.consumes, *(kind for kind in optional_inputs(stage) if kind in self._refs))
+        inputs = {kind.kind: self._refs[kind].sha256 for kind in taken}
         return {**self._identities[stage.name], "inputs": inputs, "seed": self._ctx.seed}
 
 
 class _Declared(Mapping[type[Artifact], Any]):
-    """A stage's inputs: what it declares to consume and nothing else, since its key covers nothing else."""
+    """A stage's inputs: what it declares and nothing else, since its key covers nothing else.
+
+    An optional one that no stage produced is missing, as of any mapping.
+    """
 
     def __init__(self, artifacts: _Artifacts, stage: Stage) -> None:
         self._artifacts = artifacts
-        self._stage = stage
+        self._name = stage.name
+        self._declared = (*stage.consumes, *optional_inputs(stage))
 
     def __getitem__(self, kind: type[Artifact]) -> Any:
-        if kind not in self._stage.consumes:
+        if kind not in self._declared:
             raise PipelineError(
-                f"stage '{self._stage.name}' asks for {kind.__name__}; add it to the stage's `consumes`"
+                f"stage '{self._name}' asks for {kind.__name__}; add it to the stage's `consumes` "
+                "or `optional`"
             )
         return self._artifacts[kind]
 
     def __iter__(self) -> Iterator[type[Artifact]]:
-        return iter(self._stage.consumes)
+        return (kind for kind in self._declared if kind in self._artifacts)
 
     def __len__(self) -> int:
-        return len(self._stage.consumes)
+        return sum(1 for _ in self)
 
 
 _STAGE_MEMBERS = ("name", "consumes", "produces", "cacheable", "check", "run")

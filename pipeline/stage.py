@@ -30,7 +30,9 @@ class Stage(Protocol):
     """``train``, ``calibrate``, …: metrics are ``stage/<name>/seconds`` and ``stage/<name>/cached``."""
 
     consumes: ClassVar[tuple[type[Artifact], ...]]
-    """Artifact types that an earlier stage must have produced."""
+    """Artifact types that an earlier stage must have produced. A stage may also name types in a class
+    variable ``optional``, which it takes where an earlier stage produced them (`optional_inputs`); one that
+    consumes nothing but them needs one of them."""
 
     produces: ClassVar[type[Artifact] | None]
     """The type it returns; None for a stage that only writes to the run directory. Two stages may
@@ -47,3 +49,9 @@ class Stage(Protocol):
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Artifact | None:
         """Do the work. What it returns is stored, and handed to later stages."""
+
+
+def optional_inputs(stage: Stage) -> tuple[type[Artifact], ...]:
+    """The artifact types that `stage` takes where they are there: ``inputs.get(Parity)``."""
+    declared: tuple[type[Artifact], ...] = getattr(stage, "optional", ())
+    return declared

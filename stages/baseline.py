@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import Baseline, FloatModel
 from stages.data.base import Data
-from stages.data.batches import batches, subset
-from stages.graph.execute import execute
-from stages.graph.fold import fold_batch_norm
-from stages.graph.fuse import fuse
+from stages.measuring.accuracy import logits_of, sample_ids
+from stages.measuring.forms import float_form
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureFloat:
-    """Float logits of the test samples, and how fast they come. BatchNorm is folded, as for deployment.
+    """Float logits of the test samples. BatchNorm is folded, as for deployment.
 
     Args:
         data: the data set whose test split is used.
@@ -50,26 +45,13 @@ class MeasureFloat:
     def run(self, ctx: RunContext, inputs: Inputs) -> Baseline:
         """One pass over the samples."""
         model: FloatModel = inputs[FloatModel]
-        graph = fuse(fold_batch_norm(model.graph))
         split = self.data.test()
-        ids = subset(split, self.samples or len(split), ctx.seed, "test")
-        logits: list[NDArray[np.float32]] = []
-        seconds = 0.0
-        with torch.inference_mode(), ctx.console.progress("running float", len(ids)) as advance:
-            for x, _ in batches(split, self.batch_size, self.data, order=ids):
-                if not logits:
-                    execute(graph, x)  # the first call prepares kernels
-                start = time.perf_counter()
-                logits.append(execute(graph, x).numpy())
-                seconds += time.perf_counter() - start
-                advance(len(x))
+        ids = sample_ids(split, self.samples, ctx.seed)
+        forms = {"float": float_form(model.graph)}
+        logits = logits_of(forms, self.data, split, ids, self.batch_size, ctx.console)
         return Baseline(
-            logits=np.concatenate(logits),
+            logits=logits["float"],
             labels=np.asarray(split.labels)[ids],
             sample_ids=ids,
-            values={
-                **model.metrics(),
-                "float/images_per_second": len(ids) / seconds,
-                "test/samples": float(len(ids)),
-            },
+            values={**model.metrics(), "test/samples": float(len(ids))},
         )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
 from pipeline.context import RunContext
-from pipeline.errors import ParityError
 from pipeline.stage import Inputs
-from stages.artifacts import Metrics, Observations, QuantizedModel
+from stages.artifacts import (
+    IntegerProgram,
+    Metrics,
+    Observations,
+    Parity,
+    QuantizedModel,
+    Roundings,
+    Speeds,
+    Verdict,
+)
 from stages.quant.quantizers.base import WeightsAndActivations
-from stages.reporting.page import render
+from stages.reporting.page import Run, render
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
-from stages.verify import Verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +29,24 @@ class Report:
     """Write ``report.html`` and ``plots/*.svg`` to the run directory, and show the closing table.
 
     Args:
-        contract: the run's *verify* stage, whose verdict the page gives before that stage acts on it;
-            None where the run has none.
-        quantizer: the chosen schemes, of which page and table say whether integer kernels compute them.
+        quantizer: the chosen schemes, of which page and table say whether integer kernels compute them; None
+            where a program was given, which they do.
     """
 
     name: ClassVar[str] = "report"
-    consumes: ClassVar[tuple[type, ...]] = (Observations, QuantizedModel, Metrics)
+    consumes: ClassVar[tuple[type, ...]] = (Metrics,)
+    optional: ClassVar[tuple[type, ...]] = (
+        Observations,
+        QuantizedModel,
+        IntegerProgram,
+        Speeds,
+        Parity,
+        Roundings,
+        Verdict,
+    )
     produces: ClassVar[None] = None
     cacheable: ClassVar[bool] = False
 
-    contract: Verify | None = field(default_factory=Verify)
     quantizer: WeightsAndActivations | None = None
 
     def check(self) -> None:
@@ -40,16 +54,21 @@ class Report:
 
     def run(self, ctx: RunContext, inputs: Inputs) -> None:
         """Render, write, record."""
-        metrics: Metrics = inputs[Metrics]
-        kernel = None if self.quantizer is None else self.quantizer.integer_kernel
+        run = Run(
+            metrics=inputs[Metrics],
+            observations=inputs.get(Observations),
+            model=inputs.get(QuantizedModel),
+            program=inputs.get(IntegerProgram),
+            speeds=inputs.get(Speeds),
+            parity=inputs.get(Parity),
+            roundings=inputs.get(Roundings),
+            verdict=inputs.get(Verdict),
+        )
+        kernel = self._integer_kernel(run)
         rendered = render(
-            inputs[Observations],
-            inputs[QuantizedModel],
-            metrics,
+            run,
             settings=read_settings(ctx.run_dir),
             date=datetime.now().astimezone(),
-            contract=self._demands(),
-            broken=self._broken(ctx, metrics),
             integer_kernel=kernel,
         )
         page, plots = ctx.run_dir / "report.html", ctx.run_dir / "plots"
@@ -59,25 +78,11 @@ class Report:
             (plots / f"{name}.svg").write_text(drawing, encoding="utf-8")
         ctx.tracker.artifact(page)
         ctx.tracker.artifact(plots)
-        ctx.console.table("result", CLOSING_COLUMNS, closing_table(metrics, kernel))
-        for note in metrics.notes:
+        ctx.console.table("result", CLOSING_COLUMNS, closing_table(run.values(), kernel))
+        for note in run.metrics.notes:
             ctx.console.say(f"note: {note}")
 
-    def _demands(self) -> str:
-        if self.contract is None:
-            return ""
-        demands = []
-        if self.contract.min_agreement > 0.0:
-            demands.append(f"agreement of at least {self.contract.min_agreement:.2%}")
-        if self.contract.max_off_by is not None:
-            demands.append(f"no level off by more than {self.contract.max_off_by}")
-        return ", ".join(demands)
-
-    def _broken(self, ctx: RunContext, metrics: Metrics) -> str | None:
-        if self.contract is None:
-            return None
-        try:
-            self.contract.run(ctx, {Metrics: metrics})
-        except ParityError as refusal:
-            return str(refusal)
-        return None
+    def _integer_kernel(self, run: Run) -> bool | None:
+        if self.quantizer is not None:
+            return self.quantizer.integer_kernel
+        return None if run.program is None else True

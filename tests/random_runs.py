@@ -32,6 +32,7 @@ QUICK = (
     "calibration.samples=64",
     "evaluate.samples=90",
     "evaluate.parity_samples=20",
+    "stages.speed=null",
 )
 SHORT = "training.finetune.recipe.epochs=1"
 EXACT = ("native", "reference")

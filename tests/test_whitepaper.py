@@ -56,7 +56,7 @@ def test_each_column_has_one_job_and_each_job_builds(preset):
         builder = Builder(OmegaConf.masked_copy(job, [key for key in job if key != "hydra"]))
         stages = builder.build_as(RunConfig).stages
         builder.raise_problems()
-        assert (stages["evaluate"] is None) == (preset == "weights_only")
+        assert (stages["convert"] is None) == (preset == "weights_only")
         for index, column in enumerate(columns):
             has = (job.hydra.runtime.choices.get(k, OmegaConf.select(job, k)) == v for k, v in column.items())
             filled[index] += all(has)

@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.session import execute, threads_of
 from pipeline.tracking.base import Archive, Record
 
-_TIMING = re.compile(r"(^|[/_])(cached|m?seconds|per_second|latency|ms|us)(_|/|$)|^system/")
+_TIMING = re.compile(r"(^|[/_])(cached|m?seconds|per_second|latency|ms|us)(_|/|$)|^(system|speed)/")
 """Metrics of the machine and the moment rather than of the computation."""
 
 _OF_THE_RUN = ("sweep", "fingerprint", "error")

@@ -15,10 +15,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stages.artifacts.compared import LayerParity as LayerParity
+    from stages.artifacts.compared import Parity as Parity
+    from stages.artifacts.compared import RoundingCost as RoundingCost
+    from stages.artifacts.compared import Roundings as Roundings
     from stages.artifacts.integer_program import IntegerProgram as IntegerProgram
-    from stages.artifacts.measured import LayerParity as LayerParity
     from stages.artifacts.measured import Metrics as Metrics
-    from stages.artifacts.measured import RoundingCost as RoundingCost
+    from stages.artifacts.measured import Speed as Speed
+    from stages.artifacts.measured import Speeds as Speeds
+    from stages.artifacts.measured import Verdict as Verdict
     from stages.artifacts.networks import FloatModel as FloatModel
     from stages.artifacts.networks import QuantizedModel as QuantizedModel
     from stages.artifacts.observed import Baseline as Baseline
@@ -29,12 +34,17 @@ _HOMES = {
     "Baseline": "observed",
     "FloatModel": "networks",
     "IntegerProgram": "integer_program",
-    "LayerParity": "measured",
+    "LayerParity": "compared",
     "Metrics": "measured",
     "Observations": "observed",
+    "Parity": "compared",
     "QuantizedModel": "networks",
-    "RoundingCost": "measured",
+    "RoundingCost": "compared",
+    "Roundings": "compared",
+    "Speed": "measured",
+    "Speeds": "measured",
     "TrainedModel": "trained",
+    "Verdict": "measured",
 }
 
 

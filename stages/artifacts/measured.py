@@ -1,4 +1,4 @@
-"""What a run measured."""
+"""What a run measured of the network's forms: their figures, their speeds, and the verdict on them."""
 
 from __future__ import annotations
 
@@ -13,107 +13,55 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
-
-@dataclass(frozen=True, kw_only=True)
-class LayerParity:
-    """One quantization point: how far integers and simulation, and two backends, lie apart.
-
-    Args:
-        name: the value's name.
-        op: its operator.
-        simulated_minus_integer: difference of levels → how often, over all samples and elements.
-        reference_minus_backend: the same between the reference and the backend in use.
-        sqnr_db: power of the float value over the power of (dequantized integer − float), in dB.
-        accumulator: the largest magnitude that an accumulator takes, whatever the input; None where the
-            operator has none.
-    """
-
-    name: str
-    op: str
-    simulated_minus_integer: Mapping[int, int]
-    reference_minus_backend: Mapping[int, int]
-    sqnr_db: float
-    accumulator: int | None = None
-
-    @staticmethod
-    def max_off_by(histogram: Mapping[int, int]) -> int:
-        """The largest absolute difference that occurs."""
-        return max((abs(d) for d, count in histogram.items() if count), default=0)
-
-    @staticmethod
-    def equal_share(histogram: Mapping[int, int], within: int = 0) -> float:
-        """The share of elements that differ by at most `within` levels."""
-        total = sum(histogram.values())
-        return sum(c for d, c in histogram.items() if abs(d) <= within) / total if total else 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundingCost:
-    """One requantization mode beside the chosen one: same weights, same samples, exact kernels.
-
-    Args:
-        mode: of `Program.requantize`.
-        exact: whether the backend in use computes it exactly.
-        equal_share: the share of output levels that are those of the chosen mode.
-        max_off_by: the largest difference from them.
-        same_top1: the share of samples with the chosen mode's top-1.
-        top1: the accuracy.
-    """
-
-    mode: str
-    exact: bool
-    equal_share: float
-    max_off_by: int
-    same_top1: float
-    top1: float
+from stages.backends.base import EXACT, Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """What a run measured.
+    """What the forms of the network gave for the test samples.
 
     Args:
-        values: flat metric name → number, as MLflow gets them.
-        layers: parity by quantization point, in execution order.
-        roundings: what each requantization mode gives on the parity samples, the chosen one first.
-        predictions: ``labels``, ``float``, ``simulated``, ``integer``: int64 (N,), the class each gave
-            to each test sample.
+        values: flat metric name → number, as MLflow gets them. A figure that is not defined (the SQNR of
+            equal logits) or not measured is left out.
+        predictions: ``labels``, ``float``, ``simulated``, ``integer``, as far as they are there: int64 (N,),
+            the class each gave to each test sample; the lowest of those that tie.
         notes: what a reader should know: a backend that fell back, a rounding that is not exact.
+        backend: the name of what ran the integers; empty where none were run.
+        tolerance: what those integers have to keep.
     """
 
     kind: ClassVar[str] = "metrics"
     values: Mapping[str, float]
-    layers: tuple[LayerParity, ...] = ()
-    roundings: tuple[RoundingCost, ...] = ()
     predictions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    backend: str = ""
+    tolerance: Tolerance = EXACT
 
     def save(self, directory: Path) -> None:
-        """Write ``values.json``, ``parity.json`` and ``predictions.safetensors``."""
-        (directory / "values.json").write_text(json.dumps(dict(self.values), indent=1))
+        """Write ``measured.json`` and ``predictions.safetensors``."""
+        document = {
+            "values": dict(self.values),
+            "notes": self.notes,
+            "backend": self.backend,
+            "tolerance": asdict(self.tolerance),
+        }
+        write_json(directory / "measured.json", document)
         self.write_files(directory)
 
     def write_files(self, run_dir: Path) -> None:
-        """Write ``parity.json`` and ``predictions.safetensors``, by which runs are compared."""
-        parity = {
-            "notes": self.notes,
-            "roundings": [asdict(rounding) for rounding in self.roundings],
-            "layers": [asdict(layer) for layer in self.layers],
-        }
-        (run_dir / "parity.json").write_text(json.dumps(parity, indent=1))
+        """Write ``predictions.safetensors``, by which runs are compared."""
         save_arrays(dict(self.predictions), run_dir / "predictions.safetensors")
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what `save` wrote."""
-        parity = json.loads((directory / "parity.json").read_text())
-        layers = tuple(LayerParity(**_integer_keys(layer)) for layer in parity["layers"])
+        document = json.loads((directory / "measured.json").read_text())
         return cls(
-            values=json.loads((directory / "values.json").read_text()),
-            layers=layers,
-            roundings=tuple(RoundingCost(**rounding) for rounding in parity["roundings"]),
+            values=document["values"],
             predictions=load_arrays(directory / "predictions.safetensors"),
-            notes=tuple(parity["notes"]),
+            notes=tuple(document["notes"]),
+            backend=document["backend"],
+            tolerance=Tolerance(**document["tolerance"]),
         )
 
     def metrics(self) -> dict[str, float]:
@@ -121,9 +69,75 @@ class Metrics:
         return dict(self.values)
 
 
-def _integer_keys(layer: dict[str, Any]) -> dict[str, Any]:
-    """JSON keys are strings where the histograms have integers."""
-    return {
-        key: {int(k): v for k, v in value.items()} if isinstance(value, dict) else value
-        for key, value in layer.items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Images per second of one form: the median of its turns, and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """How fast the forms of the network are, measured in turns on the same images.
+
+    Args:
+        forms: ``float``, ``simulated``, ``integer``, as far as they are there.
+        threads: on which all of them ran.
+        batch_size: images a call.
+    """
+
+    kind: ClassVar[str] = "speeds"
+    forms: Mapping[str, Speed]
+    threads: int
+    batch_size: int
+
+    def save(self, directory: Path) -> None:
+        """Write ``speeds.json``."""
+        write_json(directory / "speeds.json", asdict(self))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        document = json.loads((directory / "speeds.json").read_text())
+        return cls(**{**document, "forms": {n: Speed(**speed) for n, speed in document["forms"].items()}})
+
+    def metrics(self) -> dict[str, float]:
+        """``<form>/images_per_second``, with quartiles ``…_low`` and ``…_high``, and what they hold for."""
+        values = {"speed/threads": float(self.threads), "speed/batch_size": float(self.batch_size)}
+        for name, speed in self.forms.items():
+            values |= {
+                f"{name}/images_per_second": speed.median,
+                f"{name}/images_per_second_low": speed.low,
+                f"{name}/images_per_second_high": speed.high,
+            }
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether the run keeps its contract of parity.
+
+    Args:
+        demanded: what the contract asks for, in words; empty where there is nothing that it asks for.
+        broken: how it was broken, and the remedy; None where it holds.
+    """
+
+    kind: ClassVar[str] = "verdict"
+    demanded: str = ""
+    broken: str | None = None
+
+    def save(self, directory: Path) -> None:
+        """Write ``verdict.json``."""
+        write_json(directory / "verdict.json", asdict(self))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**json.loads((directory / "verdict.json").read_text()))
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document that every reader of JSON takes: ValueError for NaN and infinities."""
+    path.write_text(json.dumps(document, indent=1, allow_nan=False))

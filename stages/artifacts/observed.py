@@ -28,7 +28,7 @@ class Baseline:
         logits: float32 (N, classes).
         labels: int64 (N,).
         sample_ids: int64 (N,), indices into the test split, ascending.
-        values: ``float/images_per_second``, ``model/float_bytes``, ``model/parameters``.
+        values: ``model/float_bytes``, ``model/parameters``, ``test/samples``.
     """
 
     kind: ClassVar[str] = "baseline"

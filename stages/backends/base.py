@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -48,6 +49,32 @@ def predict(executable: Executable, program: Program, x: NDArray[np.float32]) ->
     return dequantize_output(program, executable.run(quantize_input(program, x)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far a run's integers may lie from what the program's table says.
+
+    Args:
+        off_by: most levels that an operator may differ, given the same inputs; 0: exact. Differences add up
+            along the network, so that above 0 it limits no layer.
+        min_agreement: least share of samples that keep their top-1 through all operators.
+        reason: why, for the report; empty where it is exact.
+    """
+
+    off_by: int = 0
+    min_agreement: float = 1.0
+    reason: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every level has to be the table's."""
+        return self.off_by == 0
+
+
+EXACT = Tolerance()
+ONE_LEVEL = Tolerance(off_by=1, min_agreement=0.99)
+"""Of a backend that computes an operator's exact sum, and rounds it in another way."""
+
+
 @runtime_checkable
 class Backend(Protocol):
     """A frozen dataclass that configuration chooses. Its module names the class ``BACKEND``."""
@@ -56,11 +83,28 @@ class Backend(Protocol):
     """Its module's name in `stages.backends`, and its option in the ``backend`` group."""
 
     exact: ClassVar[frozenset[str]]
-    """The requantizations (`Program.requantize`) that it computes as the program's table says; in others
-    its results may differ by one level an operator."""
+    """The requantizations (`Program.requantize`) that it computes as the program's table says."""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What it declares for all other requantizations; see `tolerance_of`."""
 
     def compile(self, program: Program) -> Executable:
         """Prepare kernels. Raises ValueError for a program that is not valid."""
+
+
+def tolerance_of(backend: Backend, program: Program) -> Tolerance:
+    """What `program` on `backend` has to keep: `EXACT` where the backend computes its mode exactly."""
+    if program.requantize in backend.exact:
+        return EXACT
+    return replace(
+        backend.tolerance, reason=f"backend {backend.name} rounds {program.requantize} in its own way"
+    )
+
+
+def what_ran(backend: Backend, executable: Executable) -> Backend:
+    """The backend whose kernels `executable` has: `backend`, or the one that it fell back to."""
+    return backend if executable.name == backend.name else load_backend(executable.name)
 
 
 def check_counts(*, threads: int | None, batch_size: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from stages.backends.base import Executable, check_counts
+from stages.backends.base import EXACT, Executable, Tolerance, check_counts
 from stages.backends.native_kernels.library import find_library
 from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import ByReference, Part, parts
@@ -174,6 +174,7 @@ class Native:
 
     name: ClassVar[str] = "native"
     exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float"})
+    tolerance: ClassVar[Tolerance] = EXACT
 
     threads: int | None = None
     batch_size: int = 64

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from pipeline.errors import PipelineError
-from stages.backends.base import Executable, check_counts
+from stages.backends.base import ONE_LEVEL, Executable, Tolerance, check_counts
 from stages.backends.onednn_kernels.layers import Layers
 from stages.backends.onednn_kernels.probe import find_layers
 from stages.backends.reference import Reference
@@ -96,6 +96,7 @@ class OneDNN:
 
     name: ClassVar[str] = "onednn"
     exact: ClassVar[frozenset[str]] = frozenset({"float"})
+    tolerance: ClassVar[Tolerance] = ONE_LEVEL
 
     threads: int | None = None
     batch_size: int = 64

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backends.base import Executable
+from stages.backends.base import ONE_LEVEL, Executable, Tolerance
 from stages.backends.foreign.executable import ForeignExecutable, Session, require
 from stages.integer.program import Op, Program
 
@@ -32,6 +32,11 @@ class OnnxRuntime:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads={self.threads}: must be at least 1, or null for one a core")
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """A level an operator; one more where a layer's result is rounded before its residual is added."""
+        return ONE_LEVEL if self.residual == "exact" else replace(ONE_LEVEL, off_by=2)
 
     def compile(self, program: Program) -> Executable:
         """Raises `PipelineError` where onnxruntime or onnx is not installed."""

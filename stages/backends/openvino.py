@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from stages.backends.base import Executable
+from stages.backends.base import ONE_LEVEL, Executable, Tolerance
 from stages.backends.foreign.executable import ForeignExecutable, Session, require
 from stages.integer.program import Program
 
@@ -33,6 +33,11 @@ class OpenVino:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads={self.threads}: must be at least 1, or null to leave it to OpenVINO")
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """A level an operator; in bfloat16 four, since 8 bits hold an operator's sum."""
+        return ONE_LEVEL if self.precision == "f32" else Tolerance(off_by=4, min_agreement=0.9)
 
     def compile(self, program: Program) -> Executable:
         """Raises `PipelineError` where openvino or onnx is not installed, or OpenVINO computes wrongly."""

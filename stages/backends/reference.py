@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stages.backends.base import check_counts
+from stages.backends.base import EXACT, Tolerance, check_counts
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Integers, Program
 
@@ -43,6 +43,7 @@ class Reference:
 
     name: ClassVar[str] = "reference"
     exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float"})
+    tolerance: ClassVar[Tolerance] = EXACT
 
     threads: int | None = None
     batch_size: int = 64

@@ -15,7 +15,7 @@ from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 from stages.artifacts import FloatModel, Observations
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

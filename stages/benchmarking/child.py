@@ -42,7 +42,7 @@ def main(request: Path) -> None:
 
 
 def _serve(step: Callable[[], object], answer: Callable[[Any], None]) -> None:
-    from stages.benchmarking.timing import timer
+    from stages.measuring.timing import timer
 
     seconds = timer(step)
     seconds(1)

@@ -12,10 +12,10 @@ from pipeline.errors import ConfigError, alternatives
 from stages.benchmarking.competitor import Case, Competitor
 from stages.benchmarking.process import FailedError, reason, started
 from stages.benchmarking.result import Row, Setting
-from stages.benchmarking.timing import Timer, interleave
 from stages.benchmarking.workload import Preparation, Workload, with_input
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
+from stages.measuring.timing import Timer, interleave
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from stages.artifacts import FloatModel, QuantizedModel
-from stages.benchmarking.timing import Step
 from stages.data.base import Data
 from stages.data.batches import batches
 from stages.integer.program import Program
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

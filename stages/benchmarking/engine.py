@@ -7,8 +7,8 @@ from typing import Any
 
 from stages.backends.base import Backend, predict
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.timing import Step
 from stages.integer.interpreter import quantize_input
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 from stages.quant.calibrators.kl import Kl
 from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.quantizers.symmetric import Symmetric

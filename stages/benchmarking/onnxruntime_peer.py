@@ -20,7 +20,7 @@ import numpy as np
 from stages.backends.onnxruntime import load_session
 from stages.benchmarking.competitor import Batches, Case
 from stages.benchmarking.onnx_file import float_onnx
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Literal
 from stages.backends.openvino import load_model
 from stages.benchmarking.competitor import Case
 from stages.benchmarking.onnx_file import float_onnx
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.benchmarking.result import Benchmark, Setting
-from stages.benchmarking.timing import Timing
+from stages.measuring.timing import Timing
 
 OURS, OTHERS = "#0072b2", "#5f6770"
 ROW_INCHES, PANEL_INCHES = 0.24, 0.7

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from stages.benchmarking.competitor import Case, Competitor
-from stages.benchmarking.timing import Timer, timer
+from stages.measuring.timing import Timer, timer
 
 PATIENCE_SECONDS = 900.0
 """Longest time to prepare, or to answer: compilers take minutes for large networks."""

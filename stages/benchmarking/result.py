@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from stages.benchmarking.layers import LayerTime
-from stages.benchmarking.timing import Timing
+from stages.measuring.timing import Timing
 
 
 @dataclass(frozen=True, kw_only=True)

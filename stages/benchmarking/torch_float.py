@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.timing import Step
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
+from stages.measuring.timing import Step
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 from stages.quant.estimators.base import Estimator
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.training.qat_layer import Phase

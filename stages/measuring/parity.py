@@ -1,6 +1,6 @@
 """Parity: float, simulation and integers side by side on the same samples, layer by layer.
 
-For every quantization point the difference of levels ``simulated − integer`` and ``reference − backend``
+For every value that is rounded the difference of levels ``simulated − integer`` and ``reference − backend``
 is counted over all elements, and the signal-to-quantization-noise ratio of the integers is
 ``SQNR = 10 log10(Σ f² / Σ (s(q−z) − f)²)`` in dB, f the float value. Differences accumulate along the
 network: a layer's include those of its inputs.
@@ -8,7 +8,6 @@ network: a layer's include those of its inputs.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.artifacts import LayerParity
+from stages.artifacts import LayerParity, Parity
 from stages.backends.base import Executable
 from stages.graph.execute import execute
 from stages.graph.ir import Node
@@ -26,16 +25,10 @@ from stages.graph.simulate import Simulation
 from stages.integer.bounds import layer_accumulators
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Integers, Program
+from stages.measuring.accuracy import sqnr_db
 
 SPAN = 255
 """Levels lie in 8 bits, so that no two differ by more."""
-
-
-def sqnr_db(signal: float, noise: float) -> float:
-    """Ratio of powers in decibels; infinite where there is no noise, 0 where there is no signal either."""
-    if noise == 0.0:
-        return math.inf if signal > 0.0 else 0.0
-    return 10.0 * math.log10(max(signal, 1e-300) / noise)
 
 
 @dataclass
@@ -58,46 +51,52 @@ def _histogram(counts: NDArray[np.int64]) -> dict[int, int]:
     return {int(i) - SPAN: int(counts[i]) for i in np.flatnonzero(counts)}
 
 
-class Parity:
-    """Accumulates over batches; memory is that of one batch's activations, four times.
+class LayerComparison:
+    """Counts over batches; memory is that of one batch's activations, four times.
 
     Args:
-        quantized: the network with its parameters.
-        program: its lowering.
-        backend: the executable whose integers are judged.
+        program: the integers.
+        backend: the executable that is judged.
         reference: the reference's executable; None where `backend` is the reference itself.
+        quantized: the network that was lowered to `program`; None where the program is all there is.
     """
 
     def __init__(
-        self, quantized: QuantizedGraph, program: Program, backend: Executable, reference: Executable | None
+        self,
+        program: Program,
+        backend: Executable,
+        reference: Executable | None,
+        quantized: QuantizedGraph | None,
     ) -> None:
-        self._quantized = quantized
         self._program = program
         self._backend = backend
         self._reference = reference
+        self._quantized = quantized
         self._simulation = Simulation(program)
-        self._counts = {name: _Counts() for name in quantization_points(quantized.graph)}
-        self.samples = 0
-        self.same_top1 = 0
+        points = program.values if quantized is None else quantization_points(quantized.graph)
+        self._counts = {name: _Counts() for name in points}
+        self._samples = 0
+        self._same_top1 = 0
 
-    def update(self, x: Tensor) -> Integers:
-        """Run all forms on `x`, float32 (N, C, H, W), count, and give the reference's output levels."""
-        floats, simulated = self._float_values(x), self._simulation.trace(x)
+    def update(self, x: Tensor) -> None:
+        """Run all forms on `x`, float32 (N, C, H, W), and count."""
         q = quantize_input(self._program, x.numpy())
         integers = self._backend.trace(q)
         exact = integers if self._reference is None else self._reference.trace(q)
+        simulated = self._simulation.trace(x)
+        floats = self._float_values(x)
         for name, counts in self._counts.items():
             value = self._program.values[name]
-            counts.simulated += _differences(simulated[name], integers[name])
             counts.backend += _differences(exact[name], integers[name])
-            real = (integers[name].astype(np.float32) - value.zero_point) * np.float32(value.scale)
-            counts.signal += float(np.square(floats[name], dtype=np.float64).sum())
-            counts.noise += float(np.square(real - floats[name], dtype=np.float64).sum())
+            counts.simulated += _differences(simulated[name], integers[name])
+            if name in floats:
+                real = (integers[name].astype(np.float32) - value.zero_point) * np.float32(value.scale)
+                counts.signal += float(np.square(floats[name], dtype=np.float64).sum())
+                counts.noise += float(np.square(real - floats[name], dtype=np.float64).sum())
         output = self._program.output
         top1 = (levels[output].reshape(len(x), -1).argmax(1) for levels in (exact, integers))
-        self.same_top1 += int(np.equal(*top1).sum())
-        self.samples += len(x)
-        return exact[output]
+        self._same_top1 += int(np.equal(*top1).sum())
+        self._samples += len(x)
 
     def _float_values(self, x: Tensor) -> dict[str, NDArray[np.float32]]:
         values: dict[str, NDArray[np.float32]] = {}
@@ -107,21 +106,33 @@ class Parity:
                 values[node.name] = value.numpy()
             return value
 
-        with torch.inference_mode():
-            execute(self._quantized.graph, x, keep)
+        if self._quantized is not None:
+            with torch.inference_mode():
+                execute(self._quantized.graph, x, keep)
         return values
 
-    def layers(self) -> tuple[LayerParity, ...]:
-        """The table, in execution order."""
+    def parity(self) -> Parity:
+        """What was counted, the layers in execution order."""
         accumulators = layer_accumulators(self._program)
-        return tuple(
+        ops = {op.output: op.op for op in self._program.ops}
+        if self._quantized is not None:
+            ops = {node.name: node.op for node in self._quantized.graph.nodes}
+        measured = self._quantized is not None and self._samples > 0
+        layers = (
             LayerParity(
                 name=name,
-                op=self._quantized.graph[name].op,
+                op=ops.get(name, "input"),
                 simulated_minus_integer=_histogram(counts.simulated),
                 reference_minus_backend=_histogram(counts.backend),
-                sqnr_db=sqnr_db(counts.signal, counts.noise),
+                sqnr_db=sqnr_db(counts.signal, counts.noise) if measured else None,
+                noiseless=measured and counts.noise == 0.0,
                 accumulator=accumulators.get(name),
             )
             for name, counts in self._counts.items()
+        )
+        return Parity(
+            layers=tuple(layers),
+            samples=self._samples,
+            same_top1=self._same_top1,
+            notes=tuple(self._backend.notes),
         )

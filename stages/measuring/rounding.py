@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts import RoundingCost
+from stages.artifacts import RoundingCost, Roundings
 from stages.backends.base import Backend, Executable
 from stages.backends.reference import Reference
 from stages.integer.interpreter import quantize_input
@@ -30,8 +30,8 @@ class _Counts:
     correct: int = 0
 
 
-class Roundings:
-    """Accumulates over batches.
+class ModeComparison:
+    """Counts over batches, all modes on the same samples.
 
     Args:
         program: in the chosen mode.
@@ -40,25 +40,15 @@ class Roundings:
 
     def __init__(self, program: Program, backend: Backend) -> None:
         self._program = program
-        self._others = {
-            mode: _exact(replace(program, requantize=mode), backend)
-            for mode in MODES
-            if mode != program.requantize
-        }
+        self._modes = {mode: _exact(replace(program, requantize=mode), backend) for mode in MODES}
         self._counts = {mode: _Counts() for mode in MODES}
         self._samples = 0
 
-    def update(self, x: NDArray[np.float32], chosen: Integers, labels: NDArray[np.int64]) -> None:
-        """Run the other modes.
-
-        Args:
-            x: float input (N, C, H, W).
-            chosen: the output levels (N, classes) in the chosen mode.
-            labels: int64 (N,).
-        """
+    def update(self, x: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        """Run every mode on `x`, float (N, C, H, W) with labels int64 (N,), and count."""
         q = quantize_input(self._program, x)
-        levels = {self._program.requantize: chosen}
-        levels |= {mode: executable.run(q) for mode, executable in self._others.items()}
+        levels = {mode: executable.run(q) for mode, executable in self._modes.items()}
+        chosen = levels[self._program.requantize]
         chosen_top1 = _top1(chosen)
         for mode, counts in self._counts.items():
             difference = np.abs(levels[mode].astype(np.int16) - chosen)
@@ -70,15 +60,15 @@ class Roundings:
             counts.correct += int((top1 == labels).sum())
         self._samples += len(x)
 
-    def costs(self, exact: frozenset[str]) -> tuple[RoundingCost, ...]:
-        """One a mode, the chosen one first; none where there were no samples.
+    def roundings(self, exact: frozenset[str]) -> Roundings:
+        """What each mode costs, the chosen one first; none where there were no samples.
 
         Args:
             exact: the modes that the backend in use computes exactly.
         """
         if not self._samples:
-            return ()
-        return tuple(
+            return Roundings(costs=())
+        costs = (
             RoundingCost(
                 mode=mode,
                 exact=mode in exact,
@@ -91,6 +81,7 @@ class Roundings:
                 self._counts.items(), key=lambda item: item[0] != self._program.requantize
             )
         )
+        return Roundings(costs=tuple(costs))
 
 
 def _exact(program: Program, backend: Backend) -> Executable:

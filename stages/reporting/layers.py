@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
+from stages.artifacts import IntegerProgram, LayerParity, Observations, Parity, QuantizedModel
 from stages.graph.points import quantization_points
-from stages.quant.qparams import QParams
+from stages.integer.program import Value
 from stages.reporting.histogram import Histogram, histogram_of
 
 
@@ -39,7 +40,8 @@ class Layer:
         clipped: the share of observations beyond the range by more than half a step.
         accumulator_bits: the fewest bits of a signed accumulator that no input overflows; None where nothing
             is accumulated in integers.
-        sqnr_db, simulated, backend: of `LayerParity`; None where it was not measured.
+        sqnr_db, simulated, backend: of `LayerParity`; None where it was not measured. The ratio is infinite
+            where there is no noise.
     """
 
     name: str
@@ -58,45 +60,60 @@ class Layer:
     backend: OffBy | None
 
 
-def layer_table(observations: Observations, model: QuantizedModel, metrics: Metrics) -> tuple[Layer, ...]:
-    """All quantization points of the network, in execution order."""
-    quantized = model.quantized
-    parity = {layer.name: layer for layer in metrics.layers}
+def layer_table(
+    observations: Observations | None,
+    model: QuantizedModel | None,
+    program: IntegerProgram | None,
+    parity: Parity | None,
+) -> tuple[Layer, ...]:
+    """All values of the network that are rounded, in execution order; of a program alone, all its values."""
+    compared = {} if parity is None else {layer.name: layer for layer in parity.layers}
+    statistics = {} if observations is None else observations.statistics
     rows = []
-    for name in quantization_points(quantized.graph):
-        if name not in quantized.activations:  # it stays float
-            continue
-        statistics = observations.statistics.get(name)
-        row = _layer(
-            name,
-            quantized.graph[name].op,
-            quantized.activations[name],
-            None if statistics is None else histogram_of(statistics),
-            parity.get(name),
-        )
-        rows.append(row)
+    for op, value in _values(model, program):
+        seen = statistics.get(value.name)
+        rows.append(_layer(op, value, None if seen is None else histogram_of(seen), compared))
     return tuple(rows)
 
 
-def _layer(
-    name: str,
-    op: str,
-    qparams: QParams,
-    observed: Histogram | None,
-    parity: LayerParity | None,
-) -> Layer:
-    scale, zero_point = float(qparams.scale), int(qparams.zero_point)
-    minimum = scale * (qparams.quant_min - zero_point)
-    maximum = scale * (qparams.quant_max - zero_point)
+def _values(model: QuantizedModel | None, program: IntegerProgram | None) -> list[tuple[str, Value]]:
+    """Each value with its operator."""
+    if model is None:
+        if program is None:
+            return []
+        ops = {op.output: op.op for op in program.program.ops}
+        return [(ops.get(name, "input"), value) for name, value in program.program.values.items()]
+    quantized = model.quantized
+    values = []
+    for name in quantization_points(quantized.graph):
+        if name in quantized.activations:  # else it stays float
+            node, qparams = quantized.graph[name], quantized.activations[name]
+            value = Value(
+                name=name,
+                shape=node.shape,
+                scale=float(qparams.scale),
+                zero_point=int(qparams.zero_point),
+                quant_min=qparams.quant_min,
+                quant_max=qparams.quant_max,
+            )
+            values.append((node.op, value))
+    return values
+
+
+def _layer(op: str, value: Value, observed: Histogram | None, compared: Mapping[str, LayerParity]) -> Layer:
+    parity = compared.get(value.name)
+    scale = value.scale
+    minimum = scale * (value.quant_min - value.zero_point)
+    maximum = scale * (value.quant_max - value.zero_point)
     return Layer(
-        name=name,
+        name=value.name,
         op=op,
         minimum=minimum,
         maximum=maximum,
         scale=scale,
-        zero_point=zero_point,
-        quant_min=qparams.quant_min,
-        quant_max=qparams.quant_max,
+        zero_point=value.zero_point,
+        quant_min=value.quant_min,
+        quant_max=value.quant_max,
         observed=observed,
         clipped=None
         if observed is None
@@ -104,7 +121,7 @@ def _layer(
         accumulator_bits=None
         if parity is None or parity.accumulator is None
         else parity.accumulator.bit_length() + 1,
-        sqnr_db=None if parity is None else parity.sqnr_db,
+        sqnr_db=None if parity is None else math.inf if parity.noiseless else parity.sqnr_db,
         simulated=None if parity is None else _off_by(parity.simulated_minus_integer),
         backend=None if parity is None else _off_by(parity.reference_minus_backend),
     )

@@ -11,7 +11,16 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.artifacts import Metrics, Observations, QuantizedModel
+from stages.artifacts import (
+    IntegerProgram,
+    Metrics,
+    Observations,
+    Parity,
+    QuantizedModel,
+    Roundings,
+    Speeds,
+    Verdict,
+)
 from stages.reporting import text
 from stages.reporting.activations import panel, panels, sparkline
 from stages.reporting.confusion import confusion_plot, prediction_changes
@@ -23,6 +32,25 @@ from stages.reporting.weights import weight_plot, weight_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run produced, as far as it did: one artifact a field."""
+
+    metrics: Metrics
+    observations: Observations | None = None
+    model: QuantizedModel | None = None
+    program: IntegerProgram | None = None
+    speeds: Speeds | None = None
+    parity: Parity | None = None
+    roundings: Roundings | None = None
+    verdict: Verdict | None = None
+
+    def values(self) -> dict[str, float]:
+        """All figures, flat name to number."""
+        measured = (self.metrics, self.speeds, self.parity, self.roundings)
+        return {name: v for item in measured if item is not None for name, v in item.metrics().items()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rendered:
     """The page, and each plot as an SVG document of its own, by name."""
 
@@ -30,33 +58,22 @@ class Rendered:
     plots: Mapping[str, str]
 
 
-def render(
-    observations: Observations,
-    model: QuantizedModel,
-    metrics: Metrics,
-    *,
-    settings: Settings,
-    date: datetime,
-    broken: str | None,
-    contract: str,
-    integer_kernel: bool | None,
-) -> Rendered:
+def render(run: Run, *, settings: Settings, date: datetime, integer_kernel: bool | None) -> Rendered:
     """Draw everything once, for the page and for the files.
 
     Args:
-        observations, model, metrics: of one run.
+        run: what it produced.
         settings: what was run.
         date: when.
-        broken: how the parity contract was broken; None where it was met.
-        contract: what the contract demands; empty where there is none.
         integer_kernel: whether the chosen scheme has integer kernels; None where that is not known.
     """
-    layers = layer_table(observations, model, metrics)
-    changes = prediction_changes(metrics.predictions)
+    layers = layer_table(run.observations, run.model, run.program, run.parity)
+    changes = prediction_changes(run.metrics.predictions)
+    values = run.values()
     drawings = {
-        "activations": panels(layers),
+        "activations": panels(layers) if layers else Markup(),
         "errors": error_plot(layers),
-        "weights": weight_plot(weight_ranges(model.quantized)),
+        "weights": Markup() if run.model is None else weight_plot(weight_ranges(run.model.quantized)),
         "confusion": Markup() if changes is None or not changes.changed else confusion_plot(changes),
     }
     page = (
@@ -65,14 +82,14 @@ def render(
         .render(
             settings=settings,
             date=date,
-            broken=broken,
-            contract=contract,
-            notes=metrics.notes,
+            verdict=run.verdict,
+            notes=run.metrics.notes,
             columns=CLOSING_COLUMNS,
-            closing=closing_table(metrics, integer_kernel),
-            values=metrics.values,
+            closing=closing_table(values, integer_kernel),
+            values=values,
+            speeds=run.speeds,
             layers=layers,
-            roundings=metrics.roundings,
+            roundings=() if run.roundings is None else run.roundings.costs,
             changes=changes,
             drawings=drawings,
             sqnr_share=_sqnr_shares(layers),

@@ -160,8 +160,51 @@ def test_a_stage_sees_only_what_it_declares(fakes, context):
             assert list(inputs) == [fakes.Sum] and len(inputs) == 1
             inputs[fakes.Number]
 
-    with pytest.raises(PipelineError, match="stage 'show' asks for Number; add it to the stage's `consumes`"):
+    with pytest.raises(
+        PipelineError, match="stage 'show' asks for Number; add it to the stage's `consumes` or `optional`"
+    ):
         run_stages([*chain(fakes)[:3], Sneaky()], context())
+
+
+def total(fakes: Any, sums: list[float] | None = None) -> Any:
+    """A stage that adds up what is there, and notes the sum."""
+
+    class Total(fakes.Add):
+        consumes = ()
+        optional = (fakes.Number, fakes.Square)
+
+        def run(self, ctx, inputs):
+            there = [inputs.get(kind) for kind in self.optional]
+            assert len(inputs) == len(list(inputs)) == sum(number is not None for number in there)
+            value = sum(number.value for number in there if number is not None)
+            if sums is not None:
+                sums.append(value)
+            return fakes.Sum(value)
+
+    return Total()
+
+
+def test_an_optional_input_is_taken_where_it_is_there_and_is_part_of_the_key(fakes, context):
+    sums: list[float] = []
+    assert cached(run_stages([fakes.Make(), total(fakes, sums)], context())) == []
+    both = [fakes.Make(), fakes.DoSquare(), total(fakes, sums)]
+    assert cached(run_stages(both, context())) == ["make"]
+    assert cached(run_stages(both, context())) == ["make", "square", "add"]
+    assert sums == [3.0, 12.0]
+
+
+def test_an_optional_input_that_comes_too_late_is_refused(fakes):
+    with pytest.raises(ConfigError) as error:
+        check_wiring([fakes.Make(), total(fakes), fakes.DoSquare()])
+    assert "stage 'add' takes Square, which 'square' after it produces; move 'square' before it" in str(
+        error.value
+    )
+
+
+def test_a_stage_with_optional_inputs_alone_needs_one_of_them(fakes):
+    with pytest.raises(ConfigError) as error:
+        check_wiring([total(fakes)])
+    assert "stage 'add' needs one of Number, Square, and no stage before it produces any" in str(error.value)
 
 
 def test_a_wrong_result_type_is_refused(fakes, context):

@@ -14,14 +14,13 @@ from pipeline.context import RunContext
 from pipeline.runner import check_wiring
 from pipeline.stage import Stage
 from pipeline.tracking.null import Null
-from stages.artifacts import LayerParity, Metrics, Observations, QuantizedModel
+from stages.artifacts import LayerParity, Metrics, Observations, Parity, QuantizedModel, Verdict
 from stages.graph.ir import Graph, Node
 from stages.graph.quantized import QuantizedGraph
 from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
 from stages.report import Report
-from stages.verify import Verify
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def inputs():
     return {
         Observations: Observations(graph=graph, statistics={}, sample_ids=()),
         QuantizedModel: QuantizedModel(quantized=quantized),
-        Metrics: Metrics(values=values, layers=(parity,), notes=("a backend fell back",)),
+        Metrics: Metrics(values=values, notes=("a backend fell back",)),
+        Parity: Parity(layers=(parity,), samples=10, same_top1=10),
     }
 
 
@@ -74,7 +74,7 @@ def run(stage, inputs, directory):
 def test_it_is_a_stage():
     assert isinstance(Report(), Stage)
     assert Report.cacheable is False
-    with pytest.raises(ValueError, match="consumes Observations, which no stage before it produces"):
+    with pytest.raises(ValueError, match="consumes Metrics, which no stage before it produces"):
         check_wiring([Report()])
 
 
@@ -106,22 +106,20 @@ def test_page_and_table_say_whether_integer_kernels_compute_the_scheme(inputs, t
 
 
 @pytest.mark.parametrize(
-    ("contract", "text"),
+    ("verdict", "text"),
     [
-        (Verify(min_agreement=0.97), "Demanded: agreement of at least 97.00%."),
-        (Verify(min_agreement=0.99), "agree on 0.9800 of the test samples, below"),
-        (Verify(min_agreement=0.5, max_off_by=4), "differ by up to 5 levels"),
-        (Verify(min_agreement=0.5, max_off_by=5), "no level off by more than 5."),
-        (Verify(min_agreement=0.0), "This run has no parity contract."),
-        (None, "This run has no parity contract."),
+        ({Verdict: Verdict(demanded="all levels equal")}, "Demanded: all levels equal."),
+        ({Verdict: Verdict(demanded="all", broken="off by 5")}, "<b>✗ Parity broken.</b> off by 5"),
+        ({Verdict: Verdict()}, "This run has no parity contract."),
+        ({}, "This run has no parity contract."),
     ],
 )
-def test_the_verdict_is_the_verify_stages_own(inputs, tmp_path, contract, text):
-    run(Report(contract=contract), inputs, tmp_path)
+def test_the_verdict_is_the_artifacts(inputs, tmp_path, verdict, text):
+    run(Report(), inputs | verdict, tmp_path)
     assert text in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_second_report_replaces_the_first(inputs, tmp_path):
     run(Report(), inputs, tmp_path)
     run(Report(), inputs | {Metrics: Metrics(values={"integer/agreement": 1.0})}, tmp_path)
-    assert "90.00%" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>90.00%</td>" not in (tmp_path / "report.html").read_text(encoding="utf-8")

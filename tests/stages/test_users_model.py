@@ -63,7 +63,19 @@ def run(user: Path, activation: str) -> dict[str, float]:
     """Float alone, which says whether the old network was served."""
     (user / "my_package" / "helper.py").write_text(HELPER.format(activation))
     left_out = [
-        f"stages.{name}=null" for name in ("observe", "calibrate", "convert", "evaluate", "report", "verify")
+        f"stages.{name}=null"
+        for name in (
+            "observe",
+            "calibrate",
+            "convert",
+            "evaluate",
+            "speed",
+            "parity",
+            "rounding",
+            "verdict",
+            "report",
+            "verify",
+        )
     ]
     command = ["--config-dir", "conf", "model=mine", "tracking=none", "hydra.run.dir=run", *left_out]
     environment = os.environ | {"PYTHONPATH": f"{user}{os.pathsep}{ROOT}"}

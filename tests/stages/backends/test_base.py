@@ -6,7 +6,11 @@ import pytest
 
 import stages.backends
 from pipeline.errors import PipelineError
-from stages.backends.base import Backend, load_backend
+from stages.backends.base import EXACT, ONE_LEVEL, Backend, load_backend, tolerance_of, what_ran
+from stages.backends.native import Native
+from stages.backends.onednn import OneDNN
+from stages.backends.onnxruntime import OnnxRuntime
+from stages.backends.openvino import OpenVino
 from stages.backends.reference import Reference
 from stages.integer.program import Op, Program, Value
 from tests.stages.integer.strategies import MODES
@@ -21,10 +25,43 @@ def test_every_backend_is_found_by_its_module_name(name: str) -> None:
     assert is_dataclass(backend)
     assert backend.name == name
     assert backend.exact <= set(MODES)
+    assert backend.tolerance.exact == (backend.exact == set(MODES))
 
 
 def test_the_reference_is_exact_in_every_mode() -> None:
     assert Reference.exact == set(MODES)
+
+
+def program_of(op: Op, requantize: str) -> Program:
+    levels = {"shape": (2,), "scale": 1.0, "zero_point": 0, "quant_min": 0, "quant_max": 255}
+    values = {name: Value(name=name, **levels) for name in ("x", "y")}
+    return Program(values=values, ops=(op,), input="x", output="y", requantize=requantize)
+
+
+MOVE = Op(op="reshape", inputs=("x",), output="y", attrs={"shape": (2,)})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_tolerance_is_zero_where_the_backend_computes_the_mode_exactly(mode: str) -> None:
+    program = program_of(MOVE, mode)
+    assert tolerance_of(Reference(), program) == tolerance_of(Native(), program) == EXACT
+    declared = tolerance_of(OneDNN(), program)
+    assert declared.exact == (mode == "float")
+    if mode != "float":
+        assert (declared.off_by, declared.min_agreement) == (1, 0.99)
+        assert declared.reason == f"backend onednn rounds {mode} in its own way"
+
+
+def test_settings_of_a_backend_may_widen_its_tolerance() -> None:
+    assert OnnxRuntime(residual="exact").tolerance == OpenVino().tolerance == ONE_LEVEL
+    assert OnnxRuntime().tolerance.off_by == 2  # a residual's sum is rounded twice
+    assert OpenVino(precision="bf16").tolerance.min_agreement == 0.9
+
+
+def test_what_ran_is_the_backend_that_another_fell_back_to() -> None:
+    executable = Reference().compile(program_of(MOVE, "float"))
+    assert what_ran(OneDNN(threads=1), executable) == Reference()
+    assert what_ran(Reference(threads=3), executable) == Reference(threads=3)
 
 
 def test_an_unknown_backend_lists_the_others() -> None:

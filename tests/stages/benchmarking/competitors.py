@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.timing import Step
+from stages.measuring.timing import Step
 
 
 @dataclass(frozen=True, kw_only=True)

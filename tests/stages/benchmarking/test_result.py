@@ -10,7 +10,7 @@ from stages.benchmarking.layers import LayerTime
 from stages.benchmarking.plot import plot
 from stages.benchmarking.result import Benchmark, Row, Setting
 from stages.benchmarking.show import show
-from stages.benchmarking.timing import Timing
+from stages.measuring.timing import Timing
 
 ONE = Setting(workload="net", size=64, threads=1)
 TWO = Setting(workload="net", size=64, threads=2)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.artifacts import Metrics, RoundingCost
+from stages.artifacts import RoundingCost, Roundings
 from stages.backends.reference import Reference
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Op, Program, Value
-from stages.measuring.rounding import MODES, Roundings
+from stages.measuring.rounding import MODES, ModeComparison
 
 
 def halving() -> Program:
@@ -45,12 +45,11 @@ def test_each_mode_rounds_in_its_way(mode):
 
 def costs(chosen: str, exact: frozenset[str] = frozenset()) -> dict[str, RoundingCost]:
     program = replace(halving(), requantize=chosen)
-    roundings = Roundings(program, Reference())
+    comparison = ModeComparison(program, Reference())
     labels = np.array([0, 0, 0, 1, 1])
     for batch in (slice(0, 2), slice(2, 5)):
-        levels = Reference().compile(program).run(quantize_input(program, X[batch]))
-        roundings.update(X[batch], levels, labels[batch])
-    return {cost.mode: cost for cost in roundings.costs(exact)}
+        comparison.update(X[batch], labels[batch])
+    return {cost.mode: cost for cost in comparison.roundings(exact).costs}
 
 
 @pytest.mark.parametrize("chosen", MODES)
@@ -76,10 +75,13 @@ def test_what_a_backend_computes_exactly_is_said():
 
 
 def test_without_samples_there_is_no_cost():
-    assert Roundings(halving(), Reference()).costs(frozenset()) == ()
+    assert ModeComparison(halving(), Reference()).roundings(frozenset()).costs == ()
 
 
-def test_costs_are_kept_with_the_metrics(tmp_path):
-    metrics = Metrics(values={}, roundings=tuple(costs("float").values()))
-    metrics.save(tmp_path)
-    assert Metrics.load(tmp_path).roundings == metrics.roundings
+def test_costs_are_kept_and_recorded(tmp_path):
+    roundings = Roundings(costs=tuple(costs("float").values()))
+    roundings.save(tmp_path)
+    assert Roundings.load(tmp_path) == roundings
+    names = {f"rounding/{mode}/{figure}" for mode in MODES for figure in ("equal_share", "top1")}
+    assert set(roundings.metrics()) == names
+    assert roundings.metrics()["rounding/float/equal_share"] == 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,8 +12,13 @@ from stages.artifacts import (
     LayerParity,
     Metrics,
     Observations,
+    Parity,
     QuantizedModel,
     RoundingCost,
+    Roundings,
+    Speed,
+    Speeds,
+    Verdict,
 )
 from stages.graph.ir import Graph, Node
 from stages.graph.lower import lower
@@ -23,6 +27,7 @@ from stages.graph.quantized import QuantizedGraph
 from stages.integer.bounds import layer_accumulators
 from stages.quant.qparams import QParams
 from stages.quant.statistics import Statistics
+from stages.reporting.page import Run
 
 VALUES = {
     "float/top1": 0.8797,
@@ -30,22 +35,10 @@ VALUES = {
     "integer/top1": 0.8788,
     "integer/agreement": 0.9993,
     "integer/sqnr_db": 27.36,
-    "float/images_per_second": 2310.0,
-    "simulated/images_per_second": 1203.0,
-    "integer/images_per_second": 5320.0,
     "model/float_bytes": 1078640.0,
     "model/integer_bytes": 275922.0,
     "model/compression": 3.909,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What the report stage is given."""
-
-    observations: Observations
-    model: QuantizedModel
-    metrics: Metrics
 
 
 def network(names: list[str]) -> Graph:
@@ -113,17 +106,20 @@ def make_run(names: list[str], **metrics: object) -> Run:
         RoundingCost(mode=mode, exact=exact, equal_share=equal, max_off_by=off, same_top1=1.0, top1=0.875)
         for mode, exact, equal, off in (("float", True, 1.0, 0), ("fixed_point", False, 0.9375, 1))
     )
-    fields = {
-        "values": VALUES,
-        "layers": parity,
-        "roundings": roundings,
-        "predictions": predictions,
-        "notes": (),
-    } | metrics
+    fields = {"values": VALUES, "predictions": predictions} | metrics
+    speeds = {"float": 2310.0, "simulated": 1203.0, "integer": 5320.0}
     return Run(
         observations=Observations(graph=graph, statistics=statistics, sample_ids=(0, 1)),
         model=QuantizedModel(quantized=quantized),
         metrics=Metrics(**fields),
+        speeds=Speeds(
+            forms={n: Speed(median=s, low=s - 100, high=s + 100) for n, s in speeds.items()},
+            threads=2,
+            batch_size=64,
+        ),
+        parity=Parity(layers=parity, samples=10, same_top1=10),
+        roundings=Roundings(costs=roundings),
+        verdict=Verdict(demanded="agreement of at least 99.00%"),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.artifacts import IntegerProgram, Metrics, Observations
+from stages.artifacts import IntegerProgram, Observations
 from stages.graph.lower import lower
 from stages.graph.quantized import QuantizedGraph
 from stages.integer.bounds import layer_accumulators
@@ -18,7 +18,7 @@ from tests.stages.reporting.test_page import rendered
 
 
 def rows(run):
-    return layer_table(run.observations, run.model, run.metrics)
+    return layer_table(run.observations, run.model, run.program, run.parity)
 
 
 def test_rows_are_the_quantization_points_in_execution_order(run_of):
@@ -62,8 +62,8 @@ def test_accumulator_bits_follow_from_weights_and_levels(run_of):
     quantized = replace(run.model.quantized, levels={"conv": few, "other": few + (few > 0)})
     integers = IntegerProgram(program=lower(quantized, "float"))
     accumulators = layer_accumulators(integers.program)
-    parity = tuple(replace(p, accumulator=accumulators.get(p.name)) for p in run.metrics.layers)
-    run = replace(run, metrics=replace(run.metrics, layers=parity))
+    layers = tuple(replace(p, accumulator=accumulators.get(p.name)) for p in run.parity.layers)
+    run = replace(run, parity=replace(run.parity, layers=layers))
     assert [row.accumulator_bits for row in rows(run)] == [None, 16, 17]
     assert integers.metrics()["convert/layers"] == 2.0
     assert integers.metrics()["convert/int16_layers"] == 1.0
@@ -71,7 +71,7 @@ def test_accumulator_bits_follow_from_weights_and_levels(run_of):
 
 
 def test_layers_without_parity_have_no_differences(run_of):
-    run = replace(run_of(["conv"]), metrics=Metrics(values={}))
+    run = replace(run_of(["conv"]), parity=None)
     assert {(row.simulated, row.backend, row.sqnr_db) for row in rows(run)} == {(None, None, None)}
 
 

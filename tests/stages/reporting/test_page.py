@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stages.artifacts import Metrics
-from stages.reporting.page import render
+from stages.artifacts import IntegerProgram, Metrics, Roundings, Verdict
+from stages.graph.lower import lower
+from stages.reporting.layers import layer_table
+from stages.reporting.page import Run, render
 from stages.reporting.settings import Settings
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -46,15 +48,13 @@ def parse(page):
     return checker
 
 
-def rendered(run, settings=None, broken=None, contract="agreement of at least 99.00%"):
+def rendered(run, settings=None, broken=None):
+    if broken is not None:
+        run = replace(run, verdict=replace(run.verdict, broken=broken))
     return render(
-        run.observations,
-        run.model,
-        run.metrics,
+        run,
         settings=settings or Settings(),
         date=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
-        broken=broken,
-        contract=contract,
         integer_kernel=True,
     )
 
@@ -111,20 +111,55 @@ def test_each_plot_is_a_drawing_of_its_own(run_of):
 
 
 def test_a_network_without_layers_and_metrics_has_a_page(run_of):
-    run = replace(run_of([]), metrics=Metrics(values={}))
-    run = replace(run, observations=replace(run.observations, statistics={}))
+    run = run_of([])
+    run = Run(
+        metrics=Metrics(values={}),
+        model=run.model,
+        observations=replace(run.observations, statistics={}),
+    )
     page = rendered(run)
     parse(page.page)
     assert "not observed" in page.page
     assert "The predictions were not recorded." in page.page
     assert "not measured" in page.page
+    assert "No samples were compared." in page.page
+    assert "Speed was not measured." in page.page
+
+
+def test_a_program_alone_has_a_page(run_of):
+    """Neither network nor observations: the table has the program's values, and no weights are drawn."""
+    run = run_of(["conv"])
+    program = IntegerProgram(program=lower(run.model.quantized, "float"))
+    alone = replace(run, model=None, observations=None, program=program)
+    page = rendered(alone)
+    text = {t.strip() for t in parse(page.page).text}
+    assert {"input", "conv", "conv2d"} <= text
+    assert set(page.plots) == {"activations", "errors", "confusion"}
+    assert [row[:2] for row in layer_rows(alone)] == [row[:2] for row in layer_rows(run)]
+
+
+def layer_rows(run):
+    """Names and operators of the table of layers, and whether a simulation was compared."""
+    layers = layer_table(run.observations, run.model, run.program, run.parity)
+    return [(layer.name, layer.op, layer.simulated is not None) for layer in layers]
+
+
+def test_what_has_no_noise_is_infinite(run_of):
+    run = run_of(["conv"])
+    layers = tuple(replace(p, sqnr_db=None, noiseless=True) for p in run.parity.layers)
+    page = rendered(replace(run, parity=replace(run.parity, layers=layers)))
+    assert page.page.count('data-value="Infinity"') == 2
+    assert "∞" in page.page
+    unmeasured = tuple(replace(p, sqnr_db=None) for p in run.parity.layers)
+    page = rendered(replace(run, parity=replace(run.parity, layers=unmeasured)))
+    assert "∞" not in page.page
 
 
 @pytest.mark.parametrize("sqnr_db", [math.inf, -math.inf, -12.0, 0.0, 250.0])
 def test_any_sqnr_can_be_drawn(run_of, sqnr_db):
     run = run_of(["conv"])
-    layers = tuple(replace(layer, sqnr_db=sqnr_db) for layer in run.metrics.layers)
-    run = replace(run, metrics=replace(run.metrics, layers=layers))
+    layers = tuple(replace(layer, sqnr_db=sqnr_db) for layer in run.parity.layers)
+    run = replace(run, parity=replace(run.parity, layers=layers))
     xs = [float(x) for x in re.findall(r'cx="([^"]*)"', rendered(run).plots["errors"])]
     assert len(xs) == 2
     assert all(200 <= x <= 1000 for x in xs)
@@ -136,7 +171,8 @@ def test_the_verdict_is_shown(run_of):
     broken = rendered(run, broken="they agree on 0.5").page
     assert "Parity broken." in broken
     assert "they agree on 0.5" in broken
-    assert "This run has no parity contract." in rendered(run, contract="").page
+    assert "This run has no parity contract." in rendered(replace(run, verdict=Verdict())).page
+    assert "This run has no parity contract." in rendered(replace(run, verdict=None)).page
 
 
 def test_roundings_are_shown_with_what_the_backend_computes_exactly(run_of):
@@ -145,8 +181,15 @@ def test_roundings_are_shown_with_what_the_backend_computes_exactly(run_of):
     first = text.index("equal output levels") + 4
     assert text[first : first + 6] == ["float", "exact", "100.00%", "0", "100.00%", "87.50%"]
     assert text[first + 6 : first + 10] == ["fixed_point", "within a level an operator", "93.75%", "1"]
-    none = replace(run, metrics=replace(run.metrics, roundings=()))
-    assert "No samples were compared." in rendered(none).page
+    assert "No samples were compared." in rendered(replace(run, roundings=Roundings(costs=()))).page
+
+
+def test_speeds_are_shown_with_quartiles_and_what_they_hold_for(run_of):
+    page = rendered(run_of(["conv"])).page
+    assert "Images per second, 64 a call, on 2 threads:" in page
+    text = [t.strip() for t in parse(page).text if t.strip()]
+    first = text.index("quartiles") + 1
+    assert text[first : first + 3] == ["float", "2,310", "2,210 … 2,410"]
 
 
 def test_equal_predictions_are_said_to_be_equal(run_of):

@@ -58,7 +58,13 @@ def timer(step: Step) -> Timer:
 
 
 def interleave(
-    timers: Mapping[str, Timer], *, rounds: int, turn_seconds: float = 0.1, pause: float = 0.005
+    timers: Mapping[str, Timer],
+    *,
+    rounds: int,
+    turn_seconds: float = 0.1,
+    pause: float = 0.005,
+    least_rounds: int = 1,
+    limit: float = math.inf,
 ) -> tuple[dict[str, Timing], dict[str, Exception]]:
     """Time all competitors in turns; returns the timings, and what those raised that have none.
 
@@ -67,6 +73,8 @@ def interleave(
         rounds: samples a competitor.
         turn_seconds: a turn makes as many calls as fit, at least one.
         pause: seconds before each turn, in which threads of the one before stop spinning.
+        least_rounds: that many are made whatever they take.
+        limit: no further round begins after so many seconds.
     """
     failures: dict[str, Exception] = {}
 
@@ -77,6 +85,7 @@ def interleave(
             failures[name] = error
             return math.nan
 
+    begin = time.perf_counter()
     names = list(timers)
     calls = {}
     for name in names:
@@ -84,6 +93,8 @@ def interleave(
         calls[name] = 1 if name in failures else max(1, int(turn_seconds / max(seconds, 1e-9)))
     samples: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
+        if number >= least_rounds and time.perf_counter() - begin > limit:
+            break
         start = number % max(len(names), 1)
         for name in names[start:] + names[:start]:
             if name not in failures:

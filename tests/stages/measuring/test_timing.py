@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from stages.benchmarking.timing import Timing, interleave, timer
+from stages.measuring.timing import Timing, interleave, timer
 
 
 def test_median_and_quartiles():
@@ -67,3 +69,17 @@ def test_one_that_fails_is_reported_and_the_others_go_on():
     assert list(timings) == ["b"]
     assert len(timings["b"].samples) == 5
     assert str(failures["a"]) == "worn out"
+
+
+def test_a_limit_ends_the_rounds_but_for_the_least_of_them():
+    def slow(calls):
+        time.sleep(0.02)
+        return 0.02
+
+    def rounds(**settings):
+        timings, _ = interleave({"a": slow}, turn_seconds=0.0, pause=0.0, **settings)
+        return len(timings["a"].samples)
+
+    assert rounds(rounds=4) == 4
+    assert rounds(rounds=4, least_rounds=2, limit=0.0) == 2
+    assert 2 < rounds(rounds=100, least_rounds=2, limit=0.2) < 12

@@ -1,0 +1,85 @@
+"""Accuracy: logits of each form on the same test samples, and what they say.
+
+Where the largest logit is one of several classes, the lowest of them is the prediction, in every form; on
+integers, which have 256 levels, that happens, and `integer/tied_top1` counts it. The signal-to-quantization-
+noise ratio of logits is ``SQNR = 10 log10(Σ f² / Σ (f' − f)²)`` in dB, f those of float.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.console import Console
+from stages.data.base import Data, Split
+from stages.data.batches import batches, subset
+from stages.measuring.forms import Form, Logits
+
+Ids = NDArray[np.int64]
+
+
+def sample_ids(split: Split, samples: int | None, seed: int) -> Ids:
+    """The test samples to measure on: `samples` of them drawn by the seed, None for all; ascending."""
+    return subset(split, len(split) if samples is None else samples, seed, "test")
+
+
+def compared_ids(split: Split, samples: int | None, compared: int, seed: int) -> Ids:
+    """Those of `sample_ids`, at most `compared`, that are compared layer by layer and mode by mode."""
+    ids = sample_ids(split, samples, seed)
+    return ids[subset(ids, compared, seed, "parity")]
+
+
+def logits_of(
+    forms: Mapping[str, Form], data: Data, split: Split, ids: Ids, batch_size: int, console: Console
+) -> dict[str, Logits]:
+    """Logits (N, classes) of each form for the samples `ids`, all forms batch by batch."""
+    parts: dict[str, list[Logits]] = {name: [] for name in forms}
+    if not forms:
+        return {}
+    with console.progress(f"running {', '.join(forms)}", len(ids)) as advance:
+        for x, _ in batches(split, batch_size, data, order=ids):
+            for name, form in forms.items():
+                parts[name].append(form(x))
+            advance(len(x))
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def predictions_of(logits: Mapping[str, Logits]) -> dict[str, NDArray[np.int64]]:
+    """The class that each form gives each sample: of those that tie the lowest, which argmax takes."""
+    return {name: values.argmax(axis=1).astype(np.int64) for name, values in logits.items()}
+
+
+def tied(logits: Logits) -> NDArray[np.bool_]:
+    """The samples, (N,), whose largest logit is that of several classes."""
+    largest: NDArray[np.bool_] = (logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    return largest
+
+
+def figures(logits: Mapping[str, Logits], labels: NDArray[np.int64]) -> dict[str, float]:
+    """``<form>/top1``, and of what was quantized ``…/agreement``, ``…/tied_top1`` and ``…/sqnr_db``.
+
+    A figure whose forms are not there is left out, and so is the ratio where no noise defines it.
+    """
+    predictions = predictions_of(logits)
+    values = {f"{name}/top1": float((predicted == labels).mean()) for name, predicted in predictions.items()}
+    if "integer" in logits:
+        values["integer/tied_top1"] = float(tied(logits["integer"]).mean())
+        if "simulated" in logits:
+            same = predictions["integer"] == predictions["simulated"]
+            values["integer/agreement"] = float(same.mean())
+    quantized = next((name for name in ("integer", "simulated") if name in logits), None)
+    if quantized is not None and "float" in logits:
+        reference, actual = logits["float"], logits[quantized]
+        signal = float(np.square(reference, dtype=np.float64).sum())
+        ratio = sqnr_db(signal, float(np.square(actual - reference, dtype=np.float64).sum()))
+        if ratio is not None:
+            values[f"{quantized}/sqnr_db"] = ratio
+    return values
+
+
+def sqnr_db(signal: float, noise: float) -> float | None:
+    """Ratio of powers in decibels; None where there is no noise, which leaves it undefined."""
+    return None if noise == 0.0 else 10.0 * math.log10(max(signal, 1e-300) / noise)

@@ -1,0 +1,76 @@
+"""The forms of a network as functions of images: float, simulated, integer.
+
+Each takes float32 (N, C, H, W) and gives float32 logits (N, classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from stages.artifacts import QuantizedModel
+from stages.backends.base import Backend, Executable, Tolerance, predict, tolerance_of, what_ran
+from stages.data.base import Data
+from stages.graph.execute import execute
+from stages.graph.fold import fold_batch_norm
+from stages.graph.fuse import fuse
+from stages.graph.ir import Graph
+from stages.graph.simulate import Simulation, simulation_of
+from stages.integer.program import Program
+
+Logits = NDArray[np.float32]
+Form = Callable[[Tensor], Logits]
+
+
+def float_form(graph: Graph) -> Form:
+    """The network as captured, BatchNorm folded and fused, as it is deployed."""
+    deployed = fuse(fold_batch_norm(graph))
+
+    def form(x: Tensor) -> Logits:
+        with torch.inference_mode():
+            return execute(deployed, x).numpy()
+
+    return form
+
+
+def simulated_form(model: QuantizedModel | None, program: Program | None) -> Form | None:
+    """The program's simulation; where there is no program, the quantized network's; None where neither is."""
+    if program is not None:
+        simulation: Callable[[Tensor], Tensor] = Simulation(program)
+    elif model is not None:
+        simulation = simulation_of(model.quantized)
+    else:
+        return None
+
+    def form(x: Tensor) -> Logits:
+        with torch.inference_mode():
+            return simulation(x).numpy()
+
+    return form
+
+
+def integer_form(executable: Executable, program: Program) -> Form:
+    """The integer program on a backend, quantizing its input and dequantizing its output included."""
+    return lambda x: predict(executable, program, x.numpy())
+
+
+def prepare(program: Program, backend: Backend | None, data: Data) -> tuple[Executable, Tolerance]:
+    """The program on the backend, and what its integers have to keep there.
+
+    Raises:
+        PipelineError: there is no backend, or the data is not what the program takes.
+    """
+    if backend is None:
+        raise PipelineError("backend=simulation runs no integer program; choose backend=native or another")
+    if tuple(data.shape) != (shape := program.values[program.input].shape):
+        raise PipelineError(
+            f"data gives images of shape {tuple(data.shape)} and the program takes {shape}; choose the data "
+            "that it was made for (data=…)"
+        )
+    executable = backend.compile(program)
+    return executable, tolerance_of(what_ran(backend, executable), program)

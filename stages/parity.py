@@ -1,0 +1,63 @@
+"""Stage *parity*: float, simulation, reference and backend side by side, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.artifacts import IntegerProgram, Parity, QuantizedModel
+from stages.backends.base import Backend
+from stages.backends.reference import Reference
+from stages.data.base import Data
+from stages.data.batches import batches
+from stages.measuring.accuracy import compared_ids
+from stages.measuring.forms import prepare
+from stages.measuring.parity import LayerComparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareLayers:
+    """Count how far the levels lie apart at every layer, on some of the samples that *evaluate* takes.
+
+    Args:
+        data: the data set whose test split is used.
+        backend: executor of the integer program.
+        samples: how many test samples *evaluate* takes; None for all.
+        parity_samples: how many of them are compared.
+        batch_size: most samples at a time.
+    """
+
+    name: ClassVar[str] = "parity"
+    consumes: ClassVar[tuple[type, ...]] = (IntegerProgram,)
+    optional: ClassVar[tuple[type, ...]] = (QuantizedModel,)
+    produces: ClassVar[type] = Parity
+    cacheable: ClassVar[bool] = True
+
+    data: Data
+    backend: Backend
+    samples: int | None = None
+    parity_samples: int = 256
+    batch_size: int = 64
+
+    def check(self) -> None:
+        """Raise where the data is missing."""
+        self.data.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Parity:
+        """Compare; ``parity/max_off_by`` is between simulation and integers."""
+        program = inputs[IntegerProgram].program
+        model: QuantizedModel | None = inputs.get(QuantizedModel)
+        executable, _ = prepare(program, self.backend, self.data)
+        reference = None if executable.name == "reference" else Reference().compile(program)
+        comparison = LayerComparison(
+            program, executable, reference, None if model is None else model.quantized
+        )
+        split = self.data.test()
+        ids = compared_ids(split, self.samples, self.parity_samples, ctx.seed)
+        with ctx.console.progress("comparing layers", len(ids)) as advance:
+            for x, _ in batches(split, min(self.batch_size, 64), self.data, order=ids):
+                comparison.update(x)
+                advance(len(x))
+        return comparison.parity()

@@ -1,0 +1,57 @@
+"""Stage *rounding*: what each way to requantize costs, on the same weights and samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.artifacts import IntegerProgram, Roundings
+from stages.backends.base import Backend, what_ran
+from stages.data.base import Data
+from stages.data.batches import batches
+from stages.measuring.accuracy import compared_ids
+from stages.measuring.forms import prepare
+from stages.measuring.rounding import ModeComparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRoundings:
+    """Run some of the samples that *evaluate* takes in every requantization mode.
+
+    Args:
+        data: the data set whose test split is used.
+        backend: executor of the integer program; where it is not exact, the reference runs.
+        samples: how many test samples *evaluate* takes; None for all.
+        parity_samples: how many of them are compared.
+        batch_size: most samples at a time.
+    """
+
+    name: ClassVar[str] = "rounding"
+    consumes: ClassVar[tuple[type, ...]] = (IntegerProgram,)
+    produces: ClassVar[type] = Roundings
+    cacheable: ClassVar[bool] = True
+
+    data: Data
+    backend: Backend
+    samples: int | None = None
+    parity_samples: int = 256
+    batch_size: int = 64
+
+    def check(self) -> None:
+        """Raise where the data is missing."""
+        self.data.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> Roundings:
+        """Count equal levels and right answers of each mode."""
+        program = inputs[IntegerProgram].program
+        executable, _ = prepare(program, self.backend, self.data)
+        comparison = ModeComparison(program, self.backend)
+        split = self.data.test()
+        ids = compared_ids(split, self.samples, self.parity_samples, ctx.seed)
+        with ctx.console.progress("comparing roundings", len(ids)) as advance:
+            for x, labels in batches(split, min(self.batch_size, 64), self.data, order=ids):
+                comparison.update(x.numpy(), labels.numpy())
+                advance(len(x))
+        return comparison.roundings(what_ran(self.backend, executable).exact)
