@@ -63,7 +63,7 @@ def test_the_backend_simulation_takes_the_place_of_the_integer_stages():
     chosen = [stage for stage in stages.values() if stage is not None]
     check_wiring(chosen)
     names = [stage.name for stage in chosen]
-    assert names == X, "observe", "calibrate", "evaluate", "speed", "report"]
+    assert names == ["train", "capture", "baseline", "observe", "calibrate", "evaluate", "speed", "report"]
     assert stages["report"].quantizer.integer_kernel is False
 
 
