@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 import re
 import socket
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "hydra-core", "mlflow-skinny", "onnxruntime")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 """What integer kernels dispatch on, as Linux names it."""
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Count the cores that this process may keep busy, at least 1: the default number of threads.
+
+    The least of what the scheduler allows it (``taskset``; all cores where the system cannot say) and its
+    control groups' quota (`core_quota`), which containers are limited by.
+
+    Args:
+        root: where ``proc`` and ``sys`` are mounted.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = core_quota(root)
+    return allowed if quota is None else min(allowed, quota)
+
+
+def core_quota(root: Path = Path("/")) -> int | None:
+    """Count the cores whose time a process's control groups allow it, rounded up; None without a limit.
+
+    A group's time is limited by its own quota and by that of each group above it.
+
+    Args:
+        root: where ``proc`` and ``sys`` are mounted.
+    """
+    shares = [
+        share for folder in _control_groups(root) for share in (_quota_v2(folder), _quota_v1(folder)) if share
+    ]
+    return max(1, math.ceil(min(shares))) if shares else None
 
 
 def environment(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
@@ -35,6 +66,50 @@ def environment(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
         facts["cpu/model"] = _first(r"^model name\s*:(.*)$", text) or platform.machine()
         facts["cpu/features"] = " ".join(name for name in CPU_FEATURES if name in flags)
     return facts
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """The folders of the process's control groups and of all above them, of version 2 and of version 1."""
+    mounted = root / "sys/fs/cgroup"
+    lines = (_read(root / "proc/self/cgroup") or "0::/").splitlines()
+    for line in lines:  # hierarchy:controllers:path
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            top = mounted
+        elif "cpu" in controllers.split(","):
+            top = mounted / "cpu"
+        else:
+            continue
+        # in a container the path may be the host's, and not be there
+        inner = top / path.strip("/")
+        yield from (folder for folder in (inner, *inner.parents) if folder == top or top in folder.parents)
+
+
+def _quota_v2(folder: Path) -> float | None:
+    """``cpu.max`` is ``quota period`` in microseconds, or ``max period``."""
+    quota, _, period = (_read(folder / "cpu.max") or "max 1").partition(" ")
+    return _share(quota, period)
+
+
+def _quota_v1(folder: Path) -> float | None:
+    """Two files; a quota of -1 is none."""
+    return _share(_read(folder / "cpu.cfs_quota_us") or "-1", _read(folder / "cpu.cfs_period_us") or "1")
+
+
+def _share(quota: str, period: str) -> float | None:
+    try:
+        share = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return share if share > 0 else None
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def _git(*arguments: str) -> str:

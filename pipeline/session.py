@@ -20,7 +20,7 @@ from pipeline.configuration.builder import Builder
 from pipeline.configuration.schema import RunConfig
 from pipeline.console import Console
 from pipeline.context import RunContext
-from pipeline.environment import environment
+from pipeline.environment import available_cores, environment
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
 from pipeline.stage import Stage
@@ -126,7 +126,7 @@ def threads_of(cfg: DictConfig) -> int:
     """How many threads the numeric libraries use in a run of `cfg`, the same whatever ran before it.
 
     ``threads``; where that is null, the job's share of the cores in a sweep that runs jobs at once, else
-    ``OMP_NUM_THREADS`` as the shell gives it, else all cores.
+    ``OMP_NUM_THREADS`` as the shell gives it, else all cores that the process may use.
     """
     hydra = HydraConfig.get()
     threads: int | None = cfg.threads
@@ -134,7 +134,7 @@ def threads_of(cfg: DictConfig) -> int:
         threads = threads_per_job(hydra.launcher)
     if threads is None and _GIVEN.isdecimal():
         threads = int(_GIVEN)
-    return threads or len(os.sched_getaffinity(0))
+    return threads or available_cores()
 
 
 def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:

@@ -7,7 +7,6 @@ record, and leaves out the jobs that are recorded as finished.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.environment import available_cores
 from pipeline.errors import PipelineError, alternatives
 from pipeline.stage import Stage
 from pipeline.store.imports import closure, modules_of
@@ -103,7 +103,7 @@ def threads_per_job(launcher: Mapping[str, Any], cores: int | None = None) -> in
     The launchers say it in their own ways: joblib has ``n_jobs`` at once (negative: cores + 1 + n_jobs),
     Ray and submitit reserve CPUs for each job.
     """
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or available_cores()
     if n_jobs := launcher.get("n_jobs"):
         return max(1, cores // (int(n_jobs) if n_jobs > 0 else max(1, cores + 1 + int(n_jobs))))
     ray = launcher.get("ray")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.environment import available_cores
 from pipeline.errors import PipelineError
 from stages.backends.base import EXACT, Executable, Tolerance, check_counts
 from stages.backends.native_kernels.library import find_library
@@ -187,7 +187,7 @@ class Native:
         """Prepare steps. Raises `PipelineError` where the engine cannot run and `fallback` is off."""
         library = find_library()
         if not isinstance(library, str):
-            threads = self.threads or os.cpu_count() or 1
+            threads = self.threads or available_cores()
             return NativeExecutable(program, library, batch_size=self.batch_size, threads=threads)
         if not self.fallback:
             raise PipelineError(

@@ -7,12 +7,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipeline.environment import available_cores
+
 PACKAGES = ("torch", "numpy", "onnxruntime", "openvino", "nncf", "torchao")
 
 
 def machine() -> dict[str, str]:
     """The processor, its cores, the load of other processes at the start, and the packages' versions."""
-    facts = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
+    facts = {"processor": _processor(), "cores": str(available_cores()), "python": platform.python_version()}
     if hasattr(os, "getloadavg"):
         facts["load"] = f"{os.getloadavg()[0]:.2f}"
     for package in PACKAGES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from pipeline.environment import available_cores
 from pipeline.errors import PipelineError
 from stages.data.base import Shape
 from stages.data.files import written_atomically
@@ -99,7 +99,7 @@ def _decode_all(listing: Listing, shape: tuple[int, ...], resize: bool, file: Pa
             for row in range(start, min(start + CHUNK, len(names))):
                 images[row] = _decode(listing, names[row], read, shape[1:], resize)
 
-        pool = ThreadPoolExecutor(os.cpu_count())
+        pool = ThreadPoolExecutor(available_cores())
         try:
             console = Console(stderr=True)
             tasks = pool.map(fill, range(0, len(names), CHUNK))

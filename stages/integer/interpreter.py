@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from pipeline.environment import available_cores
 from stages.integer.kernel import Prepare, prepare_kernel
 from stages.integer.program import Integers, Program
 from stages.integer.validate import validate
@@ -44,7 +44,7 @@ class Interpreter:
         validate(program)
         self.program = program
         self._batch_size = batch_size
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or available_cores()
         self._initialize = initialize
         self._kernels = [prepare(op, program) for op in program.ops]
         last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
