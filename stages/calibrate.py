@@ -9,7 +9,7 @@ from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import Observations, QuantizedModel
-from stages.graph.points import sources
+from stages.graph.points import sources, weight_name
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.residual import originals
 from stages.graph.schemes import arranged, resolve_schemes
@@ -71,7 +71,7 @@ class Calibrate:
                 )
             except ValueError as error:
                 raise PipelineError(f"quantizing the weight of '{name}': {error}") from error
-            if (chosen := weight_levels(quantizer, weight, weights[name], name)) is not None:
+            if (chosen := weight_levels(quantizer, weight, weights[name], weight_name(node))) is not None:
                 levels[name] = chosen
         return QuantizedModel(
             quantized=QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)

@@ -19,7 +19,7 @@ from stages.artifacts import Observations
 from stages.data.base import Data
 from stages.data.batches import batches
 from stages.graph.ir import Graph
-from stages.graph.points import sources
+from stages.graph.points import sources, weight_name
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
 from stages.precision.sensitivity import Effect, Levels, Sensitivity, macs
 from stages.quant.calibrators.base import Calibration
@@ -158,7 +158,7 @@ class MeasureSensitivity:
                 )
             except ValueError as error:
                 raise PipelineError(f"quantizing the weight of '{name}': {error}") from error
-            levels = weight_levels(quantizer, weight, qparams, name)
+            levels = weight_levels(quantizer, weight, qparams, weight_name(graph[name]))
             found[bits] = (quantize(weight, qparams) if levels is None else levels, qparams)
         return found
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.artifact import ServedModel
 from stages.backends.base import Executable, load_backend, predict
 from stages.integer.bounds import INT16_MAX, layer_accumulators
-from stages.integer.format import load_program, save_program
+from stages.integer.format import load_program, save_program, shared_weights
 from stages.integer.packing import stored_bytes
 from stages.integer.program import Integers, Program
 
@@ -71,13 +71,17 @@ class IntegerProgram:
         return self._executable(backend).run(q)
 
     def metrics(self) -> dict[str, float]:
-        """``model/integer_bytes``: weights at their bits, biases, multipliers and zero points.
+        """``model/integer_bytes``: weights at their bits, shared ones once, biases, multipliers, zero points.
 
         ``convert/layers``: those that accumulate integers; ``convert/int16_layers``: those of them whose
         accumulators 16 bits would hold, whatever the input.
         """
+        shared = shared_weights(self.program.ops)
         arrays = [
-            t for op in self.program.ops for name, t in op.tensors.items() if not name.endswith("ratio")
+            tensor
+            for op in self.program.ops
+            for name, tensor in op.tensors.items()
+            if not name.endswith("ratio") and not (name == "weight" and op.output in shared)
         ]
         accumulators = layer_accumulators(self.program).values()
         return {

@@ -34,8 +34,9 @@ class FloatModel:
         return cls(graph=load_graph(directory))
 
     def metrics(self) -> dict[str, float]:
-        """``model/float_bytes``: the parameters at 4 bytes each."""
-        count = sum(p.numel() for p in self.graph.params.values() if p.is_floating_point())
+        """``model/float_bytes``: the parameters that it uses, shared ones once, at 4 bytes each."""
+        used = {key for node in self.graph.nodes for key in node.params.values()}
+        count = sum(self.graph.params[key].numel() for key in used)
         return {"model/parameters": float(count), "model/float_bytes": 4.0 * count}
 
 

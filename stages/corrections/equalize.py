@@ -7,10 +7,17 @@ be scaled down by s where it is made and up by s where it is read, and the netwo
 
 ``r1_i`` and ``r2_i`` the largest absolute weights of channel i on either side: afterwards both are
 ``sqrt(r1_i r2_i)``, and one scale per tensor suits all channels of a layer.
+
+Weights are not all that a channel is made of. Where they are close to zero and the bias is not, s_i would
+make the channel large enough to ruin the scale of all of the layer's values. Hence s_i is raised, to 1 at the
+most, until ``|b1_i| / s_i`` is no more than what it, or a weight, comes to among the half of the channels
+that have the larger factors. Altogether a channel is scaled by no more than `LIMIT`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +26,9 @@ from torch import Tensor
 
 from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer, operator
+
+LIMIT = 2.0**10
+"""Channels whose ranges differ by more than its square make next to nothing."""
 
 
 class Pair(NamedTuple):
@@ -44,10 +54,13 @@ def equalize(
         graph = _without_upper_bounds(graph)
     pairs = equalizable(graph)
     params = {key: tensor.double() for key, tensor in graph.params.items()}
+    done = [torch.ones((), dtype=torch.float64)] * len(pairs)
     for _ in range(iterations):
         largest = 0.0
-        for pair in pairs:
-            factors = _equalize_pair(pair, params)
+        for index, pair in enumerate(pairs):
+            factors = _factors(pair, params, done[index])
+            scale_channels(pair, params, factors)
+            done[index] = done[index] * factors
             largest = max(largest, float((factors - 1.0).abs().max()))
         if largest <= tolerance:
             break
@@ -55,8 +68,17 @@ def equalize(
 
 
 def equalizable(graph: Graph) -> list[Pair]:
-    """The pairs of layers between which channels can be scaled, in execution order."""
-    return [Pair(node, second) for node in graph.nodes if (second := _reader(graph, node)) is not None]
+    """The pairs of layers between which channels can be scaled, in execution order.
+
+    Layers that share a parameter are left out: scaling it for one would change the others.
+    """
+    uses = Counter(key for node in graph.nodes for key in set(node.params.values()))
+    alone = {node.name for node in graph.nodes if all(uses[key] == 1 for key in node.params.values())}
+    return [
+        Pair(node, second)
+        for node in graph.nodes
+        if (second := _reader(graph, node)) is not None and {node.name, second.name} <= alone
+    ]
 
 
 def _reader(graph: Graph, first: Node) -> Node | None:
@@ -114,16 +136,20 @@ def _scale_input_channels(node: Node, weight: Tensor, factors: Tensor) -> Tensor
     return (grouped * factors.reshape(groups, 1, -1, 1, 1)).reshape(weight.shape)
 
 
-def _equalize_pair(pair: Pair, params: dict[str, Tensor]) -> Tensor:
-    """Scale one pair in place of its parameters; returns the factors s, (channels,)."""
-    first, second = params[pair.first.params["weight"]], params[pair.second.params["weight"]]
+def _factors(pair: Pair, params: Mapping[str, Tensor], done: Tensor) -> Tensor:
+    """s of one pair, (channels,), where its channels were scaled by `done` before."""
+    first, second = (params[node.params["weight"]] for node in pair)
     channels = first.shape[0]
     r1 = first.reshape(channels, -1).abs().amax(dim=1)
     r2 = input_channels(pair.second, second, channels).abs().amax(dim=1)
     alive = (r1 > 0) & (r2 > 0)  # a dead channel keeps its scale
     factors = torch.where(alive, torch.sqrt(r1 / r2.clamp_min(1e-300)), torch.ones_like(r1))
-    scale_channels(pair, params, factors)
-    return factors
+    if "bias" in pair.first.params:
+        bias = params[pair.first.params["bias"]].abs()
+        least_raised = factors >= factors.median()
+        largest = (torch.maximum(bias, r1) / factors)[least_raised].max().clamp_min(1e-300)
+        factors = torch.maximum(factors, (bias / largest).clamp_max(1.0))
+    return (done * factors).clamp(1.0 / LIMIT, LIMIT) / done
 
 
 def _without_upper_bounds(graph: Graph) -> Graph:

@@ -7,6 +7,10 @@ leaves few levels to the rest. With one factor per input channel,
 
 the layer computes the same, and its weights, which are quantized with less loss, take over a share α of the
 difficulty. The division costs nothing where it can be folded into the layer that makes X.
+
+Channels that calibration hardly saw, or weights that are hardly there, would be scaled without bound. Either
+maximum counts as a step of 8 bits at the least, 1/256 of the largest among the channels: what is smaller
+rounds to zero anyway, and factors differ by 256 at the most.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from torch import Tensor
 from stages.corrections.equalize import Pair, equalizable, input_channels, scale_channels
 from stages.graph.execute import execute
 from stages.graph.ir import Graph, Node
+
+LEAST = 1.0 / 256.0
+"""Least maximum of a channel, as a share of the largest."""
 
 
 def smoothable(graph: Graph) -> list[Pair]:
@@ -41,9 +48,9 @@ def smooth(graph: Graph, samples: Iterable[Tensor], *, alpha: float) -> Graph:
         channels = graph.params[pair.first.params["weight"]].shape[0]
         x = largest[pair.second.name].reshape(channels, -1).amax(dim=1)
         w = input_channels(pair.second, params[pair.second.params["weight"]], channels).abs().amax(dim=1)
-        alive = (x > 0) & (w > 0)  # a dead channel keeps its scale
-        factors = torch.where(alive, x**alpha / w.clamp_min(1e-300) ** (1.0 - alpha), torch.ones_like(x))
-        scale_channels(pair, params, factors)
+        if x.max() > 0 and w.max() > 0:  # else nothing is multiplied
+            x, w = (maxima.clamp_min(LEAST * maxima.max()) for maxima in (x, w))
+            scale_channels(pair, params, x**alpha / w ** (1.0 - alpha))
     return graph.with_params({key: tensor.float() for key, tensor in params.items()})
 
 

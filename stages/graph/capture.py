@@ -35,7 +35,9 @@ UNSUPPORTED = ""
 def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     """Capture `module`, which maps (N, *shape) float32 to one tensor (N, …), as a graph.
 
-    Parameters are copied; the module is left in the mode it was in.
+    Parameters are copied; the module is left in the mode it was in. Python's branches on ``self.training``
+    are taken as in evaluation. What training does otherwise is kept for quantized training: dropout, the
+    momentum of BatchNorm, which parameters are frozen, and which layers share one.
 
     Raises:
         PipelineError: an operator outside the vocabulary, control flow that depends on data, several
@@ -45,7 +47,7 @@ def capture(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     module.eval()
     try:
         exported = _export(module, shape)
-        graph = _Translation(exported).graph()
+        graph = _cumulative(module, _Translation(exported).graph())
         _verify(module, graph, shape)
     finally:
         module.train(training)
@@ -72,6 +74,22 @@ def _export(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedP
         ) from error
     finally:
         exporter.setLevel(level)
+
+
+def _cumulative(module: nn.Module, graph: Graph) -> Graph:
+    """Mark the BatchNorms whose statistics are the mean of all batches: traced, they have momentum 0."""
+    averaging = {
+        name: int(norm.num_batches_tracked or 0)
+        for name, norm in module.named_modules(remove_duplicate=False)
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.momentum is None
+    }
+    nodes = (
+        replace(node, attrs={**node.attrs, "momentum": None, "batches": averaging[node.module]})
+        if node.op == "batch_norm" and node.module in averaging
+        else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...]) -> None:
@@ -117,7 +135,21 @@ class _Translation:
         if len(outputs) != 1:
             raise PipelineError(f"The model returns {len(outputs)} tensors; the pipeline needs exactly one.")
         output = self.names[outputs[0].name]
-        return Graph(nodes=_used(self.nodes, output), params=self.params, output=output)
+        nodes = _used(self.nodes, output)
+        keys = {key for node in nodes for key in node.params.values()}
+        return Graph(
+            nodes=nodes,
+            params={key: self.params[key] for key in self.params if key in keys},
+            output=output,
+            frozen=frozenset(key for key in keys if not self._trained(key)),
+        )
+
+    def _trained(self, key: str) -> bool:
+        """Whether training in float moves a parameter, or the one that it was derived from."""
+        while key not in self.exported.state_dict and ":" in key:
+            key = key.rpartition(":")[0]
+        tensor = self.exported.state_dict.get(key)  # constants are not in it, and buffers need no gradient
+        return tensor is not None and tensor.requires_grad
 
     def _parameters(self) -> None:
         signature = self.exported.graph_signature

@@ -15,50 +15,71 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from stages.graph.dropout import behind, only_read_by
 from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer
 
 _ATTACHED = {"weight": "bn_weight", "bias": "bn_bias", "running_mean": "bn_mean", "running_var": "bn_var"}
 """A BatchNorm node's roles, and what they are called at the layer."""
 
+_MADE_FROM: Mapping[str, tuple[str, ...]] = {
+    "weight": ("weight", "bn_weight", "bn_var"),
+    "bias": ("bias", "bn_weight", "bn_bias", "bn_mean", "bn_var"),
+}
+"""What a folded parameter depends on."""
+
+_TRAINED: Mapping[str, tuple[str, ...]] = {"weight": ("weight", "bn_weight"), "bias": ("bias", "bn_bias")}
+"""What a folded parameter takes its place in training of: it rests where all of them rest."""
+
 
 def fold_batch_norm(graph: Graph) -> Graph:
     """The same network in evaluation mode without BatchNorm, as ``batch_norm`` nodes or attached.
 
-    The parameters of each layer are stored under its own name (``layer1.0.conv1.weight``), so that a
-    tensor shared by two layers becomes two, which may be quantized apart.
+    Parameters are stored under the names of layers (``layer1.0.conv1.weight``). One that layers share is
+    stored once, where the same BatchNorm, or none, is folded into it.
 
     Raises:
         PipelineError: a BatchNorm over a vector that follows no linear layer.
     """
     graph = attach_batch_norm(graph)
-    params = dict(graph.params)
-    return replace(graph, nodes=tuple(_fold(node, params) for node in graph.nodes), params=params)
+    params, frozen = dict(graph.params), set(graph.frozen)
+    nodes = tuple(_fold(node, params, frozen) for node in graph.nodes)
+    return _named(replace(graph, nodes=nodes, params=params, frozen=frozenset(frozen)))
 
 
 def attach_batch_norm(graph: Graph) -> Graph:
     """The same network with each BatchNorm attached to its layer: nodes and names as after folding.
 
+    Dropout between a layer and its BatchNorm comes to stand behind it, and acts on the normalized values.
+
     Raises:
         PipelineError: a BatchNorm over a vector that follows no linear layer.
     """
+    graph = _dropout_behind(graph)
     nodes: dict[str, Node] = {}
-    params: dict[str, Tensor] = {}
+    params, frozen = dict(graph.params), set(graph.frozen)
     renamed: dict[str, str] = {}
     for node in graph.nodes:
         node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         if node.op != "batch_norm":
-            nodes[node.name] = _own_params(graph, node, params)
+            nodes[node.name] = node
             continue
         layer = nodes[node.inputs[0]]
         if is_layer(layer) and len(graph.users(_original(renamed, layer.name))) == 1:
-            layer = _fold(layer, params)  # where it has had a BatchNorm before
+            layer = _fold(layer, params, frozen)  # where it has had a BatchNorm before
             renamed[node.name] = layer.name
         else:
-            layer = _depthwise(node, params)
-        nodes[layer.name] = _attach(graph, node, layer, params)
-    output = renamed.get(graph.output, graph.output)
-    return Graph(nodes=tuple(nodes.values()), params=params, output=output)
+            layer = _depthwise(node, params, frozen)
+        nodes[layer.name] = _attach(node, layer)
+    return _named(
+        replace(
+            graph,
+            nodes=tuple(nodes.values()),
+            params=params,
+            output=renamed.get(graph.output, graph.output),
+            frozen=frozenset(frozen),
+        )
+    )
 
 
 def gain_of(node: Node, params: Mapping[str, Tensor], variance: Tensor | None = None) -> Tensor:
@@ -89,16 +110,57 @@ def folded_layer(
     return (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).float(), shift.float()
 
 
-def _fold(node: Node, params: dict[str, Tensor]) -> Node:
+def _fold(node: Node, params: dict[str, Tensor], frozen: set[str]) -> Node:
+    """The layer without its BatchNorm; adds what it is folded to, under keys that say what it is made of."""
     if "bn_mean" not in node.params:
         return node
     weight, bias = folded_layer(node, params, gain_of(node, params))
-    for role in _ATTACHED.values():
-        params.pop(node.params.get(role, ""), None)
-    keys = {"weight": f"{node.name}.weight", "bias": f"{node.name}.bias"}
-    params |= {keys["weight"]: weight, keys["bias"]: bias}
-    attrs = {name: value for name, value in node.attrs.items() if name != "bn_eps"}
-    return replace(node, attrs=attrs, params=keys)
+    attrs = {name: value for name, value in node.attrs.items() if not name.startswith("bn_")}
+    made_from = {
+        role: repr((role, node.attrs["bn_eps"], *(node.params.get(part) for part in parts)))
+        for role, parts in _MADE_FROM.items()
+    }
+    params |= {made_from["weight"]: weight, made_from["bias"]: bias}
+    for role, parts in _TRAINED.items():
+        if all(node.params[part] in frozen for part in parts if part in node.params):
+            frozen.add(made_from[role])
+    return replace(node, attrs=attrs, params=made_from)
+
+
+def _named(graph: Graph) -> Graph:
+    """The graph with each parameter under the name of a node that uses it, and no others.
+
+    Of several nodes it is the one with the shortest name, whatever their order.
+    """
+    uses: dict[str, list[tuple[str, str]]] = {}
+    for node in graph.nodes:
+        for role, key in node.params.items():
+            uses.setdefault(key, []).append((node.name, role))
+    names = {key: _name_among(users) for key, users in uses.items()}
+    nodes = (
+        replace(node, params={role: names[key] for role, key in node.params.items()}) for node in graph.nodes
+    )
+    return replace(
+        graph,
+        nodes=tuple(nodes),
+        params={names[key]: tensor for key, tensor in graph.params.items() if key in names},
+        frozen=frozenset(names[key] for key in graph.frozen if key in names),
+    )
+
+
+def _name_among(uses: list[tuple[str, str]]) -> str:
+    name, role = min(uses, key=lambda use: (len(use[0]), *use))
+    return f"{name}.{role}"
+
+
+def _dropout_behind(graph: Graph) -> Graph:
+    """The graph in which no BatchNorm alone reads dropout: it is dropped behind it."""
+    for norm in (node for node in graph.nodes if node.op == "batch_norm"):
+        while (dropout := graph[graph[norm.name].inputs[0]]).op == "dropout":
+            if not only_read_by(graph, dropout.name, graph[norm.name]):
+                break
+            graph = behind(graph, dropout, graph[norm.name])
+    return graph
 
 
 def _original(renamed: dict[str, str], name: str) -> str:
@@ -107,29 +169,22 @@ def _original(renamed: dict[str, str], name: str) -> str:
     return before[-1] if before else name
 
 
-def _own_params(graph: Graph, node: Node, params: dict[str, Tensor]) -> Node:
-    keys = {role: f"{node.name}.{role}" for role in node.params}
-    params.update({keys[role]: graph.params[key].clone() for role, key in node.params.items()})
-    return replace(node, params=keys)
+def _attach(norm: Node, layer: Node) -> Node:
+    keys = {_ATTACHED[role]: key for role, key in norm.params.items()}
+    attrs = {f"bn_{name}": value for name, value in norm.attrs.items()}
+    return replace(layer, attrs={**layer.attrs, **attrs}, params={**layer.params, **keys})
 
 
-def _attach(graph: Graph, norm: Node, layer: Node, params: dict[str, Tensor]) -> Node:
-    keys = {
-        attached: f"{layer.name}.{attached}" for role, attached in _ATTACHED.items() if role in norm.params
-    }
-    tensors = {_ATTACHED[role]: graph.params[key] for role, key in norm.params.items()}
-    params.update({keys[role]: tensor.clone() for role, tensor in tensors.items()})
-    return replace(layer, attrs={**layer.attrs, "bn_eps": norm.attrs["eps"]}, params={**layer.params, **keys})
-
-
-def _depthwise(node: Node, params: dict[str, Tensor]) -> Node:
+def _depthwise(node: Node, params: dict[str, Tensor], frozen: set[str]) -> Node:
     if len(node.shape) != 3:
         raise PipelineError(
             f"BatchNorm '{node.name}' normalizes a vector {node.shape} and follows no linear layer of "
             "its own; place it directly after a linear layer."
         )
     channels = node.shape[0]
-    params[f"{node.name}.weight"] = torch.ones(channels, 1, 1, 1)
+    key = repr(("ones", node.name))
+    params[key] = torch.ones(channels, 1, 1, 1)
+    frozen.add(key)  # the module has no such weight to train
     ones, zeros = (1, 1), (0, 0)
     attrs = {"stride": ones, "padding": zeros, "dilation": ones, "groups": channels}
-    return replace(node, op="conv2d", attrs=attrs, params={"weight": f"{node.name}.weight"})
+    return replace(node, op="conv2d", attrs=attrs, params={"weight": key})

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from stages.graph.dropout import behind, only_read_by, undropped, without_dropout
 from stages.graph.functions import Steps
 from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer, moves, operator
@@ -24,8 +25,13 @@ Rewrite = Callable[[Graph, Node], Graph | None]
 """Looks at one node: the rewritten graph, or None where the node is none of its business."""
 
 
-def fuse(graph: Graph) -> Graph:
-    """The same float function in fewer nodes; a fused node keeps the name of the layer that computes."""
+def fuse(graph: Graph, *, keep_dropout: bool = False) -> Graph:
+    """The same float function in fewer nodes; a fused node keeps the name of the layer that computes.
+
+    Dropout is left out, or kept for training (`stages.graph.dropout`), where it changes no other node.
+    """
+    if not keep_dropout:
+        graph = without_dropout(graph)
     graph = _rewrite_all(graph, _merge_slices)
     graph = _rewrite_all(graph, _fuse_clamp)
     graph = _rewrite_all(graph, _fuse_residual)
@@ -40,11 +46,21 @@ def _rewrite_all(graph: Graph, rewrite: Rewrite) -> Graph:
     while changed:
         changed = False
         for node in graph.nodes:
-            result = rewrite(graph, node)
+            result = rewrite(graph, node) or _behind_what_fuses(graph, node, rewrite)
             if result is not None:
                 graph, changed = result, True
                 break
     return graph
+
+
+def _behind_what_fuses(graph: Graph, node: Node, rewrite: Rewrite) -> Graph | None:
+    """Let dropout that keeps a node from being rewritten follow it instead."""
+    for dropout in (graph[name] for name in node.inputs if graph[name].op == "dropout"):
+        if only_read_by(graph, dropout.name, node) and rewrite is not _fuse_residual:
+            moved = behind(graph, dropout, node)
+            if rewrite(moved, moved[node.name]) is not None:
+                return moved
+    return None
 
 
 def _replace(graph: Graph, old: dict[str, Node | None], renamed: dict[str, str]) -> Graph:
@@ -82,18 +98,32 @@ def _tighter(choose: Callable[[float, float], float], a: float | None, b: float 
 
 
 def _fuse_residual(graph: Graph, node: Node) -> Graph | None:
-    if node.op != "add" or node.inputs[0] == node.inputs[1]:
+    if node.op != "add":
+        return None
+    plain = {name: undropped(graph, name) for name in node.inputs}
+    if len(set(plain.values())) == 1:
         return None
     order = {n.name: i for i, n in enumerate(graph.nodes)}
-    for name in sorted(node.inputs, key=order.__getitem__, reverse=True):
-        layer = graph[name]
+    for name in sorted(node.inputs, key=lambda name: order[plain[name]], reverse=True):
+        layer, dropouts = graph[plain[name]], _dropouts(graph, name)
         fits = is_layer(layer) and len(layer.inputs) == 1 and not layer.clamps
-        if fits and _only_reader(graph, name):
+        if fits and all(_only_reader(graph, n) for n in (layer.name, *(d.name for d in dropouts))):
             residual = next(other for other in node.inputs if other != name)
-            fused = _bounded(replace(layer, inputs=(layer.inputs[0], residual)), node)
+            attrs = {**layer.attrs, "dropout": dropouts} if dropouts else layer.attrs
+            fused = _bounded(replace(layer, inputs=(layer.inputs[0], residual), attrs=attrs), node)
             # The fused node stands where the sum stood: there both of its inputs are known.
-            return _replace(graph, {name: None, node.name: fused}, {node.name: name})
+            gone = dict.fromkeys((layer.name, *(d.name for d in dropouts)))
+            return _replace(graph, {**gone, node.name: fused}, {node.name: layer.name})
     return None
+
+
+def _dropouts(graph: Graph, name: str) -> tuple[Node, ...]:
+    """The dropout between a value and what it is without, the first that acts first."""
+    found: tuple[Node, ...] = ()
+    while graph[name].op == "dropout":
+        found = (graph[name], *found)
+        name = graph[name].inputs[0]
+    return found
 
 
 def _fuse_factor(graph: Graph, node: Node) -> Graph | None:

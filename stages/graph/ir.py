@@ -50,11 +50,15 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Nodes in execution order, the first an ``input``; the value named `output` is the result."""
+    """Nodes in execution order, the first an ``input``; the value named `output` is the result.
+
+    Parameters whose keys are in `frozen` stay as they are in training. Nodes may share a parameter.
+    """
 
     nodes: tuple[Node, ...]
     params: Mapping[str, Tensor]
     output: str
+    frozen: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Node:
         """The node that computes the value `name`."""

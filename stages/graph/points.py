@@ -6,7 +6,7 @@ value that is only selected or moved has those of the value it came from.
 
 from __future__ import annotations
 
-from stages.graph.ir import Graph
+from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer, operator
 
 
@@ -26,3 +26,8 @@ def sources(graph: Graph) -> dict[str, str]:
 def layers(graph: Graph) -> tuple[str, ...]:
     """Names of the nodes that have weights, in execution order."""
     return tuple(node.name for node in graph.nodes if is_layer(node))
+
+
+def weight_name(node: Node) -> str:
+    """The name of a layer's weight, which the layers that share it have in common; else the layer's own."""
+    return node.params["weight"].removesuffix(".weight")

@@ -14,7 +14,11 @@ from stages.graph.ir import Graph, Node
 
 def save_graph(graph: Graph, directory: Path) -> None:
     """Write the graph's two files into `directory`."""
-    document = {"output": graph.output, "nodes": [asdict(node) for node in graph.nodes]}
+    document = {
+        "output": graph.output,
+        "nodes": [asdict(node) for node in graph.nodes],
+        "frozen": sorted(graph.frozen),
+    }
     (directory / "graph.json").write_text(json.dumps(document))
     used = {key for node in graph.nodes for key in node.params.values()}
     save_file({key: graph.params[key].contiguous() for key in sorted(used)}, directory / "params.safetensors")
@@ -24,7 +28,12 @@ def load_graph(directory: Path) -> Graph:
     """Read what `save_graph` wrote, bit for bit."""
     document = json.loads((directory / "graph.json").read_text())
     nodes = tuple(Node(**{key: _tuples(value) for key, value in node.items()}) for node in document["nodes"])
-    return Graph(nodes=nodes, params=load_file(directory / "params.safetensors"), output=document["output"])
+    return Graph(
+        nodes=nodes,
+        params=load_file(directory / "params.safetensors"),
+        output=document["output"],
+        frozen=frozenset(document["frozen"]),
+    )
 
 
 def _tuples(value: Any) -> Any:

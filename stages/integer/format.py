@@ -4,17 +4,18 @@
      "values": {name: {"shape": […], "scale": …, "zero_point": …, "levels": [quant_min, quant_max]}},
      "layouts": [{tensor: dtype}],
      "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}, "layout": …, "shapes": [[…]],
-              "packed": {"shape": […], "bits": …}}]}
+              "packed": {"shape": […], "bits": …}, "weight_of": output}]}
 
 Attributes that have their usual value (`USUAL`) are left out. Tensors lie in one array a dtype
 (`stages.integer.flat`). A weight that needs fewer than 8 bits is packed (`stages.integer.packing`), and
-``weight.indices`` and ``weight.levels`` take its place; loading unpacks it.
+``weight.indices`` and ``weight.levels`` take its place; loading unpacks it. A weight that an operator before
+has too, as layers that share one do, is stored there alone, and ``weight_of`` names that operator's output.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ USUAL: Mapping[str, Any] = {
 def save_program(program: Program, directory: Path) -> None:
     """Write the program's two files into `directory`. Raises ValueError for a program that is not valid."""
     validate(program)
-    layouts, forms, arrays = flatten([_stored(op) for op in program.ops])
+    shared = shared_weights(program.ops)
+    layouts, forms, arrays = flatten([_stored(op, op.output in shared) for op in program.ops])
     document = {
         "format": FORMAT_VERSION,
         "requantize": program.requantize,
@@ -50,7 +52,7 @@ def save_program(program: Program, directory: Path) -> None:
         "output": program.output,
         "values": {name: _value_to_json(value) for name, value in program.values.items()},
         "layouts": layouts,
-        "ops": [_op_to_json(op) | form for op, form in zip(program.ops, forms, strict=True)],
+        "ops": [_op_to_json(op, shared) | form for op, form in zip(program.ops, forms, strict=True)],
     }
     (directory / "program.json").write_text(json.dumps(document, separators=(",", ":")))
     save_file(arrays, directory / "tensors.safetensors")
@@ -78,7 +80,7 @@ def load_program(directory: Path) -> Program:
         tensors = unflatten(document["layouts"], document["ops"], arrays)
         program = Program(
             values={name: _value_from_json(name, fields) for name, fields in document["values"].items()},
-            ops=tuple(map(_op_from_json, document["ops"], tensors)),
+            ops=_ops_from_json(document["ops"], tensors),
             input=document["input"],
             output=document["output"],
             requantize=document["requantize"],
@@ -121,10 +123,24 @@ def _value_from_json(name: str, fields: Mapping[str, Any]) -> Value:
     )
 
 
-def _op_to_json(op: Op) -> dict[str, Any]:
+def shared_weights(ops: Iterable[Op]) -> dict[str, str]:
+    """By output of each operator whose weight one before has too, that one's output."""
+    first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    shared = {}
+    for op in ops:
+        if (weight := op.tensors.get("weight")) is not None:
+            owner = first.setdefault((str(weight.dtype), weight.shape, weight.tobytes()), op.output)
+            if owner != op.output:
+                shared[op.output] = owner
+    return shared
+
+
+def _op_to_json(op: Op, shared: Mapping[str, str]) -> dict[str, Any]:
     attrs = {name: value for name, value in op.attrs.items() if name not in USUAL or value != USUAL[name]}
     fields = {"op": op.op, "inputs": op.inputs, "output": op.output, "attrs": attrs}
-    if packed := _packed_weight(op):
+    if op.output in shared:
+        fields["weight_of"] = shared[op.output]
+    elif packed := _packed_weight(op):
         fields["packed"] = {"shape": packed.shape, "bits": packed.bits}
     return {name: value for name, value in fields.items() if value or name != "attrs"}
 
@@ -133,10 +149,12 @@ def _packed_weight(op: Op) -> Packed | None:
     return pack(op.tensors["weight"]) if "weight" in op.tensors else None
 
 
-def _stored(op: Op) -> dict[str, NDArray[Any]]:
+def _stored(op: Op, shares_weight: bool) -> dict[str, NDArray[Any]]:
     """The operator's tensors as the file holds them."""
     tensors = dict(op.tensors)
-    if packed := _packed_weight(op):
+    if shares_weight:
+        del tensors["weight"]
+    elif packed := _packed_weight(op):
         del tensors["weight"]
         tensors |= {"weight.indices": packed.indices, "weight.levels": packed.levels}
     return tensors
@@ -151,6 +169,25 @@ def _unpacked(stored: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> 
             Packed(shape=tuple(form["shape"]), bits=form["bits"], indices=indices, levels=levels)
         )
     return tensors
+
+
+def _ops_from_json(
+    document: Iterable[Mapping[str, Any]], stored: Iterable[Mapping[str, NDArray[Any]]]
+) -> tuple[Op, ...]:
+    ops: list[Op] = []
+    weights: dict[str, NDArray[Any]] = {}
+    for fields, tensors in zip(document, stored, strict=True):
+        own = dict(tensors)
+        if owner := fields.get("weight_of"):
+            if owner not in weights:
+                raise ValueError(
+                    f"'{fields['output']}': its weight is that of '{owner}', which is not before it"
+                )
+            own["weight"] = weights[owner]
+        ops.append(_op_from_json(fields, own))
+        if "weight" in ops[-1].tensors:
+            weights[ops[-1].output] = ops[-1].tensors["weight"]
+    return tuple(ops)
 
 
 def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Op:

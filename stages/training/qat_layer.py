@@ -26,7 +26,7 @@ convolution to learn σ_batch; it is there for comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -84,12 +84,11 @@ class QatLayer(nn.Module):
 
     Args:
         node: the layer, BatchNorm attached where it has one (`stages.graph.fold.attach_batch_norm`).
-        params: of its graph.
+        params: of its graph: a `torch.nn.Parameter` is registered as such, another tensor as a buffer.
         estimator: makes the quantizer of the weight.
         start: where that begins, on the folded weight; None keeps the layer float.
         dither: adds the noise of rounding by chance, (x, scale, draw) to x's shape; None rounds to nearest.
         batch_norm: how phases with batch statistics fold.
-        momentum: share of a batch's statistics in the moving ones.
     """
 
     def __init__(
@@ -100,24 +99,41 @@ class QatLayer(nn.Module):
         start: Start | None,
         dither: Dither | None,
         batch_norm: BatchNorm,
-        momentum: float,
     ) -> None:
         super().__init__()
         self.node = node
         self._dither = dither
         self._naive = batch_norm == "naive"
-        self._momentum = momentum
         for role, key in node.params.items():
-            if role in ("bn_mean", "bn_var"):
-                self.register_buffer(role, params[key].clone())
+            tensor = params[key]
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(role, tensor)
             else:
-                self.register_parameter(role, nn.Parameter(params[key].clone()))
+                self.register_buffer(role, tensor)
+        if "bn_mean" in node.params:
+            self.register_buffer("bn_batches", params[batches_key(node)])
         self._scales_follow = start is not None and not self._naive and _may_follow(node, start)
         if start is not None and self._scales_follow:
             start = replace(
                 start, qparams=replace(start.qparams, scale=start.qparams.scale / self._magnitude())
             )
+        self._start = start
         self.quantizer: FakeQuantizer | None = None if start is None else estimator.weight(start)
+
+    def share_quantizer(self, others: Iterable[QatLayer]) -> None:
+        """Take the quantizer of a layer with the very same weight, if both start from the same grid."""
+        for other in others:
+            if self._rounds_like(other):
+                self.quantizer = other.quantizer
+                return
+
+    def _rounds_like(self, other: QatLayer) -> bool:
+        if self._start is None or other._start is None:
+            return False
+        roles = ("weight", "bn_weight", "bn_var")
+        if [self.node.params.get(role) for role in roles] != [other.node.params.get(role) for role in roles]:
+            return False
+        return _same_grid(self._start.qparams, other._start.qparams)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and moving statistics under their keys in the graph."""
@@ -186,7 +202,7 @@ class QatLayer(nn.Module):
             gamma,
             beta,
             training=True,
-            momentum=self._momentum,
+            momentum=self._momentum(),
             eps=self.node.attrs["bn_eps"],
         )
 
@@ -194,12 +210,21 @@ class QatLayer(nn.Module):
         y = linear_map(self.node.attrs, c, self._role("weight") * grids.input_scale, self._role("bias"))
         variance, mean = torch.var_mean(y, dim=[dim for dim in range(y.ndim) if dim != 1], correction=0)
         count = y.numel() // y.shape[1]
+        momentum = self._momentum()
         with torch.no_grad():
-            self._role("bn_mean").lerp_(mean, self._momentum)
-            self._role("bn_var").lerp_(variance * (count / (count - 1)), self._momentum)
+            self._role("bn_mean").lerp_(mean, momentum)
+            self._role("bn_var").lerp_(variance * (count / (count - 1)), momentum)
         tensors = self.tensors()
         folded = folded_layer(self.node, tensors, gain_of(self.node, tensors, variance), mean)
         return self._deployed(c, phase, grids, *folded)
+
+    def _momentum(self) -> float:
+        """The share of this batch's statistics in the moving ones, as the module says."""
+        momentum: float | None = self.node.attrs["bn_momentum"]
+        if momentum is None:  # the mean of all batches
+            self._role("bn_batches").add_(1)
+            return 1.0 / float(self._role("bn_batches"))
+        return momentum
 
     def _deployed(self, c: Tensor, phase: Phase, grids: Grids, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``Σ c_x c_w + b`` on whole numbers, times the program's own ratio of scales."""
@@ -285,6 +310,16 @@ class QatLayer(nn.Module):
 def _value_of(value: Tensor, gradient: Tensor) -> Tensor:
     """A tensor with the value of one and the gradient of another."""
     return value + (gradient - gradient.detach())
+
+
+def _same_grid(a: QParams, b: QParams) -> bool:
+    same = (a.quant_min, a.quant_max, a.ch_axis) == (b.quant_min, b.quant_max, b.ch_axis)
+    return same and torch.equal(a.scale, b.scale) and torch.equal(a.zero_point, b.zero_point)
+
+
+def batches_key(node: Node) -> str:
+    """Where the number of batches that a BatchNorm's statistics are from is kept, int64 ()."""
+    return f"{node.params['bn_mean']}:batches"
 
 
 def _may_follow(node: Node, start: Start) -> bool:

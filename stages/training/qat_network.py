@@ -11,20 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from stages.graph.dropout import put_back, taken_out
 from stages.graph.execute import activate, execute
 from stages.graph.fold import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node
 from stages.graph.lower import lower, lower_node, value_of
+from stages.graph.operators.dropout import drop
 from stages.graph.operators.registry import is_layer, is_opaque, level_functions, moves, operator
-from stages.graph.points import layers, sources
+from stages.graph.points import layers, sources, weight_name
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
 from stages.graph.simulate import Simulation, level_function
@@ -34,7 +36,7 @@ from stages.quant.estimators.scheme import start_of
 from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import ChoosesLevels, Dithers, Quantizer, WeightsAndActivations
 from stages.quant.weights import fit_bias, weight_levels
-from stages.training.qat_layer import BatchNorm, Dither, Grids, Phase, QatLayer
+from stages.training.qat_layer import BatchNorm, Dither, Grids, Phase, QatLayer, batches_key
 
 DEPLOYED = Phase()
 """What the integer program will do; evaluation mode."""
@@ -50,7 +52,6 @@ class QatNetwork(nn.Module):
         estimator: the backward pass of rounding.
         batch_norm: ``corrected`` or ``naive`` folding in phases with batch statistics; ``frozen`` has none.
         requantize: how the deployed program rounds; the forward pass of deployment rounds so too.
-        momentum: share of a batch's statistics in the moving ones.
 
     Raises:
         PipelineError: `quantized` is not the folded, fused `model`, or a quantizer cannot round in training.
@@ -64,19 +65,22 @@ class QatNetwork(nn.Module):
         estimator: Estimator,
         *,
         batch_norm: BatchNorm = "corrected",
-        momentum: float = 0.1,
         requantize: Requantize = "float",
     ) -> None:
         super().__init__()
         self.phase = DEPLOYED
         self._requantize: Requantize = requantize
-        self._graph = arranged(quantizer, fuse(attach_batch_norm(model)))
+        attached = attach_batch_norm(model)
+        self._graph = arranged(quantizer, fuse(attached))
         _check_same_network(self._graph, quantized.graph)
-        self._executed = _without_relu(self._graph)
-        self._sources = sources(self._graph)
+        _, dropouts = taken_out(fuse(attached, keep_dropout=True))
+        self._executed = _without_relu(put_back(self._graph, dropouts))
+        self._drops = bool(dropouts.nodes or dropouts.layers)
+        self._sources = sources(self._executed)
         self._relu = frozenset(node.name for node in self._graph.nodes if _is_relu(node))
         self.layers = nn.ModuleDict()
         self._schemes = _trainable(resolve_schemes(quantizer, quantized.graph))
+        tensors = _tensors(self._graph)
         for name in layers(self._graph):
             own = self._schemes.weights.get(name)  # None: the layer stays float
             if own is not None and quantized.weights[name].group_size is not None:
@@ -85,18 +89,13 @@ class QatNetwork(nn.Module):
                     "training=post_training"
                 )
             start = None if own is None else start_of(quantized.weights[name], own)
-            self.layers[_escape(name)] = QatLayer(
-                self._graph[name],
-                self._graph.params,
-                estimator,
-                start,
-                _dither(own, name),
-                batch_norm,
-                momentum,
-            )
+            node = self._graph[name]
+            layer = QatLayer(node, tensors, estimator, start, _dither(own, weight_name(node)), batch_norm)
+            layer.share_quantizer(o for o in self._layers() if self._schemes.weights.get(o.node.name) == own)
+            self.layers[_escape(name)] = layer
         self.unquantized = nn.ParameterDict(
             {
-                _escape(key): nn.Parameter(self._graph.params[key].clone())
+                _escape(key): tensors[key]
                 for node in self._graph.nodes
                 if "weight" not in node.params
                 for key in node.params.values()
@@ -143,7 +142,7 @@ class QatNetwork(nn.Module):
             qparams = _on_cpu(layer.qparams())
             weights[node.name] = fit_bias(qparams, weight, graph.param(node, "bias"), input_scale)
             own = self._schemes.weights[node.name]
-            if (chosen := weight_levels(own, weight, weights[node.name], node.name)) is not None:
+            if (chosen := weight_levels(own, weight, weights[node.name], weight_name(node))) is not None:
                 levels[node.name] = chosen
         return QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
 
@@ -155,30 +154,35 @@ class QatNetwork(nn.Module):
         yield from self.activations.parameters()
 
     def quantizers(self) -> Iterator[FakeQuantizer]:
-        """Those of weights, then those of activations."""
-        yield from (layer.quantizer for layer in self._layers() if layer.quantizer is not None)
+        """Those of weights, each once, then those of activations."""
+        own = (layer.quantizer for layer in self._layers() if layer.quantizer is not None)
+        yield from dict.fromkeys(own)
         yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
 
     def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
         graph = self._executed.with_params(self._unquantized())
         grids = {name: self._activation(name).qparams() for name in dict.fromkeys(self._sources.values())}
-        given = self._given(x, phase)
+        drops = self._drops and self.training and not initialize
+        deploys = _deploys(phase) and not drops
+        given = self._given(x) if deploys and self._requantize != "float" else {}
 
         def grid(name: str) -> QParams:
             return grids[self._sources[name]]
 
         def compute(node: Node, *operands: Tensor) -> Tensor:
+            if node.op == "dropout":
+                return drop(node, *operands) if drops else operands[0]
             if is_layer(node):
-                if self._needs_levels(node, phase):
+                if deploys and self._needs_levels(node):
                     given[node.name] = self._levels(graph, node, operands, grids)
-                return self._layer(node, operands, phase, grid)
+                return self._layer(node, operands, phase, grid, drops)
             if not phase.quantize or moves(node):
                 return activate(node, operator(node).value(node.attrs, graph.roles(node), *operands))
             if not is_opaque(node):
                 op, program = self._lowered(graph, node, grids)
                 v = level_functions()[op.op](op, program).terms(*operands)
                 return _clamped(node, v, grid(node.name).scale)
-            if self._needs_levels(node, phase):
+            if deploys and self._needs_levels(node):
                 given[node.name] = self._levels(graph, node, operands, grids)
             reals = (c * grid(name).scale for c, name in zip(operands, node.inputs, strict=True))
             y = activate(node, operator(node).value(node.attrs, graph.roles(node), *reals))
@@ -208,7 +212,12 @@ class QatNetwork(nn.Module):
         return y * grid(graph.output).scale if phase.quantize else y
 
     def _layer(
-        self, node: Node, operands: Sequence[Tensor], phase: Phase, grid: Callable[[str], QParams]
+        self,
+        node: Node,
+        operands: Sequence[Tensor],
+        phase: Phase,
+        grid: Callable[[str], QParams],
+        drops: bool,
     ) -> Tensor:
         """A layer's value before it is rounded, its residual added."""
         x, y = grid(node.inputs[0]), grid(node.name)
@@ -219,27 +228,27 @@ class QatNetwork(nn.Module):
             output_scale=y.scale,
         )
         value: Tensor = self.layers[_escape(node.name)](operands[0], phase, grids)
+        for dropout in node.attrs.get("dropout", ()) if drops else ():
+            value = drop(dropout, value)
         for name, residual in zip(node.inputs[1:], operands[1:], strict=True):
             if phase.quantize:  # s_r / s_y as the program holds it
                 residual = residual * (grid(name).scale.double() / y.scale.double()).float()
             value = value.add_(residual)
         return _clamped(node, value, y.scale) if phase.quantize else activate(node, value)
 
-    def _given(self, x: Tensor, phase: Phase) -> dict[str, Tensor]:
-        """The levels of all values in deployment, by the simulation, where fixed point rounds them."""
-        if self._requantize == "float" or not _deploys(phase):
-            return {}
+    def _given(self, x: Tensor) -> dict[str, Tensor]:
+        """The levels of all values in deployment, by the simulation."""
         levels = Simulation(lower(self.quantized(), self._requantize)).centred(x)
         return {name: c.to(x.device) for name, c in levels.items()}
 
-    def _needs_levels(self, node: Node, phase: Phase) -> bool:
+    def _needs_levels(self, node: Node) -> bool:
         """Whether a node's levels in deployment are not what rounding its value gives.
 
         Layers and sums are computed by the program's own arithmetic; a table, or a layer that stays float, is
         not.
         """
         own = is_opaque(node) or (is_layer(node) and node.name not in self._schemes.weights)
-        return own and self._requantize == "float" and _deploys(phase)
+        return own and self._requantize == "float"
 
     @torch.no_grad()
     def _levels(
@@ -274,6 +283,15 @@ class QatNetwork(nn.Module):
         keys = (key for node in self._graph.nodes for key in node.params.values())
         return {key: self.unquantized[_escape(key)] for key in keys if _escape(key) in self.unquantized}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast as any module; layers with the same BatchNorm go on sharing its statistics."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        shared: dict[tuple[str, str], Tensor] = {}
+        for layer in self._layers():
+            for role, buffer in list(layer.named_buffers(recurse=False)):
+                setattr(layer, role, shared.setdefault((role, layer.node.params["bn_mean"]), buffer))
+        return self
+
     def _layers(self) -> Iterator[QatLayer]:
         for layer in self.layers.values():
             if isinstance(layer, QatLayer):
@@ -282,6 +300,24 @@ class QatNetwork(nn.Module):
     def _activation(self, name: str) -> FakeQuantizer:
         """The quantizer of a value, its own or that of the value it was moved from."""
         return cast(FakeQuantizer, self.activations[_escape(self._sources[name])])
+
+
+def _tensors(graph: Graph) -> dict[str, Tensor]:
+    """What training moves: parameters, frozen ones without gradient, and statistics of BatchNorm as buffers.
+
+    Layers that share a parameter in the float network share it here.
+    """
+    tensors: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        for role, key in node.params.items():
+            statistic = role in ("bn_mean", "bn_var")
+            tensor = graph.params[key].clone()
+            tensors.setdefault(
+                key, tensor if statistic else nn.Parameter(tensor, requires_grad=key not in graph.frozen)
+            )
+        if "bn_mean" in node.params:
+            tensors.setdefault(batches_key(node), torch.tensor(node.attrs["bn_batches"]))
+    return tensors
 
 
 def _check_same_network(graph: Graph, calibrated: Graph) -> None:

@@ -40,8 +40,10 @@ def _attention(call: Call) -> tuple[Node, ...]:
     """``softmax(q kᵀ · scale) v``."""
     if call.arg(3, "attn_mask") is not None or call.arg(5, "is_causal", False):
         raise ValueError("masks have no integer form; attend to all positions")
-    if call.arg(4, "dropout_p", 0.0) or call.kwargs.get("enable_gqa"):
-        raise ValueError("dropout_p and enable_gqa have no integer form")
+    if p := call.arg(4, "dropout_p", 0.0):
+        raise ValueError(f"drops values in evaluation too; write dropout_p={p:g} if self.training else 0.0")
+    if call.kwargs.get("enable_gqa"):
+        raise ValueError("enable_gqa has no integer form")
     q, k, v = (call.input_shape(i) for i in range(3))
     if len(q) < 2 or not q[:-2] == k[:-2] == v[:-2]:
         raise ValueError(f"attends over {q}, {k}, {v}; they must be equal but for the last two dimensions")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from stages.graph.ir import Node
@@ -57,12 +58,15 @@ class Call:
         return self.nodes[name].shape
 
     def derived(self, param: Param, tensor: Tensor) -> Param:
-        """A parameter in another form: a new one, since other calls may use it as it is."""
+        """A parameter in another form: one of its own, since other calls may use it as it is.
+
+        Calls that derive the same share it, so that a layer which is called twice stays one.
+        """
         key, count = f"{param.key}:1", 1
-        while key in self.params:
+        while key in self.params and not _same(self.params[key], tensor):
             count += 1
             key = f"{param.key}:{count}"
-        self.params[key] = tensor.contiguous()
+        self.params.setdefault(key, tensor.contiguous())
         return Param(key, self.params[key])
 
     def constant(self, param: Param, shape: tuple[int, ...]) -> Node:
@@ -81,6 +85,10 @@ class Call:
         if axis < 0:
             raise ValueError("works along the batch dimension, which must stay as it is")
         return axis
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
 PREVIOUS = "<previous>"

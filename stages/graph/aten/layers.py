@@ -75,7 +75,7 @@ def _batch_norm(call: Call) -> Node | tuple[Node, ...]:
         name="",
         op="batch_norm",
         inputs=(call.value(),),
-        attrs={"eps": float(call.arg(7, "eps"))},
+        attrs={"eps": float(call.arg(7, "eps")), "momentum": float(call.arg(6, "momentum")), "batches": 0},
         params=params(weight=gamma, bias=beta, running_mean=mean, running_var=variance),
     )
     return as_image(call, node) if len(call.input_shape()) == 2 else node

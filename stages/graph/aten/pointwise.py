@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from stages.graph.aten.call import PREVIOUS, Call, Param, Ref, Translation
@@ -107,9 +108,24 @@ def _rsub(call: Call) -> Node:
     return affine(call, -1.0, constant)
 
 
+def _dropout(function: str, call: Call) -> Node | str:
+    p = float(call.arg(1, "p", 0.5))
+    if call.arg(2, "train", False):
+        raise ValueError(
+            "drops values in evaluation too: F.dropout is on unless it is told otherwise. Write "
+            f"F.dropout(x, {p:g}, training=self.training), or nn.Dropout({p:g})"
+        )
+    if p == 0.0:
+        return call.value()
+    return Node(name="", op="dropout", inputs=(call.value(),), attrs={"function": function, "p": p})
+
+
 def _identity(call: Call) -> str:
     return call.value()
 
+
+_DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+"""Functions of torch: (x, p, train) to x with a share p of its values, or of its channels, dropped."""
 
 POINTWISE: Mapping[str, Translation] = {
     "relu": _relu,
@@ -123,8 +139,7 @@ POINTWISE: Mapping[str, Translation] = {
     "div": _div,
     "sub": _sub,
     "rsub": _rsub,
-    "dropout": _identity,
-    "feature_dropout": _identity,
+    **{name: partial(_dropout, name) for name in _DROPOUTS},
     "contiguous": _identity,
     "clone": _identity,
     "detach": _identity,

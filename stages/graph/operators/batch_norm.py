@@ -19,7 +19,8 @@ OPERATORS = (
     Operator(
         name="batch_norm",
         kind="normalizes",
-        attributes="eps; params weight, bias, running_mean, running_var, each (C,)",
+        attributes="eps, momentum (in training; None: statistics are the mean of all batches), batches (seen "
+        "so far); params weight, bias, running_mean, running_var, each (C,)",
         value=_value,
     ),
 )

@@ -1,14 +1,24 @@
 """Equalization leaves the float output unchanged to 1e-5 and makes the channel ranges of a pair equal."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from stages.corrections.equalize import equalizable, equalize
+from stages.corrections.equalize import LIMIT, equalizable, equalize
 from stages.graph.capture import capture
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
+from stages.graph.points import layers, quantization_points, sources
+from stages.graph.quantized import QuantizedGraph
+from stages.graph.simulate import simulation_of
+from stages.quant.calibrators.minmax import MinMax
+from stages.quant.granularity.per_channel import PerChannel
+from stages.quant.granularity.per_tensor import PerTensor
+from stages.quant.quantizers.symmetric import Symmetric
+from stages.quant.weights import weight_qparams
 
 
 def uneven(module: nn.Module) -> nn.Module:
@@ -47,7 +57,10 @@ def test_the_float_output_is_unchanged():
 
 
 def test_ranges_on_both_sides_of_a_channel_become_equal():
-    graph = equalize(graph_of(depthwise(nn.ReLU)), iterations=200, tolerance=1e-6)
+    """As the paper has it, where no bias is in the way."""
+    graph = graph_of(depthwise(nn.ReLU))
+    graph = graph.with_params({k: torch.zeros_like(p) for k, p in graph.params.items() if k.endswith("bias")})
+    graph = equalize(graph, iterations=200, tolerance=1e-6)
     first, second = graph.params["0.weight"], graph.params["2.weight"]
     r1, r2 = first.abs().amax((1, 2, 3)), second.abs().amax((1, 2, 3))
     torch.testing.assert_close(r1, r2, rtol=1e-3, atol=0)
@@ -120,3 +133,72 @@ def test_a_dead_channel_keeps_finite_weights(dead):
     (module[0] if dead == "first" else module[2]).weight.data[3] = 0.0
     graph = equalize(graph_of(module))
     assert all(torch.isfinite(t).all() for t in graph.params.values())
+
+
+def noise(graph, x, granularity):
+    """SQNR in dB of 8 bits by min/max."""
+    values, points = {}, set(quantization_points(graph))
+    execute(graph, x, lambda node, value: values.setdefault(node.name, value))
+    activations = {n: Symmetric(bits=8).qparams(values[n].min(), values[n].max()) for n in points}
+    weights = {
+        name: weight_qparams(
+            graph.params[graph[name].params["weight"]],
+            graph.param(graph[name], "bias"),
+            activations[sources(graph)[graph[name].inputs[0]]].scale,
+            Symmetric(bits=8, signed=True),
+            MinMax(),
+            granularity,
+        )
+        for name in layers(graph)
+    }
+    quantized = QuantizedGraph(graph=graph, activations=activations, weights=weights)
+    expected, found = execute(graph, x), simulation_of(quantized)(x)
+    return 10 * math.log10(float(expected.square().sum() / (expected - found).square().sum()))
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-6, 1e-28, 0.0])
+@pytest.mark.parametrize("bias", [0.1, 1.0, -1.0, 0.0])
+@pytest.mark.parametrize("layer", ["0", "2", "5"])
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel()])
+def test_a_channel_of_next_to_nothing_but_a_bias_costs_nothing(size, bias, layer, granularity):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(1024, 20),
+        nn.ReLU(),
+        nn.Linear(20, 10),
+    )
+    module[int(layer)].weight.data[3] *= size
+    module[int(layer)].bias.data[3] = bias
+    graph = fuse(fold_batch_norm(capture(module.eval(), (3, 8, 8))))
+    x = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert noise(equalize(graph), x, granularity) > noise(graph, x, granularity) - 1.5
+
+
+def test_altogether_channels_are_scaled_by_the_limit_at_the_most():
+    module = depthwise(nn.ReLU)
+    graph = graph_of(module)
+    weight = graph.params["4.weight"].clone()
+    weight[0] *= 1e-20
+    graph = graph.with_params({"4.weight": weight, "4.bias": torch.zeros(6)})
+    after = equalize(graph, iterations=50)
+    ratio = float((after.params["8.weight"][:, :16] / graph.params["8.weight"][:, :16]).median())
+    assert ratio == pytest.approx(1.0 / LIMIT, rel=1e-4)
+
+
+def test_layers_that_share_a_weight_are_left_alone():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.b(torch.relu(self.b(torch.relu(self.a(x))))))
+            return self.c(torch.relu(self.c(x)))
+
+    assert equalizable(graph_of(Shared())) == []

@@ -84,3 +84,27 @@ def test_a_dead_channel_stays_finite(graph, x):
     )
     graph.params["0.weight"][3], graph.params["0.bias"][3] = 0.0, -1.0
     assert all(torch.isfinite(p).all() for p in smooth(graph, [x], alpha=0.5).params.values())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("size", [1e-6, 1e-28, 0.0])
+def test_a_channel_that_calibration_hardly_saw_is_not_blown_up(graph, x, alpha, size):
+    """It may be as large as the others when the network is used: no factor differs by more than 256."""
+    first, second = graph.params["0.weight"].clone(), graph.params["4.weight"].clone()
+    first[3] *= size
+    second.view(7, 6, 9)[:, 4] *= size
+    bias = graph.params["0.bias"].clone()
+    bias[3] *= size
+    graph = without_second(graph.with_params({"0.weight": first, "0.bias": bias, "4.weight": second}))
+    after = smooth(graph, x.split(7), alpha=alpha)
+    factors = (graph.params["0.weight"][:, 0, 0, 0] / after.params["0.weight"][:, 0, 0, 0]).double()
+    factors = factors[torch.isfinite(factors)]
+    assert len(factors) >= 5
+    assert float(factors.max() / factors.min()) <= 256.1
+    torch.testing.assert_close(execute(after, x), execute(graph, x), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_to_multiply_is_left_alone(graph, x):
+    silent = graph.with_params({"4.weight": torch.zeros_like(graph.params["4.weight"])})
+    after = smooth(silent, [x], alpha=0.5)
+    assert torch.equal(after.params["0.weight"], silent.params["0.weight"])

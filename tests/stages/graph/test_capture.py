@@ -89,7 +89,8 @@ def ops(graph):
         (lambda x: x.view(x.size(0), 8, -1), ["reshape"]),
         (lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2)), ["slice", "slice", "pad"]),
         (lambda x: x[:, 1:3, -2:], ["slice", "slice"]),
-        (lambda x: F.dropout(x, training=False).contiguous(), []),
+        (lambda x: F.dropout(x, training=False).contiguous(), ["dropout"]),
+        (nn.Sequential(nn.Dropout(0.0), nn.Dropout2d(0.3)), ["dropout"]),
         (nn.Conv2d(4, 4, 3, stride=2, padding="valid", dilation=2, groups=2, bias=False), ["conv2d"]),
         (nn.Conv2d(4, 4, 5, padding="same", groups=4), ["conv2d"]),
         (nn.Sequential(nn.Flatten(), nn.Linear(256, 5)), ["reshape", "linear"]),
@@ -235,6 +236,12 @@ def test_all_unsupported_operators_are_refused_together_with_op_and_module_path(
         (lambda x: x @ x.mean(1, keepdim=True), "only .* of one sample"),
         (lambda x: x[1:], "batch"),
         (nn.BatchNorm2d(4, track_running_stats=False), "track_running_stats"),
+        (
+            lambda x: F.dropout(x, 0.3),
+            r"in evaluation too.*Write F.dropout\(x, 0.3, training=self.training\)",
+        ),
+        (lambda x: F.alpha_dropout(x, 0.2, training=True), "in evaluation too"),
+        (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1), "if self.training else 0.0"),
     ],
 )
 def test_a_variant_without_integer_form_says_why(body, reason):
