@@ -84,11 +84,11 @@ class Evaluate:
 def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tuple[str, ...]:
     notes = tuple(executable.notes)
     if not tolerance.exact:
-        notes += (
-            f"{tolerance.reason}: an operator may differ by {tolerance.off_by} "
-            f"level{'' if tolerance.off_by == 1 else 's'} from the simulation, and "
-            f"{tolerance.min_agreement:.0%} of the samples have to agree",
-        )
+        levels = "a level" if tolerance.off_by == 1 else f"{tolerance.off_by} levels"
+        least = f"{tolerance.min_agreement:.0%} of the samples have to agree"
+        if tolerance.min_agreement == 0.0:
+            least = "no agreement is promised (evaluate.min_agreement demands one)"
+        notes += (f"{tolerance.reason}: an operator may differ by {levels} from the simulation, and {least}",)
     if grouped := [op.output for op in program.ops if op.op.startswith("group_")]:
         notes += (f"scales of groups have reference kernels only: {', '.join(grouped)}",)
     if islands := [op.output for op in program.ops if op.op.startswith("float_")]:

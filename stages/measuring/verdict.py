@@ -45,7 +45,7 @@ def judge(metrics: Metrics, parity: Parity | None, contract: Contract) -> Verdic
         breaches += [] if breach is None else [breach]
     demanded = ", ".join(demands)
     if demanded and not metrics.tolerance.exact:
-        demanded += f"; {metrics.tolerance.reason}, by up to {metrics.tolerance.off_by} at each operator"
+        demanded += f"; {metrics.tolerance.reason}, each operator by up to {metrics.tolerance.off_by}"
     return Verdict(demanded=demanded, broken=breaches[0] if breaches else None)
 
 

@@ -1,5 +1,5 @@
 import pkgutil
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -48,8 +48,18 @@ def test_the_tolerance_is_zero_where_the_backend_computes_the_mode_exactly(mode:
     declared = tolerance_of(OneDNN(), program)
     assert declared.exact == (mode == "float")
     if mode != "float":
-        assert (declared.off_by, declared.min_agreement) == (1, 0.99)
+        assert (declared.off_by, declared.min_agreement) == (1, 0.97)
         assert declared.reason == f"backend onednn rounds {mode} in its own way"
+
+
+def test_fewer_than_8_bits_promise_no_agreement() -> None:
+    program = program_of(MOVE, "fixed_point")
+    for span, promised in ((255, True), (254, True), (253, False), (3, False)):
+        values = program.values | {"y": replace(program.values["y"], quant_max=span)}
+        declared = tolerance_of(OneDNN(), replace(program, values=values))
+        assert (declared.off_by, declared.min_agreement > 0) == (1, promised)
+        assert declared.reason.endswith("with fewer than 8 bits") != promised
+        assert tolerance_of(Reference(), replace(program, values=values)) == EXACT
 
 
 def test_settings_of_a_backend_may_widen_its_tolerance() -> None:

@@ -58,8 +58,8 @@ def test_one_sample_of_ninety_is_counted_and_the_remedy_said():
 def test_a_declared_bound_is_said_to_be_declared():
     verdict = judge(metrics(agree=89, backend="onednn", tolerance=ROUNDS), None, Contract())
     assert verdict.demanded == (
-        "agreement of at least 99.00%; backend onednn rounds fixed_point in its own way, by up to 1 at each "
-        "operator"
+        "agreement of at least 99.00%; backend onednn rounds fixed_point in its own way, each operator by "
+        "up to 1"
     )
     assert verdict.broken == (
         "integers and simulation agree on 89 of 90 samples (0.9889), below evaluate.min_agreement=0.99, what "
