@@ -196,6 +196,22 @@ def test_the_configuration_puts_it_between_calibrate_and_convert(training, estim
     assert (stages["train"].training.epochs == 0) == (training == "qat_scratch")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "initial"),
+    [
+        (("training=qat_finetune",), "calibrated"),
+        (("training=further_then_qat",), "calibrated"),
+        (("training=qat_scratch",), "mean"),
+        (("training=qat_finetune", "estimator.initial=mean"), "mean"),
+        (("training=qat_scratch", "estimator.initial=calibrated"), "calibrated"),
+        (("experiment=low_bits/w2a2",), "calibrated"),
+    ],
+)
+@pytest.mark.parametrize("estimator", ["lsq", "dsq"])
+def test_learned_steps_start_calibrated_unless_the_weights_are_random(overrides, initial, estimator):
+    assert built(f"estimator={estimator}", *overrides).stages["finetune"].estimator.initial == initial
+
+
 def test_post_training_leaves_it_out():
     assert built().stages["finetune"] is None
 

@@ -7,8 +7,8 @@ The scale s is learned, with v = x/s and levels −Qn .. Qp::
     ∂y/∂s = round(v) − v where −Qn < v < Qp, −Qn or Qp outside
 
 The gradient of s is multiplied by ``1 / sqrt(N · Qp)``, N the number of values that share s (in one sample,
-for activations), so that steps of s are in proportion to those of the weights. s starts at
-``2 · mean|x| / sqrt(Qp)``.
+for activations), so that steps of s are in proportion to those of the weights. The paper, which does not
+calibrate, starts s at ``2 · mean|x| / sqrt(Qp)``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class Lsq:
     """Learned scales of weights and activations.
 
     Args:
-        initial: where scales start: ``mean``, the paper's rule above; ``calibrated``, the calibrator's.
+        initial: where scales start: ``calibrated``, where calibration put them; ``mean``, the paper's rule
+            above, for networks whose weights have changed since, as in training from scratch.
     """
 
-    initial: Initial = "mean"
+    initial: Initial = "calibrated"
 
     def weight(self, start: Start) -> FakeQuantizer:
         """One step a scale of the granularity."""

@@ -11,7 +11,7 @@ from stages.quant.estimators.ste import Ste
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.symmetric import Symmetric
 
-ESTIMATORS = [Ste(), Pact(), Lsq(), Lsq(initial="calibrated"), Dsq()]
+ESTIMATORS = [Ste(), Pact(), Lsq(), Lsq(initial="mean"), Dsq()]
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 
 

@@ -56,22 +56,22 @@ def test_samples_do_not_count_in_the_gradient_scale(start, x, weighted):
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_initial_scale(start, x, relu):
-    quantizer = Lsq().activation(start(Symmetric(bits=4), 0.0, 2.0, relu=relu))
+    quantizer = Lsq(initial="mean").activation(start(Symmetric(bits=4), 0.0, 2.0, relu=relu))
     quantizer.initialize(x)
     mean = (x.relu() if relu else x.abs()).mean()
     torch.testing.assert_close(quantizer.scale.detach(), 2.0 * mean / math.sqrt(14.0))
 
 
-def test_calibrated_scales_can_be_the_start(start, x):
+def test_calibrated_scales_are_the_start(start, x):
     begin = start(Symmetric(bits=4, signed=True), [-1.0, -2.0, -3.0], [1.0, 1.0, 1.0], 0)
-    quantizer = Lsq(initial="calibrated").weight(begin)
+    quantizer = Lsq().weight(begin)
     quantizer.initialize(x)
     assert torch.equal(quantizer.scale.detach(), begin.qparams.scale)
 
 
 def test_channels_of_zeros_keep_their_scale(start):
     begin = start(Symmetric(bits=4, signed=True), [-1.0, -2.0], [1.0, 1.0], 0)
-    quantizer = Lsq().weight(begin)
+    quantizer = Lsq(initial="mean").weight(begin)
     quantizer.initialize(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
     assert quantizer.scale[0] == begin.qparams.scale[0]
     torch.testing.assert_close(quantizer.scale[1].detach(), torch.tensor(2.0 / math.sqrt(7.0)))
