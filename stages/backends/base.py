@@ -72,7 +72,7 @@ class Tolerance:
 
 EXACT = Tolerance()
 ONE_LEVEL = Tolerance(off_by=1, min_agreement=0.99)
-"""Of a backend that computes an operator's exact sum, and rounds it in another way."""
+"""The tolerance of a backend that computes an operator's exact sum, and rounds it in another way."""
 
 
 @runtime_checkable
