@@ -19,7 +19,7 @@ from stages.artifacts import (
     Verdict,
 )
 from stages.quant.quantizers.base import WeightsAndActivations
-from stages.reporting.page import Run, render
+from stages.reporting.page import RunResults, render
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 
@@ -54,7 +54,7 @@ class Report:
 
     def run(self, ctx: RunContext, inputs: Inputs) -> None:
         """Render, write, record."""
-        run = Run(
+        run = RunResults(
             metrics=inputs[Metrics],
             observations=inputs.get(Observations),
             model=inputs.get(QuantizedModel),
@@ -82,7 +82,7 @@ class Report:
         for note in run.metrics.notes:
             ctx.console.say(f"note: {note}")
 
-    def _integer_kernel(self, run: Run) -> bool | None:
+    def _integer_kernel(self, run: RunResults) -> bool | None:
         if self.quantizer is not None:
             return self.quantizer.integer_kernel
         return None if run.program is None else True

@@ -15,7 +15,7 @@ from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from pipeline.store.keys import describe
-from stages.precision.bits import Array, Method, search
+from stages.precision.bits import Method, PerChoice, search
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.sensitivity import LayerSensitivity, SensitivityTable
 
@@ -105,7 +105,7 @@ class ChooseBits:
         document["layers"] = {**(document["layers"] or {}), **searched}
         return BitWidths(bits=found, quantizer=document, values=_values(layers, found))
 
-    def _budget(self, cost: Array) -> float:
+    def _budget(self, cost: PerChoice) -> float:
         """The budget in the costs' unit: bits, or bit operations."""
         if self.budget is None:
             return 0.5 * float(np.where(np.isfinite(cost), cost, 0.0).max(axis=1).sum())

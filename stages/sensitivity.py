@@ -21,7 +21,7 @@ from stages.data.batches import batches
 from stages.graph.ir import Graph
 from stages.graph.points import sources, weight_name
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
-from stages.precision.sensitivity import Effect, Levels, Sensitivity, macs
+from stages.precision.sensitivity import RoundedWeight, RoundingEffect, Sensitivity, macs
 from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
 from stages.quant.qparams import quantize
@@ -46,7 +46,7 @@ class LayerSensitivity:
     weights: int
     macs: int
     activation_bits: int
-    effects: Mapping[int, Effect]
+    effects: Mapping[int, RoundingEffect]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,9 @@ class SensitivityTable:
         """Read what `save` wrote."""
         document = json.loads((directory / "sensitivity.json").read_text())
         for layer in document:
-            layer["effects"] = {int(bits): Effect(**effect) for bits, effect in layer["effects"].items()}
+            layer["effects"] = {
+                int(bits): RoundingEffect(**effect) for bits, effect in layer["effects"].items()
+            }
         return cls(layers=tuple(LayerSensitivity(**layer) for layer in document))
 
     def write_files(self, run_dir: Path) -> None:
@@ -146,7 +148,7 @@ class MeasureSensitivity:
                 advance(len(x))
         return _table(graph, schemes, sensitivity.effects())
 
-    def _rounded(self, graph: Graph, name: str, own: Quantizer) -> dict[int, Levels]:
+    def _rounded(self, graph: Graph, name: str, own: Quantizer) -> dict[int, RoundedWeight]:
         widths = self.bits if own is self.quantizer.weight else (own.bits,)
         weight = graph.params[graph[name].params["weight"]]
         found = {}
@@ -163,7 +165,9 @@ class MeasureSensitivity:
         return found
 
 
-def _table(graph: Graph, schemes: Schemes, effects: Mapping[str, Mapping[int, Effect]]) -> SensitivityTable:
+def _table(
+    graph: Graph, schemes: Schemes, effects: Mapping[str, Mapping[int, RoundingEffect]]
+) -> SensitivityTable:
     source = sources(graph)
     return SensitivityTable(
         layers=tuple(

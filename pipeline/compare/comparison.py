@@ -22,8 +22,7 @@ MATRIX = 20
 MANY = 12
 """A factor of more options than this is a search's; it has no main effects."""
 
-
-Values = dict[str, NDArray[np.float64]]
+FigureColumns = dict[str, NDArray[np.float64]]
 """Figure → its value for each run, NaN where it was not measured."""
 
 
@@ -82,19 +81,19 @@ def _test_sets(runs: Sequence[Run]) -> dict[str, list[int]]:
     return sets
 
 
-def _costs(members: Sequence[int], values: Values, *keys: str) -> NDArray[np.float64]:
+def _costs(members: Sequence[int], values: FigureColumns, *keys: str) -> NDArray[np.float64]:
     figures = {figure.key: figure for figure in FIGURES}
     return np.array([[figures[key].cost(values[key][i]) for key in keys] for i in members])
 
 
-def _front(members: Sequence[int], values: Values, key: str) -> list[int]:
+def _front(members: Sequence[int], values: FigureColumns, key: str) -> list[int]:
     """Runs that no other beats in both accuracy and `key`, by `key`."""
     on_front = pareto_front(_costs(members, values, ACCURACY, key))
     front = [index for index, on in zip(members, on_front, strict=True) if on]
     return sorted(front, key=lambda index: float(values[key][index]))
 
 
-def _best(members: Sequence[int], values: Values) -> int | None:
+def _best(members: Sequence[int], values: FigureColumns) -> int | None:
     """The most accurate run; of several, the smallest, then the fastest, then the oldest."""
     costs = np.nan_to_num(_costs(members, values, ACCURACY, SIZE, LATENCY), nan=np.inf)
     best = int(np.lexsort(costs.T[::-1])[0])
@@ -103,7 +102,7 @@ def _best(members: Sequence[int], values: Values) -> int | None:
 
 def _effects(
     members: Sequence[int],
-    values: Values,
+    values: FigureColumns,
     factors: Factors,
     figures: Sequence[Figure],
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -120,7 +119,7 @@ def _effects(
     return result
 
 
-def _tests(runs: Sequence[Run], members: Sequence[int], values: Values) -> dict[str, Any] | None:
+def _tests(runs: Sequence[Run], members: Sequence[int], values: FigureColumns) -> dict[str, Any] | None:
     """McNemar's test of the best run against all others, and among the most accurate ones.
 
     Only runs with predictions on the same labels take part: those that share the most common ones.

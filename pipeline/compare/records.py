@@ -161,7 +161,7 @@ def _search(client: Any, uri: str, experiment_ids: Sequence[str], condition: str
 
 
 def _outcome(client: Any, run: Run, scratch: Path) -> Outcome | None:
-    """None where the run recorded no predictions, or what it recorded is not readable."""
+    """What the run predicted; None where it recorded no predictions, or what it recorded is not readable."""
     file = _fetch(client, run, scratch)
     try:
         arrays = load_file(file) if file is not None else {}

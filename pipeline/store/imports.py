@@ -171,7 +171,7 @@ def _statements(name: str) -> Statements:
 
 @cache
 def _hashes(name: str) -> dict[str, str]:
-    """Of a module's file, and of the files that it reads."""
+    """SHA-256 of a module's file, and of the files that it reads."""
     found = _found(name)
     hashes = {name: _sha256(found.file)} if found and found.file else {}
     for package in _statements(name).reads:

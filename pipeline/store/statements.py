@@ -14,7 +14,7 @@ _SPECIAL = ("import_module", "__import__", "__path__", "__file__", *FILES)
 
 @dataclass(frozen=True, kw_only=True)
 class Statements:
-    """Of one module, all names absolute.
+    """What one module imports and reads, all names absolute.
 
     Args:
         modules: of ``import a.b``, and of `import_module` with a name written out.

@@ -65,7 +65,7 @@ def enter(sweep: Sweep | None) -> None:
 
 
 def sweep_fingerprint(config: DictConfig, overrides: Iterable[str]) -> str:
-    """Of a sweep's configuration (unresolved), its overrides and the code of its components."""
+    """The hash of a sweep's configuration (unresolved), its overrides and the code of its components."""
     settings = _settings(config)
     packages = _packages(settings) - {FRAMEWORK}
     modules = packages.union(*map(modules_of, packages))  # what is swept may take any of them
@@ -80,7 +80,7 @@ def sweep_fingerprint(config: DictConfig, overrides: Iterable[str]) -> str:
 
 
 def job_fingerprint(config: DictConfig, stages: Sequence[Stage], threads: int) -> str:
-    """Of a job's resolved configuration, and its stages' components, code, data and threads."""
+    """The hash of a job's resolved configuration, and its stages' components, code, data and threads."""
     return key_of({"settings": _settings(config), "stages": [identity(stage, threads) for stage in stages]})
 
 

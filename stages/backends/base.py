@@ -72,8 +72,9 @@ class Tolerance:
 
 EXACT = Tolerance()
 ONE_LEVEL = Tolerance(off_by=1, min_agreement=0.97)
-"""Of a backend that computes an operator's exact sum, and rounds it in another way. Measured with values of 8
-bits on four networks: 0.997 to 1 of the samples agree in trained ones, 0.98 in hardly trained ones."""
+"""The tolerance of a backend that computes an operator's exact sum, and rounds it in another way. Measured
+with values of 8 bits on four networks: 0.997 to 1 of the samples agree in trained ones, 0.98 in hardly
+trained ones."""
 
 FULL = 254
 """The span of 8 bits, narrow: one level is then little enough that it seldom decides."""

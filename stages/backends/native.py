@@ -20,7 +20,7 @@ from stages.backends.base import EXACT, Executable, Tolerance, check_counts
 from stages.backends.native_kernels.library import find_library
 from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import ByReference, Part, parts
-from stages.backends.native_kernels.structures import Array
+from stages.backends.native_kernels.structures import ExternalArray
 from stages.backends.onednn import OneDNN
 from stages.integer.bounds import check_accumulators
 from stages.integer.interpreter import check_input, dequantize_output, quantize_input
@@ -142,7 +142,7 @@ class NativeExecutable:
             for name in plan.outputs
         }
         arrays = [*inputs, *results.values()]
-        external = (Array * len(arrays))(*(Array(_address(a), a[:1].nbytes) for a in arrays))
+        external = (ExternalArray * len(arrays))(*(ExternalArray(_address(a), a[:1].nbytes) for a in arrays))
         taken = (ctypes.c_double * len(plan.steps))()
         with self._lock:
             self._library.run(

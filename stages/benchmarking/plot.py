@@ -11,7 +11,7 @@ from stages.measuring.timing import Timing
 OURS, OTHERS = "#0072b2", "#5f6770"
 ROW_INCHES, PANEL_INCHES = 0.24, 0.7
 
-Line = tuple[str, Timing, float | None]
+TimedRow = tuple[str, Timing, float | None]
 """Competitor, timing, ratio."""
 
 
@@ -41,13 +41,13 @@ def plot(benchmark: Benchmark, path: Path) -> None:
     plt.close(figure)
 
 
-def _lines(benchmark: Benchmark, setting: Setting) -> list[Line]:
+def _lines(benchmark: Benchmark, setting: Setting) -> list[TimedRow]:
     """Those that were timed, the fastest first."""
     lines = [(row.competitor, row.timing, ratio) for row, ratio in benchmark.of(setting) if row.timing]
     return sorted(lines, key=lambda line: line[1].median)
 
 
-def _panel(axis: Any, table: list[Line], baseline: str) -> None:
+def _panel(axis: Any, table: list[TimedRow], baseline: str) -> None:
     for position, (competitor, timing, ratio) in enumerate(table):
         median, (low, high) = 1e3 * timing.median, (1e3 * quartile for quartile in timing.quartiles)
         colour = OURS if competitor == baseline else OTHERS

@@ -55,7 +55,7 @@ class Compiled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrating:
+class CalibrationForward:
     """The float forward pass over the calibration batches: the least that any calibration costs.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int, int, int]
+ImageShape = tuple[int, int, int]
 """One image: channels, height, width."""
 
 
@@ -52,7 +52,7 @@ class Data(Protocol):
         """Labels are ``0 .. num_classes-1``."""
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ImageShape:
         """Channels, height and width of every image."""
 
     @property

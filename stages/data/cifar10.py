@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.errors import PipelineError
-from stages.data.base import Shape, Split, check_normalization
+from stages.data.base import ImageShape, Split, check_normalization
 from stages.data.download import download
 from stages.data.files import written_atomically
 
@@ -44,7 +44,7 @@ class Cifar10:
 
     name: ClassVar[str] = "cifar10"
     num_classes: ClassVar[int] = 10
-    shape: ClassVar[Shape] = (3, 32, 32)
+    shape: ClassVar[ImageShape] = (3, 32, 32)
 
     root: Path = Path("outputs/data/cifar10")
     mirror: str | None = None

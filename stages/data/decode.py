@@ -19,7 +19,7 @@ from rich.progress import track
 
 from pipeline.environment import available_cores
 from pipeline.errors import PipelineError
-from stages.data.base import Shape
+from stages.data.base import ImageShape
 from stages.data.files import written_atomically
 from stages.data.listing import Listing
 
@@ -30,7 +30,7 @@ CHUNK = 64
 """Images a task: enough that threads do not wait for each other's bookkeeping."""
 
 
-def decode(listing: Listing, shape: Shape, *, resize: bool, cache: Path) -> NDArray[np.uint8]:
+def decode(listing: Listing, shape: ImageShape, *, resize: bool, cache: Path) -> NDArray[np.uint8]:
     """All images of `listing`, RGB, as a read-only memory map (N, *shape).
 
     The array lies in ``cache/<name>-<key>.npy``; the key covers the images' fingerprint, `shape` and

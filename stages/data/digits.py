@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.data.base import Shape, Split, check_normalization
+from stages.data.base import ImageShape, Split, check_normalization
 
 TEST_SAMPLES = 360
 LEVELS = 16
@@ -28,7 +28,7 @@ class Digits:
 
     name: ClassVar[str] = "digits"
     num_classes: ClassVar[int] = 10
-    shape: ClassVar[Shape] = (1, 8, 8)
+    shape: ClassVar[ImageShape] = (1, 8, 8)
 
     mean: tuple[float, ...] = (0.3053,)
     std: tuple[float, ...] = (0.3760,)

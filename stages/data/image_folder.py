@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.errors import PipelineError
-from stages.data.base import Shape, Split, check_normalization
+from stages.data.base import ImageShape, Split, check_normalization
 from stages.data.decode import decode, image_size
 from stages.data.listing import Listing, list_images
 
@@ -77,7 +77,7 @@ class ImageFolder:
         return self._listings[0].classes
 
     @cached_property
-    def shape(self) -> Shape:
+    def shape(self) -> ImageShape:
         """``(3, *size)``, or the first training image's size where `size` is None."""
         train = self._listings[0]
         height, width = image_size(train, train.names[0]) if self.size is None else _pair(self.size)

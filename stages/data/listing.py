@@ -76,7 +76,7 @@ def list_images(path: Path, option: str) -> Listing:
 
 @lru_cache(maxsize=8)
 def _list_archive(path: Path, option: str, state: tuple[int, ...]) -> Listing:
-    """Of the archive in this `state`. 60,000 images take half a second, in every job of a sweep."""
+    """List the archive in this `state`. 60,000 images take half a second, in every job of a sweep."""
     return _sorted_out(_members(path, option), path, option)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from stages.data.base import Shape, Split, check_normalization
+from stages.data.base import ImageShape, Split, check_normalization
 from stages.data.download import download
 
 MIRRORS = (
@@ -50,7 +50,7 @@ class Mnist:
 
     name: ClassVar[str] = "mnist"
     num_classes: ClassVar[int] = 10
-    shape: ClassVar[Shape] = (1, 28, 28)
+    shape: ClassVar[ImageShape] = (1, 28, 28)
 
     root: Path = Path("outputs/data/mnist")
     mirror: str | None = None

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.seed import derive_seed
-from stages.data.base import Shape, Split, check_normalization
+from stages.data.base import ImageShape, Split, check_normalization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Noise:
 
     name: ClassVar[str] = "noise"
 
-    shape: Shape = (3, 32, 32)
+    shape: ImageShape = (3, 32, 32)
     num_classes: int = 10
     samples: int = 512
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -59,7 +59,7 @@ class Noise:
 
 
 @lru_cache(maxsize=2)
-def _draw(name: str, shape: Shape, num_classes: int, samples: int) -> Split:
+def _draw(name: str, shape: ImageShape, num_classes: int, samples: int) -> Split:
     generator = np.random.default_rng(derive_seed(0, f"noise/{name}"))
     images = generator.integers(0, 256, (samples, *shape), dtype=np.uint8)
     labels = generator.integers(0, num_classes, samples, dtype=np.int64)

@@ -14,7 +14,6 @@ from onnx import helper, numpy_helper
 from stages.exporters.levels import storage_offset
 from stages.integer.program import Op, Program, Value
 
-Array = NDArray[Any]
 Residual = Literal["exact", "requantized"]
 
 
@@ -28,7 +27,7 @@ class Writer:
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
 
-    def constant(self, name: str, array: Array) -> str:
+    def constant(self, name: str, array: NDArray[Any]) -> str:
         """An initializer."""
         self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
@@ -38,7 +37,7 @@ class Writer:
         self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
-    def parameters(self, name: str, scale: Array, zero_point: Array) -> list[str]:
+    def parameters(self, name: str, scale: NDArray[Any], zero_point: NDArray[Any]) -> list[str]:
         """Scale and zero point as inputs of a Quantize- or DequantizeLinear; one of each is a scalar."""
         shape = () if scale.size == 1 else (-1,)
         return [
@@ -69,7 +68,7 @@ class Writer:
             self.node("DequantizeLinear", inputs, f"{name}/dq")
         return f"{name}/dq"
 
-    def layer(self, op: Op, weight: Array, axis: int = 0) -> list[str]:
+    def layer(self, op: Op, weight: NDArray[Any], axis: int = 0) -> list[str]:
         """The real input, weight and bias of a layer; `axis` of the weight is the output channel."""
         dequantized = [self.reals(op.inputs[0])]
         if "weight_scale" not in op.tensors:  # a layer that stayed float

@@ -72,7 +72,7 @@ class Signature:
 
 
 def same_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
-    """Of operators whose inputs and output have one shape."""
+    """The shape of an output that is like all inputs."""
     if len(set(shapes)) != 1:
         raise ValueError(f"inputs of shapes {', '.join(map(str, shapes))}: must be equal")
     return shapes[0]

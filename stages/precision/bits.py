@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-Array = NDArray[np.float64]
+PerChoice = NDArray[np.float64]
+"""One number for each choice of each layer, (layers, choices)."""
+
 Method = Literal["greedy", "integer"]
 
 
-def search(loss: Array, cost: Array, budget: float, method: Method) -> NDArray[np.intp]:
+def search(loss: PerChoice, cost: PerChoice, budget: float, method: Method) -> NDArray[np.intp]:
     """The choice of each layer, (layers,).
 
     Args:
@@ -39,7 +41,7 @@ def search(loss: Array, cost: Array, budget: float, method: Method) -> NDArray[n
     return _METHODS[method](loss, cost, budget)
 
 
-def _greedy(loss: Array, cost: Array, budget: float) -> NDArray[np.intp]:
+def _greedy(loss: PerChoice, cost: PerChoice, budget: float) -> NDArray[np.intp]:
     layers = np.arange(len(cost))
     chosen = np.where(np.isfinite(cost), cost, -1.0).argmax(axis=1)
     while cost[layers, chosen].sum() > budget:
@@ -52,7 +54,7 @@ def _greedy(loss: Array, cost: Array, budget: float) -> NDArray[np.intp]:
     return np.asarray(chosen, dtype=np.intp)
 
 
-def _integer(loss: Array, cost: Array, budget: float) -> NDArray[np.intp]:
+def _integer(loss: PerChoice, cost: PerChoice, budget: float) -> NDArray[np.intp]:
     possible = np.isfinite(cost)
     loss, cost = np.where(possible, loss, 0.0), np.where(possible, cost, 0.0)
     # In steps of the costs' common divisor and of a millionth of the largest loss: the solver's tolerances
@@ -77,7 +79,7 @@ def _integer(loss: Array, cost: Array, budget: float) -> NDArray[np.intp]:
     return chosen
 
 
-_METHODS: Mapping[str, Callable[[Array, Array, float], NDArray[np.intp]]] = {
+_METHODS: Mapping[str, Callable[[PerChoice, PerChoice, float], NDArray[np.intp]]] = {
     "greedy": _greedy,
     "integer": _integer,
 }

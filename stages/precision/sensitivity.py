@@ -24,12 +24,12 @@ from stages.graph.execute import compute, execute
 from stages.graph.ir import Graph, Node
 from stages.quant.qparams import QParams, dequantize
 
-Levels = tuple[Tensor, QParams]
+RoundedWeight = tuple[Tensor, QParams]
 """A weight as integers, and their grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class RoundingEffect:
     """What rounding one layer to some bits does to the logits."""
 
     sqnr_db: float
@@ -45,7 +45,7 @@ class Sensitivity:
         rounded: by layer name, the weight at each number of bits.
     """
 
-    def __init__(self, graph: Graph, rounded: Mapping[str, Mapping[int, Levels]]) -> None:
+    def __init__(self, graph: Graph, rounded: Mapping[str, Mapping[int, RoundedWeight]]) -> None:
         self._graph = graph
         self._rounded = rounded
         # noise power, divergence, loss change
@@ -90,13 +90,13 @@ class Sensitivity:
                 changed[node.name] = compute(graph, node, *operands)
         return changed.get(graph.output, values[graph.output])
 
-    def effects(self) -> dict[str, dict[int, Effect]]:
+    def effects(self) -> dict[str, dict[int, RoundingEffect]]:
         """By layer name and bits, over all batches so far."""
-        found: dict[str, dict[int, Effect]] = {name: {} for name in self._rounded}
+        found: dict[str, dict[int, RoundingEffect]] = {name: {} for name in self._rounded}
         for (name, bits), sums in self._sums.items():
             noise, divergence, loss_change = sums.tolist()
             sqnr = 10.0 * math.log10(max(self._signal, 1e-300) / max(noise, 1e-300))
-            found[name][bits] = Effect(
+            found[name][bits] = RoundingEffect(
                 sqnr_db=sqnr,
                 divergence=max(divergence, 0.0) / self._samples,
                 loss_change=loss_change / self._samples,

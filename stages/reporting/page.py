@@ -32,7 +32,7 @@ from stages.reporting.weights import weight_plot, weight_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunResults:
     """What a run produced, as far as it did: one artifact a field."""
 
     metrics: Metrics
@@ -58,7 +58,7 @@ class Rendered:
     plots: Mapping[str, str]
 
 
-def render(run: Run, *, settings: Settings, date: datetime, integer_kernel: bool | None) -> Rendered:
+def render(run: RunResults, *, settings: Settings, date: datetime, integer_kernel: bool | None) -> Rendered:
     """Draw everything once, for the page and for the files.
 
     Args:

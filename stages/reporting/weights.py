@@ -22,8 +22,6 @@ from stages.reporting.text import significant
 _WIDTH = 1000.0
 _FIGURES = 250.0
 
-Values = NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class WeightRange:
@@ -36,7 +34,7 @@ class WeightRange:
     """
 
     name: str
-    maxima: Values
+    maxima: NDArray[np.float64]
     levels: int
     zero: int
 
@@ -93,9 +91,9 @@ def weight_plot(ranges: Sequence[WeightRange]) -> Markup:
         title="max |w| of each output channel", ticks=ticks, left=NAMES, width=_WIDTH - NAMES - _FIGURES
     )
 
-    def place(values: Values) -> Values:
+    def place(values: NDArray[np.float64]) -> NDArray[np.float64]:
         shares = (np.log10(np.maximum(values, 10.0**low)) - low) / (high - low)
-        placed: Values = axis.left + np.clip(shares, 0.0, 1.0) * axis.width
+        placed: NDArray[np.float64] = axis.left + np.clip(shares, 0.0, 1.0) * axis.width
         return placed
 
     contents = [
@@ -117,7 +115,9 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _strip(row: WeightRange, y: float, place: Callable[[Values], Values]) -> list[Markup]:
+def _strip(
+    row: WeightRange, y: float, place: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> list[Markup]:
     ticks = np.unique(np.round(place(row.maxima), 0))  # as many as can be told apart
     marks = np.array([*np.quantile(row.maxima, [0.25, 0.5, 0.75]), row.half_step])
     low, median, high, half_step = place(marks).tolist()

@@ -24,8 +24,7 @@ from stages.benchmarking.onnxruntime_peer import (
 )
 from stages.benchmarking.openvino_peer import OpenVinoFloat
 from stages.benchmarking.result import Benchmark
-from stages.benchmarking.torch_float import Calibrating as Forward
-from stages.benchmarking.torch_float import Eager
+from stages.benchmarking.torch_float import CalibrationForward, Eager
 from stages.benchmarking.training import FloatStep, QatStep
 from stages.benchmarking.workload import Workload
 from stages.data.digits import Digits
@@ -78,8 +77,8 @@ def test_calibration_beside_its_peers(competition: Competition, tmp_path: Path):
     competition = replace(
         competition,
         competitors={
-            "forward": Forward(),
-            "forward_folded": Forward(folded=True),
+            "forward": CalibrationForward(),
+            "forward_folded": CalibrationForward(folded=True),
             "minmax": ours,
             "onnxruntime_forward": OnnxRuntimeCalibrating(method=None),
             "onnxruntime_minmax": OnnxRuntimeCalibrating(method="MinMax"),

@@ -11,7 +11,7 @@ from pipeline.errors import PipelineError
 from stages.artifacts import Observations
 from stages.data.digits import Digits
 from stages.graph.schemes import resolve_schemes
-from stages.precision.sensitivity import Effect
+from stages.precision.sensitivity import RoundingEffect
 from stages.quant.calibrators.base import Calibration
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.per_channel import PerChannel
@@ -102,7 +102,9 @@ def test_the_choice_survives_saving(ctx, table, tmp_path):
 
 def test_sensitive_layers_keep_more_bits(ctx):
     def layer(name, divergence):
-        effects = {b: Effect(sqnr_db=0.0, divergence=divergence / b, loss_change=0.0) for b in (2, 4, 8)}
+        effects = {
+            b: RoundingEffect(sqnr_db=0.0, divergence=divergence / b, loss_change=0.0) for b in (2, 4, 8)
+        }
         return LayerSensitivity(name=name, weights=100, macs=100, activation_bits=8, effects=effects)
 
     table = SensitivityTable(layers=(layer("calm", 0.1), layer("touchy", 10.0)))

@@ -19,7 +19,7 @@ from stages.integer.validate import validate
 Session = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
 """Real input (N, *shape) to the model's outputs, in order."""
 
-Load = Callable[[int, bool], Session]
+LoadSession = Callable[[int, bool], Session]
 """Makes a session for a number of samples; True for one that also gives every value's stored levels."""
 
 
@@ -40,7 +40,7 @@ class ForeignExecutable:
     Input levels are dequantized, and quantized back by the session's first node, without loss.
     """
 
-    def __init__(self, name: str, program: Program, load: Load, notes: tuple[str, ...]) -> None:
+    def __init__(self, name: str, program: Program, load: LoadSession, notes: tuple[str, ...]) -> None:
         validate(program)
         self.name = name
         self.notes = notes

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
 from stages.backends.native_kernels.ratios import requantize, term
-from stages.backends.native_kernels.structures import Kind
+from stages.backends.native_kernels.structures import StepKind
 from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program, Value
@@ -56,7 +56,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             ("bias", pins(constants, ctypes.c_int32)),
             ("requantize", requantize(op, program, pins, rows=slice(0, groups))),
         )
-        return [Draft(Kind.DEPTHWISE, op.output, op.inputs[0], residual, fields, pads)]
+        return [Draft(StepKind.DEPTHWISE, op.output, op.inputs[0], residual, fields, pads)]
     inputs, outputs = weight.shape[1], len(weight) // groups
     drafts = []
     for group in range(groups):
@@ -73,7 +73,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             ("bias", pins(np.append(constants[rows], np.zeros(16)), ctypes.c_int32)),
             ("requantize", requantize(op, program, pins, rows=rows, weight_zero_point=zero_point)),
         )
-        drafts.append(Draft(Kind.CONV, op.output, op.inputs[0], residual, fields, pads))
+        drafts.append(Draft(StepKind.CONV, op.output, op.inputs[0], residual, fields, pads))
     return drafts
 
 
@@ -84,17 +84,17 @@ def _add(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         ("requantize", requantize(op, program, pins, index=0)),
         ("term", term(op, program, name=op.inputs[1], index=1)),
     )
-    return [Draft(Kind.ADD, op.output, op.inputs[0], op.inputs[1], fields)]
+    return [Draft(StepKind.ADD, op.output, op.inputs[0], op.inputs[1], fields)]
 
 
 def _avg_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     fields = (*_geometry(op, op.attrs["kernel"]), ("requantize", requantize(op, program, pins)))
-    return [Draft(Kind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
+    return [Draft(StepKind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
 
 
 def _multiply(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     fields = (("requantize", requantize(op, program, pins)),)
-    return [Draft(Kind.MULTIPLY, op.output, op.inputs[0], op.inputs[1], fields)]
+    return [Draft(StepKind.MULTIPLY, op.output, op.inputs[0], op.inputs[1], fields)]
 
 
 def _mean(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -103,13 +103,13 @@ def _mean(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     check_sum(op, program)
     size = image_shape(program.values[op.inputs[0]])[1:]
     fields = (*_geometry(op, size), ("requantize", requantize(op, program, pins)))
-    return [Draft(Kind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
+    return [Draft(StepKind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
 
 
 def _max_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     lowest = np.array([program.values[op.inputs[0]].quant_min])
     fields = (*_geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
-    return [Draft(Kind.MAX_POOL, op.output, op.inputs[0], fields=fields)]
+    return [Draft(StepKind.MAX_POOL, op.output, op.inputs[0], fields=fields)]
 
 
 def _concat(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -158,7 +158,7 @@ def _reshape(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         return None
     if x.shape == y.shape:
         return _copy(op, image_shape(x)[0])
-    return [Draft(Kind.COPY, op.output, op.inputs[0], fields=(("flatten", 1),))]
+    return [Draft(StepKind.COPY, op.output, op.inputs[0], fields=(("flatten", 1),))]
 
 
 def _slice(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -190,7 +190,7 @@ def _pad(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 def _copy(op: Op, channels: int, **fields: Any) -> list[Draft]:
     defaults = {"stride_h": 1, "stride_w": 1, "divide_h": 1, "divide_w": 1, "channels": channels}
     merged: dict[str, Any] = defaults | fields
-    return [Draft(Kind.COPY, op.output, op.inputs[0], fields=tuple(merged.items()))]
+    return [Draft(StepKind.COPY, op.output, op.inputs[0], fields=tuple(merged.items()))]
 
 
 DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {

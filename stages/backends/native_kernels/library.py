@@ -16,7 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from stages.backends.native_kernels.structures import STRUCTURES, Array, Image, Step
+from stages.backends.native_kernels.structures import STRUCTURES, EngineStep, ExternalArray, Image
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +85,12 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL | str:
     library.quantize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, real, real, real, real]
     library.run.restype = None
     library.run.argtypes = [
-        ctypes.POINTER(Step),
+        ctypes.POINTER(EngineStep),
         ctypes.POINTER(Image),
         ctypes.c_int32,
         ctypes.POINTER(ctypes.c_void_p),
         ctypes.c_void_p,
-        ctypes.POINTER(Array),
+        ctypes.POINTER(ExternalArray),
         ctypes.c_int64,
         ctypes.POINTER(ctypes.c_double),
     ]

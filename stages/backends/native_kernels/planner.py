@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backends.native_kernels.structures import Image, Kind, Step
+from stages.backends.native_kernels.structures import EngineStep, Image, StepKind
 from stages.integer.program import Op, Program, Value
 
 ALIGNMENT = 64
@@ -27,7 +27,7 @@ SLACK = 256
 class Draft:
     """A step before its images have places: names of values, and the other fields."""
 
-    kind: Kind
+    kind: StepKind
     target: str
     source: str = ""
     residual: str = ""
@@ -42,7 +42,7 @@ class Plan:
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    steps: ctypes.Array[Step]
+    steps: ctypes.Array[EngineStep]
     images: ctypes.Array[Image]
     names: tuple[str, ...]
     """The value that each step writes or, for an output, reads."""
@@ -87,15 +87,15 @@ def plan(
     values = program.values
     arrays = {name: i for i, name in enumerate((*inputs, *outputs))}
     whole = [
-        *(Draft(Kind.INPUT, name, fields=_array(values[name], arrays[name])) for name in inputs),
+        *(Draft(StepKind.INPUT, name, fields=_array(values[name], arrays[name])) for name in inputs),
         *drafts,
-        *(Draft(Kind.OUTPUT, "", name, fields=_array(values[name], arrays[name])) for name in outputs),
+        *(Draft(StepKind.OUTPUT, "", name, fields=_array(values[name], arrays[name])) for name in outputs),
     ]
     images = _images(program, whole, inputs)
     arena_bytes = _place(images, whole)
     index = {name: i for i, name in enumerate(images)} | {"": -1}
     steps = [
-        Step(
+        EngineStep(
             kind=draft.kind,
             source=index[draft.source],
             residual=index[draft.residual],
@@ -107,7 +107,7 @@ def plan(
     return Plan(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        steps=(Step * len(steps))(*steps),
+        steps=(EngineStep * len(steps))(*steps),
         images=(Image * len(images))(*images.values()),
         names=tuple(draft.target or draft.source for draft in whole),
         arena_bytes=arena_bytes + SLACK,
@@ -138,7 +138,7 @@ def _images(program: Program, drafts: Sequence[Draft], inputs: Sequence[str]) ->
         narrow = (
             draft.target in inputs
             and channels <= 4
-            and all(reader.kind in (Kind.CONV, Kind.OUTPUT) for reader in readers)
+            and all(reader.kind in (StepKind.CONV, StepKind.OUTPUT) for reader in readers)
             and all(draft.target != reader.residual for reader in readers)
         )
         images[draft.target] = Image(

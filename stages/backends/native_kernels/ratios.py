@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backends.native_kernels.structures import Ratio, Requantize
-from stages.integer.program import Op, Program
-from stages.integer.program import Requantize as Mode
+from stages.backends.native_kernels.structures import Ratio, Requantization
+from stages.integer.program import Op, Program, Requantize
 
-MODES: dict[Mode, int] = {"float": 0, "fixed_point": 1, "fixed_point_single": 2}
+MODES: dict[Requantize, int] = {"float": 0, "fixed_point": 1, "fixed_point_single": 2}
 
 CHANNELS = 64
 """The engine reads channels' constants so many at a time."""
@@ -46,7 +45,7 @@ def requantize(
     rows: slice = slice(0, CHANNELS),
     index: int | None = None,
     weight_zero_point: NDArray[np.int64] | None = None,
-) -> Requantize:
+) -> Requantization:
     """From accumulators to levels of the output.
 
     Args:
@@ -65,7 +64,7 @@ def requantize(
     if weight_zero_point is not None and weight_zero_point[rows].any():
         zero_points = pin(_padded(weight_zero_point[rows].astype(np.int32), count), ctypes.c_int32)
     mode = MODES[program.requantize]
-    return Requantize(
+    return Requantization(
         mode=mode,
         narrow=mode == 0 and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op),
         headroom=op.attrs.get("headroom", 0),
@@ -85,7 +84,7 @@ def requantize(
 
 
 def term(op: Op, program: Program, *, name: str, prefix: str = "", index: int | None = None) -> Ratio:
-    """Of what is added to the accumulators: the value `name`, a residual or an add's second input."""
+    """The ratio of what accumulators are added: the value `name`, a residual or an add's second input."""
     ratios = {key: a.flat[0].item() for key, a in _ratios(op, program, prefix, index).items()}
     return Ratio(**ratios, zero_point=program.values[name].zero_point)
 

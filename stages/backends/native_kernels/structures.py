@@ -7,7 +7,7 @@ from ctypes import POINTER, c_float, c_int8, c_int32, c_int64, c_uint8
 from enum import IntEnum
 
 
-class Kind(IntEnum):
+class StepKind(IntEnum):
     """What a step does."""
 
     INPUT = 0
@@ -40,7 +40,7 @@ class Image(ctypes.Structure):
         return int(rows * columns * self.stride)
 
 
-class Requantize(ctypes.Structure):
+class Requantization(ctypes.Structure):
     """Accumulators to levels, channel by channel."""
 
     _fields_ = (
@@ -67,7 +67,7 @@ class Ratio(ctypes.Structure):
     )
 
 
-class Step(ctypes.Structure):
+class EngineStep(ctypes.Structure):
     """One call of a kernel."""
 
     _fields_ = (
@@ -78,15 +78,15 @@ class Step(ctypes.Structure):
         ("weight", POINTER(c_int8)),
         ("bias", POINTER(c_int32)),
         ("table", POINTER(c_uint8)),
-        ("requantize", Requantize),
+        ("requantize", Requantization),
         ("term", Ratio),
     )
 
 
-class Array(ctypes.Structure):
+class ExternalArray(ctypes.Structure):
     """An array of samples outside the arena."""
 
     _fields_ = (("data", POINTER(c_uint8)), ("bytes", c_int64))
 
 
-STRUCTURES = (Image, Step, Requantize, Ratio)
+STRUCTURES = (Image, EngineStep, Requantization, Ratio)

@@ -86,10 +86,10 @@ class Layers:
         return parts
 
 
-Call = Callable[[Tensor, Tensor | None], Tensor]
+LayerCall = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def _conv2d(op: Op, program: Program, weight: Tensor) -> Call:
+def _conv2d(op: Op, program: Program, weight: Tensor) -> LayerCall:
     geometry = [list(op.attrs[name]) for name in ("stride", "padding", "dilation")]
     geometry.append(op.attrs["groups"])
     operators = torch.ops.onednn
@@ -102,7 +102,7 @@ def _conv2d(op: Op, program: Program, weight: Tensor) -> Call:
     return _call(op, program, pack, operators.qconv2d_pointwise, operators.qconv2d_pointwise.binary, geometry)
 
 
-def _linear(op: Op, program: Program, weight: Tensor) -> Call:
+def _linear(op: Op, program: Program, weight: Tensor) -> LayerCall:
     operators = torch.ops.onednn
 
     def pack(shape: list[int]) -> Tensor:
@@ -119,7 +119,7 @@ def _call(
     unary: Callable[..., Tensor],
     binary: Callable[..., Tensor],
     geometry: list[Any],
-) -> Call:
+) -> LayerCall:
     """One layer as a function of input and residual. Weights are packed for each batch size."""
     x, y = program.values[op.inputs[0]], program.values[op.output]
     ratio = _ratio(op)

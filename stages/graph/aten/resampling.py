@@ -19,7 +19,7 @@ from stages.graph.ir import Node
 
 
 class _Geometry(NamedTuple):
-    """Of a transposed convolution, each (height, width)."""
+    """Geometry of a transposed convolution, each (height, width)."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]

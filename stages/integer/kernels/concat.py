@@ -13,7 +13,7 @@ from stages.integer.signature import Shape, Signature
 
 
 def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
-    """Of one input, with the sizes along `axis` added up."""
+    """The shape of one input, with the sizes along `axis` added up."""
     axis = op.attrs["axis"]
     if not 0 <= axis < len(shapes[0]):
         raise ValueError(f"axis={axis}: must be 0..{len(shapes[0]) - 1}")

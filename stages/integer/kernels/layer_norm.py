@@ -23,10 +23,10 @@ from stages.integer.program import Integers, Op, Program, Value
 from stages.integer.signature import Shape, Signature, tensor_of
 
 UNIT_BITS = 30
-"""Of u, which lies within −2^30..2^30."""
+"""Bits of u, which lies within −2^30..2^30."""
 
 SPREAD_BITS = 10
-"""Of D, below the steps of Σ d²: they tell epsilon apart where n is small."""
+"""Bits of D, below the steps of Σ d²: they tell epsilon apart where n is small."""
 
 GAMMA_BITS = 24
 BETA_BITS = 61

@@ -20,10 +20,10 @@ from stages.integer.program import Integers, Op, Program, Value
 from stages.integer.signature import Shape, Signature, same_shape, tensor_of
 
 FRACTION_BITS = 26
-"""Of the exponentials, the largest of which is 1."""
+"""Bits of the exponentials, the largest of which is 1."""
 
 SCALE_BITS = 14
-"""Of the reciprocal of the output's scale."""
+"""Bits of the reciprocal of the output's scale."""
 
 MAX_INVERSE = 2**35
 """The largest `inverse_scale`: products stay below 2^63."""

@@ -109,7 +109,7 @@ class LearnedStep(nn.Module):
         self.scale.copy_(torch.where(scale > self.least, scale, self.scale))
 
     def penalty(self) -> Tensor | None:
-        """None."""
+        """Return None: nothing is added to the loss."""
         return None
 
     def qparams(self) -> QParams:

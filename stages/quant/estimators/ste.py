@@ -105,7 +105,7 @@ class ObservedRange(nn.Module):
         """Nothing: the calibrated range is the start."""
 
     def penalty(self) -> Tensor | None:
-        """None."""
+        """Return None: nothing is added to the loss."""
         return None
 
     def qparams(self) -> QParams:

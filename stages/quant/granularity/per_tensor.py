@@ -31,7 +31,7 @@ class PerTensor:
         check_activation(self.activation)
 
     def ch_axis(self, ndim: int) -> int | None:
-        """None: there is one scale, whatever the number of dimensions."""
+        """Return None: there is one scale, whatever the number of dimensions."""
         return None
 
     def to_observations(self, x: Tensor) -> Tensor:

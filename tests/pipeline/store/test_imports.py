@@ -36,7 +36,7 @@ def tree(tmp_path, monkeypatch):
             path.write_text(text)
 
         def code(self, module):
-            """Of the package's modules and files, without the package's name."""
+            """Names of the package's modules and files, without the package's name."""
             forget()
             return {name[len(package) + 1 :] for name in closure([f"{package}.{module}"], ()).code}
 

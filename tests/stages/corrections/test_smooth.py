@@ -34,7 +34,7 @@ def x():
 
 
 def maxima(graph, x):
-    """Of the input of the first linear layer and of its weight, by channel of the convolution."""
+    """Largest magnitudes of the first linear layer's input and weight, by channel of the convolution."""
     values = {}
     execute(graph, x, lambda node, value: values.setdefault(node.name, value))
     read = values[graph["4"].inputs[0]].reshape(len(x), 6, -1).abs().amax(dim=(0, 2))

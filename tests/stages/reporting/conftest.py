@@ -27,7 +27,7 @@ from stages.graph.quantized import QuantizedGraph
 from stages.integer.bounds import layer_accumulators
 from stages.quant.qparams import QParams
 from stages.quant.statistics import Statistics
-from stages.reporting.page import Run
+from stages.reporting.page import RunResults
 
 VALUES = {
     "float/top1": 0.8797,
@@ -68,7 +68,7 @@ def per_tensor(scale: float, quant_min: int = -127, quant_max: int = 127, zero_p
     return QParams(scale=torch.tensor(scale), zero_point=zero, quant_min=quant_min, quant_max=quant_max)
 
 
-def make_run(names: list[str], **metrics: object) -> Run:
+def make_run(names: list[str], **metrics: object) -> RunResults:
     """A run of `network(names)`; keyword arguments replace fields of its `Metrics`."""
     graph = network(names)
     points = quantization_points(graph)
@@ -108,7 +108,7 @@ def make_run(names: list[str], **metrics: object) -> Run:
     )
     fields = {"values": VALUES, "predictions": predictions} | metrics
     speeds = {"float": 2310.0, "simulated": 1203.0, "integer": 5320.0}
-    return Run(
+    return RunResults(
         observations=Observations(graph=graph, statistics=statistics, sample_ids=(0, 1)),
         model=QuantizedModel(quantized=quantized),
         metrics=Metrics(**fields),
@@ -124,5 +124,5 @@ def make_run(names: list[str], **metrics: object) -> Run:
 
 
 @pytest.fixture
-def run_of() -> Callable[..., Run]:
+def run_of() -> Callable[..., RunResults]:
     return make_run

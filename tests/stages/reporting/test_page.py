@@ -12,7 +12,7 @@ import pytest
 from stages.artifacts import IntegerProgram, Metrics, Roundings, Verdict
 from stages.graph.lower import lower
 from stages.reporting.layers import layer_table
-from stages.reporting.page import Run, render
+from stages.reporting.page import RunResults, render
 from stages.reporting.settings import Settings
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -112,7 +112,7 @@ def test_each_plot_is_a_drawing_of_its_own(run_of):
 
 def test_a_network_without_layers_and_metrics_has_a_page(run_of):
     run = run_of([])
-    run = Run(
+    run = RunResults(
         metrics=Metrics(values={}),
         model=run.model,
         observations=replace(run.observations, statistics={}),

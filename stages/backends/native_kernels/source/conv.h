@@ -24,7 +24,7 @@ enum class End { STORED, PACKED, PACKED_WITH_RESIDUAL };
 
 // `sums`: Σ qx of each pixel's window where weights have zero points, else null.
 template <int VECTORS, int PIXELS, End END>
-void accumulate(const Step &s, const Window &window, const uint8_t *x, int64_t pixel_step, const int8_t *weight, const int32_t *sums,
+void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int64_t pixel_step, const int8_t *weight, const int32_t *sums,
                 const Tile &tile) {
     __m512i sum[PIXELS][VECTORS];
 #pragma GCC unroll 4
@@ -118,7 +118,7 @@ inline int32_t window_sum(const uint8_t *x, const Window &window, int bytes) {
 constexpr int CHANNELS = 64;  // of a block; those at the end are 64, 32 or 16 wide
 
 // Output rows `from` .. `to` − 1 of the channels `first` (a multiple of a block) .. `last` − 1.
-inline void convolve(const Step &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
+inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
     const Image &in = images[s.source], &out = images[s.target];
     const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
     const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run

@@ -25,7 +25,7 @@ inline void order(const __m512i *q, __m512i *out) {
 
 // Output rows `from` .. `to` − 1. The planner takes kernels of at most 4·DEPTHWISE_GROUPS rows, whose windows of
 // one tile span at most DEPTHWISE_COLUMNS columns.
-inline void convolve_depthwise(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void convolve_depthwise(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
     const int groups = (s.kernel_h + 3) / 4;

@@ -20,7 +20,7 @@ struct Full {
         return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(ratio)));
     }
     // The first `vectors` of 16 levels.
-    static void store(uint8_t *out, const Int *x, const Requantize &r, int vectors) {
+    static void store(uint8_t *out, const Int *x, const Requantization &r, int vectors) {
         const Int zero_point = _mm512_set1_epi16(int16_t(r.zero_point));
         const Int low = _mm512_set1_epi8(int8_t(r.low + r.zero_point)), high = _mm512_set1_epi8(int8_t(r.high + r.zero_point));
         const Int a = _mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), zero_point);
@@ -45,7 +45,7 @@ struct Half {
     static Int scaled(Int x, const float *ratio) {
         return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(x), _mm256_loadu_ps(ratio)));
     }
-    static void store(uint8_t *out, const Int *x, const Requantize &r, int vectors) {
+    static void store(uint8_t *out, const Int *x, const Requantization &r, int vectors) {
         const Int zero_point = _mm256_set1_epi16(int16_t(r.zero_point));
         const Int low = _mm256_set1_epi8(int8_t(r.low + r.zero_point)), high = _mm256_set1_epi8(int8_t(r.high + r.zero_point));
         const Int a = _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), zero_point);
@@ -61,7 +61,7 @@ struct Block {
     alignas(64) int32_t bias[4][16];
     alignas(64) float ratio[4][16];
 
-    Block(const Step &s, int channel) {
+    Block(const EngineStep &s, int channel) {
         for (int q = 0; q < 4; q++)
             for (int i = 0; i < 16; i++) {
                 const int c = channel + 16 * (i / 4) + 4 * q + i % 4;
@@ -80,7 +80,7 @@ inline void load_column(const uint8_t *x, int64_t row, typename V::Int *out) {
 }
 
 template <class V, int STRIDE>
-void depthwise3_row(const uint8_t *x, int64_t row, int64_t pixel, const int8_t *weight, const Block &block, const Requantize &r,
+void depthwise3_row(const uint8_t *x, int64_t row, int64_t pixel, const int8_t *weight, const Block &block, const Requantization &r,
                     uint8_t *out, int64_t out_stride, int width, int vectors) {
     typename V::Int w[3][4], columns[3][4];
     for (int i = 0; i < 3; i++)
@@ -100,13 +100,13 @@ void depthwise3_row(const uint8_t *x, int64_t row, int64_t pixel, const int8_t *
     }
 }
 
-inline bool is_depthwise3(const Step &s) {
+inline bool is_depthwise3(const EngineStep &s) {
     return s.kernel_h == 3 && s.kernel_w == 3 && s.passes == 1 && s.dilation_h == 1 && s.dilation_w == 1 && s.stride_w <= 2 &&
            s.residual < 0 && s.requantize.narrow;
 }
 
 // Vectors are whole where channels are not: pixels are so far apart.
-inline void convolve_depthwise3(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void convolve_depthwise3(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     const int8_t *weight = s.weight;
     for (int channel = 0; channel < s.channels; channel += 64, weight += 3 * 256) {

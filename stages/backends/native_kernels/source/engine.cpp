@@ -11,20 +11,20 @@
 namespace {
 
 struct Plan {
-    const Step *steps;
+    const EngineStep *steps;
     const Image *images;
     int32_t step_count;
 };
 
 // An external array, (samples, bytes).
-struct Array {
+struct ExternalArray {
     uint8_t *data;
     int64_t bytes;
 };
 
-int rows_of(const Step &s, const Image *images) { return images[s.kind == OUTPUT ? s.source : s.target].height; }
+int rows_of(const EngineStep &s, const Image *images) { return images[s.kind == OUTPUT ? s.source : s.target].height; }
 
-void run_rows(const Plan &plan, const Step &s, uint8_t *arena, const Array *arrays, int64_t sample, int from, int to) {
+void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const ExternalArray *arrays, int64_t sample, int from, int to) {
     const Image *images = plan.images;
     switch (s.kind) {
         case INPUT: read_input(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); break;
@@ -41,7 +41,7 @@ void run_rows(const Plan &plan, const Step &s, uint8_t *arena, const Array *arra
 }
 
 // Part `part` of `parts` of a step: rows, or the channels of a convolution where they divide more evenly.
-void run_part(const Plan &plan, const Step &s, uint8_t *arena, const Array *arrays, int64_t sample, int part, int parts) {
+void run_part(const Plan &plan, const EngineStep &s, uint8_t *arena, const ExternalArray *arrays, int64_t sample, int part, int parts) {
     const int rows = rows_of(s, plan.images);
     if (s.kind == CONV) {
         const int blocks = (s.target_channels + CHANNELS - 1) / CHANNELS;
@@ -57,7 +57,7 @@ void run_part(const Plan &plan, const Step &s, uint8_t *arena, const Array *arra
     if (from < to) run_rows(plan, s, arena, arrays, sample, from, to);
 }
 
-void run_sample(const Plan &plan, uint8_t *arena, const Array *arrays, int64_t sample, double *seconds) {
+void run_sample(const Plan &plan, uint8_t *arena, const ExternalArray *arrays, int64_t sample, double *seconds) {
     for (int i = 0; i < plan.step_count; i++) {
         const auto start = std::chrono::steady_clock::now();
         run_rows(plan, plan.steps[i], arena, arrays, sample, 0, rows_of(plan.steps[i], plan.images));
@@ -71,7 +71,7 @@ extern "C" {
 
 // Sizes of the structures, by which the planner sees that it speaks of the same ones.
 void layout(int64_t *sizes) {
-    sizes[0] = sizeof(Image), sizes[1] = sizeof(Step), sizes[2] = sizeof(Requantize), sizes[3] = sizeof(Ratio);
+    sizes[0] = sizeof(Image), sizes[1] = sizeof(EngineStep), sizes[2] = sizeof(Requantization), sizes[3] = sizeof(Ratio);
 }
 
 // What this CPU lacks, or null.
@@ -103,7 +103,7 @@ void disband(void *team) { delete static_cast<Team *>(team); }
 // Runs all samples. Members of the team take whole samples, each in an arena of its own (64-byte aligned); where
 // there are fewer samples than members they share each step of a sample, in arenas[0]. Without a team the caller
 // works alone, and `seconds`, if not null, gets the time of each step.
-void run(const Step *steps, const Image *images, int32_t step_count, uint8_t *const *arenas, void *team_or_null, const Array *arrays,
+void run(const EngineStep *steps, const Image *images, int32_t step_count, uint8_t *const *arenas, void *team_or_null, const ExternalArray *arrays,
          int64_t samples, double *seconds) {
     const Plan plan = {steps, images, step_count};
     Team *team = static_cast<Team *>(team_or_null);

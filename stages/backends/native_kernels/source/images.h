@@ -34,7 +34,7 @@ inline void interleave_planes(const uint8_t *source, int64_t plane, int channels
     std::memcpy(out, pixels, 4 * std::min(count, 16));
 }
 
-inline void read_input(const Step &s, const Image *images, uint8_t *arena, const uint8_t *sample, int from, int to) {
+inline void read_input(const EngineStep &s, const Image *images, uint8_t *arena, const uint8_t *sample, int from, int to) {
     const Image &out = images[s.target];
     const int64_t plane = int64_t(out.height) * out.width;
     for (int y = from; y < to; y++) {
@@ -50,7 +50,7 @@ inline void read_input(const Step &s, const Image *images, uint8_t *arena, const
     }
 }
 
-inline void write_output(const Step &s, const Image *images, uint8_t *arena, uint8_t *sample, int from, int to) {
+inline void write_output(const EngineStep &s, const Image *images, uint8_t *arena, uint8_t *sample, int from, int to) {
     const Image &in = images[s.source];
     const int64_t plane = int64_t(in.height) * in.width;
     for (int y = from; y < to; y++) {
@@ -80,14 +80,14 @@ inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target
 }
 
 // Whether each output pixel is the source's at the same place, all of its channels.
-inline bool same_place(const Step &s, const Image &in, const Image &out) {
+inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
     const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width;
     return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
 }
 
 // Slices, pads, concatenations, tables, upsampling: output pixel (y, x) is the source's
 // ((y·stride − pad) / divide, (x·stride − pad) / divide).
-inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     if (s.flatten) {
         uint8_t *target = out.at(arena, 0, 0);
@@ -126,7 +126,7 @@ inline void copy(const Step &s, const Image *images, uint8_t *arena, int from, i
 }
 
 template <bool FIXED>
-void add_as(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+void add_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
     const Rescale<FIXED, true> rescale(s.requantize, 0, s.term);
     const __m512i zero = _mm512_set1_epi32(a.zero_point);
@@ -141,13 +141,13 @@ void add_as(const Step &s, const Image *images, uint8_t *arena, int from, int to
     }
 }
 
-inline void add(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void add(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     (s.requantize.mode ? add_as<true> : add_as<false>)(s, images, arena, from, to);
 }
 
 // Dimensions of 1 are repeated.
 template <bool FIXED>
-void multiply_as(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+void multiply_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
     const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
     const __m512i zero_a = _mm512_set1_epi32(a.zero_point), zero_b = _mm512_set1_epi32(b.zero_point);
@@ -167,13 +167,13 @@ void multiply_as(const Step &s, const Image *images, uint8_t *arena, int from, i
         }
 }
 
-inline void multiply(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void multiply(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     (s.requantize.mode ? multiply_as<true> : multiply_as<false>)(s, images, arena, from, to);
 }
 
 // Calls `each(pixel)` for the window's pixels inside the image.
 template <class Each>
-void for_window(const Step &s, const Image &in, uint8_t *arena, int y, int x, const Each &each) {
+void for_window(const EngineStep &s, const Image &in, uint8_t *arena, int y, int x, const Each &each) {
     const int top = y * s.stride_h - s.pad_h, left = x * s.stride_w - s.pad_w;
     for (int i = 0; i < s.kernel_h; i++) {
         const int row = top + i * s.dilation_h;
@@ -186,7 +186,7 @@ void for_window(const Step &s, const Image &in, uint8_t *arena, int y, int x, co
 }
 
 template <bool FIXED>
-void average_as(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+void average_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
     for (int y = from; y < to; y++)
@@ -201,12 +201,12 @@ void average_as(const Step &s, const Image *images, uint8_t *arena, int from, in
             }
 }
 
-inline void average(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void average(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     (s.requantize.mode ? average_as<true> : average_as<false>)(s, images, arena, from, to);
 }
 
 // `table[0]` is the level of a window that lies in the padding alone.
-inline void maximum(const Step &s, const Image *images, uint8_t *arena, int from, int to) {
+inline void maximum(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     for (int y = from; y < to; y++)
         for (int x = 0; x < out.width; x++)

@@ -41,7 +41,7 @@ inline __m512i multiply(__m512i x, __m512i multiplier, __m512i nudge, __m512i ca
 // Ratios of 16 channels, and optionally of what is added to them.
 template <bool FIXED, bool RESIDUAL>
 struct Rescale {
-    const Requantize &r;
+    const Requantization &r;
     __m512 ratio, residual_ratio, low_f, high_f;
     __m512i multiplier, left, zero_point, residual_zero;
     Lanes nudge, carry, right;
@@ -49,7 +49,7 @@ struct Rescale {
     __m512i half, headroom, low, high;
     bool residual_shifts_left = false;
 
-    Rescale(const Requantize &requantize, int channel, const Ratio &term) : r(requantize) {
+    Rescale(const Requantization &requantize, int channel, const Ratio &term) : r(requantize) {
         zero_point = _mm512_set1_epi32(r.zero_point);
         if (RESIDUAL) residual_zero = _mm512_set1_epi32(term.zero_point);
         if (!FIXED) {
@@ -133,7 +133,7 @@ struct Tile {
 };
 
 template <bool FIXED, bool RESIDUAL>
-void finish_each(const Requantize &r, const Ratio &term, const Tile &t) {
+void finish_each(const Requantization &r, const Ratio &term, const Tile &t) {
     for (int v = 0; v < t.vectors && t.left(v) > 0; v++) {
         const __mmask16 mask = t.whole(v) ? 0xFFFF : (1u << t.left(v)) - 1;
         const Rescale<FIXED, RESIDUAL> rescale(r, t.channel + 16 * v, term);
@@ -148,7 +148,7 @@ void finish_each(const Requantize &r, const Ratio &term, const Tile &t) {
 // The same for float ratios whose products stay far inside int32 (`narrow`) and whole vectors, from registers: four
 // vectors share the last steps, in which packing saturates as `clamp` would.
 template <int VECTORS, int PIXELS, bool RESIDUAL>
-inline __attribute__((always_inline)) void finish_packed(const __m512i (&sum)[PIXELS][VECTORS], const Requantize &r, const Ratio &term,
+inline __attribute__((always_inline)) void finish_packed(const __m512i (&sum)[PIXELS][VECTORS], const Requantization &r, const Ratio &term,
                                                          const Tile &t) {
     constexpr int EACH = 4 / VECTORS;  // pixels that leave together
     const __m512i zero_point = _mm512_set1_epi16(int16_t(r.zero_point));
@@ -187,7 +187,7 @@ inline __attribute__((always_inline)) void finish_packed(const __m512i (&sum)[PI
     }
 }
 
-inline void finish(const Requantize &r, const Ratio &term, const Tile &t) {
+inline void finish(const Requantization &r, const Ratio &term, const Tile &t) {
     if (r.mode)
         (t.residual ? finish_each<true, true> : finish_each<true, false>)(r, term, t);
     else

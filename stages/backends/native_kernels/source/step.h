@@ -23,7 +23,7 @@ struct Image {
 // padded to a multiple of 64. In 64 bits,
 //     rescale(x) = sat((sat(x << left) · multiplier + nudge − carry·[x < 0]) >> right)
 // where nudge and carry hold the rounding of one mode or another; see ratios.py.
-struct Requantize {
+struct Requantization {
     int32_t mode;                 // 0: float32 ratios, half to even; fixed point, what is over from the headroom
                                   // 1: half away from zero; 2: half towards +∞
     int32_t headroom;
@@ -48,7 +48,7 @@ struct Ratio {
 
 enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY };
 
-struct Step {
+struct EngineStep {
     int32_t kind;
     int32_t source, residual, target;  // indices of images; residual −1 where there is none
     int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
@@ -67,6 +67,6 @@ struct Step {
     const int8_t *weight;
     const int32_t *bias;
     const uint8_t *table;         // COPY: of 256 levels; null copies levels as they are
-    Requantize requantize;
+    Requantization requantize;
     Ratio term;                   // of the residual
 };

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from stages.backends.native_kernels.planner import SLACK, Plan
 from stages.backends.native_kernels.segments import parts
-from stages.backends.native_kernels.structures import Image, Kind
+from stages.backends.native_kernels.structures import Image, StepKind
 from stages.integer.program import Program
 from tests.stages.integer.strategies import MODES, programs
 
@@ -43,7 +43,7 @@ def test_borders_hold_what_convolutions_pad(program: Program) -> None:
     for plan in parts(program, keep=False):
         if isinstance(plan, Plan):
             for step in plan.steps:
-                if step.kind in (Kind.CONV, Kind.DEPTHWISE):
+                if step.kind in (StepKind.CONV, StepKind.DEPTHWISE):
                     image = plan.images[step.source]
                     assert image.border_h >= step.pad_h
                     assert image.border_w >= step.pad_w

@@ -32,7 +32,7 @@ def test_within_one_bin_of_numpy(values, percentile):
 
 
 def test_of_many_values():
-    """Of a million normal values, as close as one bin to numpy's linear interpolation."""
+    """Percentiles of a million normal values are as close as one bin to numpy's linear interpolation."""
     x = torch.randn(1, 1_000_000, generator=torch.Generator().manual_seed(0))
     statistics = Statistics()
     statistics.update(x)
