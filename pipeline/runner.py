@@ -34,7 +34,7 @@ class HasMetrics(Protocol):
     """An artifact that holds numbers worth recording. The runner logs them, computed or cached alike."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Flat name to number: ``{"integer/top1": 0.98}``."""
+        """Flat name to number: ``{"train/loss": 0.02}``."""
 
 
 @runtime_checkable

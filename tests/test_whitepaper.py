@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 import conf
-from pipeline.compare.table import FORM
+from pipeline.compare.table import METRIC
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.schema import RunConfig, register
 
@@ -49,7 +49,7 @@ def test_all_tables_are_there():
 def test_each_column_has_one_job_and_each_job_builds(preset):
     config = composed(f"experiment=whitepaper/{preset}")
     table = OmegaConf.to_container(config.hydra.callbacks.table)
-    columns = [column for column in table["columns"].values() if column.get(FORM) != "float"]
+    columns = [column for column in table["columns"].values() if METRIC not in column]
     filled = [0] * len(columns)
     for overrides in jobs(config):
         job = composed(f"experiment=whitepaper/{preset}", *overrides)
@@ -91,10 +91,10 @@ def test_a_preset_is_a_sweep_that_ends_with_its_table(tmp_path):
     for number, title in enumerate(titles):
         metrics = json.loads((file.parent / str(number) / "metrics.json").read_text())
         for form in ("integer", "simulated"):
-            assert float(shown[form, title]["top1"]) == metrics[f"{form}/top1"]
+            assert float(shown[form, title]["value"]) == metrics[f"{form}/top1"]
             assert shown[form, title]["samples"] == "200"
-        assert float(shown["integer", "float"]["top1"]) == metrics["float/top1"]
-    paper = [row["top1"] for row in rows if row["network"] == "MobileNet-v1 1.0 224"]
+        assert float(shown["integer", "float"]["value"]) == metrics["float/top1"]
+    paper = [row["value"] for row in rows if row["network"] == "MobileNet-v1 1.0 224"]
     assert paper == ["0.709", "0.02", "0.001", "0.65"]
 
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'outputs/mlflow.db'}")

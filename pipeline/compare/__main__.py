@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.compare.definition import configured
 from pipeline.compare.write import URI, write_comparison
 from pipeline.errors import PipelineError
 
@@ -20,10 +21,20 @@ def main() -> None:
         "--filter", default="", metavar="CONDITION", help="MLflow's filter, as \"tags.model = 'resnet20'\""
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/compare"), help="default: %(default)s")
+    parser.add_argument(
+        "--config-dir", type=Path, metavar="DIR", help="your own options, as of `python -m pipeline`"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="of the figures shown, as hydra/callbacks=mine or experiment=mine",
+    )
     chosen = parser.parse_args()
     try:
         page, runs = write_comparison(
             chosen.out,
+            configured(chosen.overrides, folder=chosen.config_dir),
             uri=chosen.tracking_uri,
             experiment=chosen.experiment,
             sweep=chosen.sweep,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from pipeline.compare.effects import main_effects
 from pipeline.compare.factors import Factors, find_factors, ordered
-from pipeline.compare.figures import ACCURACY, FIGURES, LATENCY, SIZE, Figure
+from pipeline.compare.figures import Contents
 from pipeline.compare.mcnemar import discordant, holm, mcnemar
 from pipeline.compare.pareto import pareto_front
 from pipeline.compare.records import Run
 
 MATRIX = 20
-"""The matrix of p-values is of so many runs at most, the most accurate ones."""
+"""The matrix of p-values is of so many runs at most, the best ones."""
 
 MANY = 12
 """A factor of more options than this is a search's; it has no main effects."""
@@ -26,18 +26,20 @@ FigureColumns = dict[str, NDArray[np.float64]]
 """Figure → its value for each run, NaN where it was not measured."""
 
 
-def compare(runs: Sequence[Run]) -> dict[str, Any]:
+def compare(runs: Sequence[Run], contents: Contents) -> dict[str, Any]:
     """Everything the page shows, as JSON holds it; a run is named by its place in `runs`.
 
     Runs on different test sets are never weighed against each other: fronts, effects, tests and the best
     run are per set.
     """
     factors = find_factors(runs)
-    values = {figure.key: np.array([figure.of(run) for run in runs]) for figure in FIGURES}
-    figures = [figure for figure in FIGURES if np.isfinite(values[figure.key]).any()]
+    values = {name: np.array([contents.value(name, run) for run in runs]) for name in contents.shown}
+    figures = [name for name in contents.shown if np.isfinite(values[name]).any()]
+    costs = [name for role, name in contents.roles.items() if role != "quality"]
     sets = _test_sets(runs)
     return {
-        "figures": [vars(figure) for figure in figures],
+        "figures": [contents.described(name) for name in figures],
+        "predictions": contents.predictions and contents.predictions.predicted,
         "factors": {name: ordered(options) for name, options in factors.varying.items()},
         "constant": factors.constant,
         "runs": [
@@ -48,7 +50,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
                 "started": run.started,
                 "command": command(run),
                 "options": {name: options[i] for name, options in factors.varying.items()},
-                "values": {figure.key: _finite(values[figure.key][i]) for figure in figures},
+                "values": {figure: _finite(values[figure][i]) for figure in figures},
             }
             for i, run in enumerate(runs)
         ],
@@ -56,10 +58,10 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
             {
                 "name": name,
                 "runs": members,
-                "best": _best(members, values),
-                "fronts": {key: _front(members, values, key) for key in (SIZE, LATENCY)},
+                "best": _best(members, values, contents),
+                "fronts": {name: _front(members, values, contents, name) for name in costs},
                 "effects": _effects(members, values, factors, figures),
-                "tests": _tests(runs, members, values),
+                "tests": _tests(runs, members, values, contents),
             }
             for name, members in sets.items()
         ],
@@ -81,21 +83,24 @@ def _test_sets(runs: Sequence[Run]) -> dict[str, list[int]]:
     return sets
 
 
-def _costs(members: Sequence[int], values: FigureColumns, *keys: str) -> NDArray[np.float64]:
-    figures = {figure.key: figure for figure in FIGURES}
-    return np.array([[figures[key].cost(values[key][i]) for key in keys] for i in members])
+def _costs(
+    members: Sequence[int], values: FigureColumns, contents: Contents, names: Iterable[str]
+) -> NDArray[np.float64]:
+    """(members, names), smaller is better."""
+    return np.array([[contents.shown[name].cost(values[name][i]) for name in names] for i in members])
 
 
-def _front(members: Sequence[int], values: FigureColumns, key: str) -> list[int]:
-    """Runs that no other beats in both accuracy and `key`, by `key`."""
-    on_front = pareto_front(_costs(members, values, ACCURACY, key))
-    front = [index for index, on in zip(members, on_front, strict=True) if on]
-    return sorted(front, key=lambda index: float(values[key][index]))
+def _front(members: Sequence[int], values: FigureColumns, contents: Contents, name: str) -> list[int]:
+    """Runs that no other beats in both quality and the figure `name`, the cheapest first."""
+    costs = _costs(members, values, contents, (contents.roles["quality"], name))
+    front = np.flatnonzero(pareto_front(costs))
+    return [members[i] for i in front[np.argsort(costs[front, 1], kind="stable")]]
 
 
-def _best(members: Sequence[int], values: FigureColumns) -> int | None:
-    """The most accurate run; of several, the smallest, then the fastest, then the oldest."""
-    costs = np.nan_to_num(_costs(members, values, ACCURACY, SIZE, LATENCY), nan=np.inf)
+def _best(members: Sequence[int], values: FigureColumns, contents: Contents) -> int | None:
+    """The run of best quality; of several, the smallest, then the fastest, then the oldest."""
+    costs = _costs(members, values, contents, list(contents.roles.values()))
+    costs = np.nan_to_num(costs, nan=np.inf)
     best = int(np.lexsort(costs.T[::-1])[0])
     return members[best] if np.isfinite(costs[best, 0]) else None
 
@@ -104,25 +109,27 @@ def _effects(
     members: Sequence[int],
     values: FigureColumns,
     factors: Factors,
-    figures: Sequence[Figure],
+    figures: Sequence[str],
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """By figure and factor. A factor that all of the set's runs agree on has none."""
     options = {name: [chosen[i] for i in members] for name, chosen in factors.varying.items()}
     options = {name: chosen for name, chosen in options.items() if 1 < len(set(chosen)) <= MANY}
     result: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for figure in figures:
-        effects = main_effects(options, values[figure.key][members])
-        result[figure.key] = {}
+        effects = main_effects(options, values[figure][members])
+        result[figure] = {}
         for name, found in effects.items():
             by_option = {effect.option: vars(effect) for effect in found}
-            result[figure.key][name] = [by_option[option] for option in ordered(by_option)]
+            result[figure][name] = [by_option[option] for option in ordered(by_option)]
     return result
 
 
-def _tests(runs: Sequence[Run], members: Sequence[int], values: FigureColumns) -> dict[str, Any] | None:
-    """McNemar's test of the best run against all others, and among the most accurate ones.
+def _tests(
+    runs: Sequence[Run], members: Sequence[int], values: FigureColumns, contents: Contents
+) -> dict[str, Any] | None:
+    """McNemar's test of the best run against all others, and among the best ones.
 
-    Only runs with predictions on the same labels take part: those that share the most common ones.
+    Only runs with predictions of the same truth take part: those that share the most common ones.
     """
     by_samples: dict[str, list[int]] = {}
     for index in members:
@@ -130,10 +137,12 @@ def _tests(runs: Sequence[Run], members: Sequence[int], values: FigureColumns) -
         if outcome is not None:
             by_samples.setdefault(outcome.samples, []).append(index)
     tested = max(by_samples.values(), key=len, default=[])
-    best = _best(tested, values) if tested else None
+    best = _best(tested, values, contents) if tested else None
     if best is None or len(tested) < 2:
         return None
-    ranked = sorted(tested, key=lambda index: (index != best, -np.nan_to_num(values[ACCURACY][index])))
+    quality = _costs(tested, values, contents, (contents.roles["quality"],))[:, 0]
+    rank = dict(zip(tested, np.nan_to_num(quality, nan=np.inf), strict=True))
+    ranked = sorted(tested, key=lambda index: (index != best, rank[index]))
     correct = np.stack([_correct(runs[index]) for index in ranked])
     wins = discordant(correct)
     p = mcnemar(wins, wins.T)

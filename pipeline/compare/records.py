@@ -21,18 +21,35 @@ from pipeline.tracking.mlflow import mlflow_client
 from pipeline.tracking.mlflow_run import SQLITE, guarded
 from pipeline.tracking.mlflow_sweep import PARENT
 
-PREDICTIONS = "predictions.safetensors"
-"""A run's file of predicted classes: ``labels`` and ``integer``, int64 (samples,)."""
-
 _PAGE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the integer program got right.
+class Predictions:
+    """Where what a run got right is recorded, sample by sample.
 
     Args:
-        samples: digest of the labels; two runs of one digest saw the same samples.
+        file: among the run's files, arrays in safetensors' format.
+        truth: the array of what is right, integers (samples,).
+        predicted: the array of what was said, of the same shape; also what the page calls it.
+    """
+
+    file: str
+    truth: str
+    predicted: str
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value:
+                raise ValueError(f"{name}='': must be a name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run got right.
+
+    Args:
+        samples: digest of the truth; two runs of one digest saw the same samples.
         correct: bool (samples,).
     """
 
@@ -62,15 +79,21 @@ class Run:
 
 
 def read_runs(
-    uri: str, *, experiment: str | None = None, sweep: str | None = None, condition: str = ""
+    uri: str,
+    predictions: Predictions | None = None,
+    *,
+    experiment: str | None = None,
+    sweep: str | None = None,
+    condition: str = "",
 ) -> list[Run]:
     """The runs that measured anything, the oldest first, with what they got right where it was recorded.
 
     Args:
         uri: MLflow's tracking URI, ``sqlite:///path`` or ``http(s)://host:port``.
+        predictions: what to read of their files; None reads none.
         experiment: name of the experiment; None takes all.
         sweep: only runs whose parent run, or whose tag ``sweep``, is this.
-        condition: MLflow's filter, as ``tags.quantizer = 'affine' and metrics.`integer/top1` > 0.9``.
+        condition: MLflow's filter, as ``tags.quantizer = 'affine' and metrics.`train/loss` < 0.1``.
 
     Raises:
         PipelineError: MLflow cannot be reached, or there is no such experiment or run.
@@ -87,11 +110,13 @@ def read_runs(
             f"no run with metrics in {uri}{f' matches {given}' if given else ''}; "
             f"experiments there: {', '.join(sorted(experiments)) or '(none)'}"
         )
+    # a parent run's metrics are its children's
+    parents = {run.parent for run in runs}
+    leaves = [run for run in runs if run.id not in parents]
+    if predictions is None:
+        return leaves
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(8) as pool:
-        # a parent run's metrics are its children's
-        parents = {run.parent for run in runs}
-        leaves = [run for run in runs if run.id not in parents]
-        outcomes = pool.map(lambda run: _outcome(client, run, Path(scratch)), leaves)
+        outcomes = pool.map(lambda run: _outcome(client, run, predictions, Path(scratch)), leaves)
         return [replace(run, outcome=outcome) for run, outcome in zip(leaves, outcomes, strict=True)]
 
 
@@ -160,27 +185,27 @@ def _search(client: Any, uri: str, experiment_ids: Sequence[str], condition: str
             return
 
 
-def _outcome(client: Any, run: Run, scratch: Path) -> Outcome | None:
-    """What the run predicted; None where it recorded no predictions, or what it recorded is not readable."""
-    file = _fetch(client, run, scratch)
+def _outcome(client: Any, run: Run, predictions: Predictions, scratch: Path) -> Outcome | None:
+    """What the run predicted; None where it recorded no predictions, or none that are readable."""
+    file = _fetch(client, run, predictions.file, scratch)
     try:
         arrays = load_file(file) if file is not None else {}
-        labels, predicted = arrays["labels"], arrays["integer"]
+        truth, predicted = arrays[predictions.truth], arrays[predictions.predicted]
     except (OSError, SafetensorError, KeyError):
         return None
-    if labels.shape != predicted.shape or labels.ndim != 1:
+    if truth.shape != predicted.shape or truth.ndim != 1:
         return None
-    digest = sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
-    return Outcome(samples=digest, correct=labels == predicted)
+    digest = sha256(np.ascontiguousarray(truth, dtype="<i8").tobytes()).hexdigest()
+    return Outcome(samples=digest, correct=truth == predicted)
 
 
-def _fetch(client: Any, run: Run, scratch: Path) -> Path | None:
+def _fetch(client: Any, run: Run, name: str, scratch: Path) -> Path | None:
     address = urlsplit(run.files)
     if address.scheme in ("", "file"):
-        return Path(unquote(address.path)) / PREDICTIONS
+        return Path(unquote(address.path)) / name
     folder = scratch / run.id
     folder.mkdir()
     try:
-        return Path(client.download_artifacts(run.id, PREDICTIONS, str(folder)))
+        return Path(client.download_artifacts(run.id, name, str(folder)))
     except Exception:  # a store of any kind, with errors of its own; most often it has no such file
         return None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.compare.factors import choice
 from pipeline.compare.records import Run
 from pipeline.compare.wilson import wilson
-from pipeline.errors import alternatives
 
-FORM = "form"
-FORMS = ("float", "quantized")
-QUANTIZED = ("integer", "simulated")
-"""The two accuracies of a quantized network, a line of the table each."""
+METRIC = "metric"
+"""The key of a column that shows one metric of its own in every line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,42 +21,49 @@ class Table:
     Args:
         title: heading.
         source: where the paper's figures are from: author, year, address, table, data set, measure.
+        measure: what the figures are, in words.
+        lines: form → its metric; a network has a line for each.
         columns: title → what the column's runs have chosen, by group or config path:
-            ``{column: affine_per_layer}``; nothing, for any run. ``form: float`` shows the float network's
-            accuracy instead of the quantized one's.
-        paper: network → its figure in each column, shares 0..1; None where the paper has none.
+            ``{column: affine_per_layer}``; nothing, for any run. ``metric: …`` shows that one in every
+            line, instead of the line's.
+        samples: the metric that counts the samples which the figures are shares of, 0..1: each has its 95%
+            Wilson interval. None where they are no shares.
+        paper: network → its figure in each column; None where the paper has none.
         findings: what the paper says of it in words.
         rows: what tells networks apart, by group or config path; the first one names them.
     """
 
     title: str
     source: str
+    measure: str
+    lines: Mapping[str, str]
     columns: Mapping[str, Mapping[str, str]]
+    samples: str | None = None
     paper: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     findings: str = ""
     rows: tuple[str, ...] = ("model", "data", "seed")
 
     def __post_init__(self) -> None:
-        if not self.columns or not self.rows:
-            raise ValueError("columns, rows: there must be at least one of each")
-        for title, chosen in self.columns.items():
-            if _form(chosen) not in FORMS:
-                raise ValueError(f"columns.{title}.form={chosen[FORM]}: {alternatives(chosen[FORM], FORMS)}")
+        if not self.columns or not self.rows or not self.lines:
+            raise ValueError("columns, lines, rows: there must be at least one of each")
         for network, figures in self.paper.items():
             if len(figures) != len(self.columns):
                 raise ValueError(
                     f"paper.{network}: {len(figures)} figures; must be {len(self.columns)}, one a column, "
                     "null where the paper has none"
                 )
-            if not all(figure is None or 0.0 <= figure <= 1.0 for figure in figures):
-                raise ValueError(f"paper.{network}: must be shares, 0..1")
+            known = [figure for figure in figures if figure is not None]
+            if self.samples is not None and not all(0.0 <= figure <= 1.0 for figure in known):
+                raise ValueError(f"paper.{network}: must be shares, 0..1, of samples={self.samples}")
+            if not all(math.isfinite(figure) for figure in known):
+                raise ValueError(f"paper.{network}: must be finite, or null where the paper has none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A figure. Of a paper, `top1` alone; of a run also its interval, where its test samples were counted."""
+    """A figure. Of a paper, `value` alone; of a run also its interval, where its samples were counted."""
 
-    top1: float
+    value: float
     low: float | None = None
     high: float | None = None
     samples: int | None = None
@@ -67,7 +72,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row: one network in one form (``integer``, ``simulated``, ``paper``); None where nothing is known."""
+    """A row: one network in one form (of `Table.lines`, or ``paper``); None where nothing is known."""
 
     network: str
     form: str
@@ -75,7 +80,7 @@ class Line:
 
 
 def measure(table: Table, runs: Sequence[Run]) -> list[Line]:
-    """The table's lines: for each network the integers' and the simulation's figures, then the paper's.
+    """The table's lines: for each network a line a form, then the paper's.
 
     Of several runs that belong in one cell, the newest finished one counts, else the newest. A form that no
     run has measured has no line.
@@ -86,20 +91,16 @@ def measure(table: Table, runs: Sequence[Run]) -> list[Line]:
     lines = []
     columns = table.columns.values()
     for key, members in networks.items():
-        for form in QUANTIZED:
-            cells = tuple(_cell(column, members, form) for column in columns)
+        for form, metric in table.lines.items():
+            cells = tuple(_cell(column, members, metric, table.samples) for column in columns)
             if any(
-                c is not None and _form(column) != "float" for c, column in zip(cells, columns, strict=True)
+                cell is not None and METRIC not in column for cell, column in zip(cells, columns, strict=True)
             ):
                 lines.append(Line(network=_name(key, list(networks)), form=form, cells=cells))
     for network, figures in table.paper.items():
-        known = tuple(None if figure is None else Cell(top1=figure) for figure in figures)
+        known = tuple(None if figure is None else Cell(value=figure) for figure in figures)
         lines.append(Line(network=network, form="paper", cells=known))
     return lines
-
-
-def _form(column: Mapping[str, str]) -> str:
-    return column.get(FORM, "quantized")
 
 
 def _name(key: tuple[str, ...], keys: Sequence[tuple[str, ...]]) -> str:
@@ -108,10 +109,10 @@ def _name(key: tuple[str, ...], keys: Sequence[tuple[str, ...]]) -> str:
     return ", ".join(dict.fromkeys([key[0], *varying]))
 
 
-def _cell(column: Mapping[str, str], runs: Sequence[Run], form: str) -> Cell | None:
-    """The figure of a column in the line of `form`."""
-    chosen = {name: option for name, option in column.items() if name != FORM}
-    metric = f"{'float' if _form(column) == 'float' else form}/top1"
+def _cell(column: Mapping[str, str], runs: Sequence[Run], metric: str, samples: str | None) -> Cell | None:
+    """The figure of a column in the line of `metric`."""
+    chosen = {name: option for name, option in column.items() if name != METRIC}
+    metric = column.get(METRIC, metric)
     found = [
         run
         for run in runs
@@ -120,6 +121,7 @@ def _cell(column: Mapping[str, str], runs: Sequence[Run], form: str) -> Cell | N
     if not found:
         return None
     run = max(found, key=lambda run: (run.status == "FINISHED", run.started))
-    top1, samples = run.metrics[metric], round(run.metrics.get("test/samples", 0.0))
-    low, high = wilson(top1, samples) if samples else (None, None)
-    return Cell(top1=top1, low=low, high=high, samples=samples or None, run=run.id)
+    value, counted = run.metrics[metric], round(run.metrics.get(samples or "", 0.0))
+    # a diverged run's figure may be no number
+    low, high = wilson(value, counted) if counted and 0.0 <= value <= 1.0 else (None, None)
+    return Cell(value=value, low=low, high=high, samples=counted or None, run=run.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,9 @@ class TableOfSweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse a table that cannot be drawn, before anything runs."""
-        from pipeline.errors import ConfigError
+        from pipeline.compare.definition import or_exit
 
-        try:
-            self._table()
-        except ConfigError as refusal:  # an exception of a hook would be a warning
-            print(refusal, file=sys.stderr)
-            sys.exit(1)
+        or_exit(self._table)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Draw the table. Where that is not possible the sweep has still succeeded: say why."""
@@ -47,10 +42,11 @@ class TableOfSweep(Callback):
             print(f"no table: {refusal}")
 
     def _table(self) -> Table:
-        from pipeline.configuration.builder import Builder
+        from pipeline.compare.definition import build
 
-        node = {"_target_": "pipeline.compare.table.Table", **self._definition}  # type: ignore[dict-item]
-        builder = Builder(OmegaConf.create({"hydra": {"callbacks": {"table": node}}}))
-        table: Table = builder.build("hydra.callbacks.table")
-        builder.raise_problems()
+        table: Table = build(
+            "pipeline.compare.table.Table",
+            "hydra.callbacks.table",
+            self._definition,  # type: ignore[arg-type]
+        )
         return table

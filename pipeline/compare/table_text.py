@@ -13,7 +13,8 @@ MISSING = "–"
 
 def grid(table: Table, lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows; a network's form and a figure's interval are on a second line."""
-    rows = [[f"{line.network}\n{line.form}", *(_text(cell) for cell in line.cells)] for line in lines]
+    share = table.samples is not None
+    rows = [[f"{line.network}\n{line.form}", *(_text(cell, share) for cell in line.cells)] for line in lines]
     return ["network", *table.columns], rows
 
 
@@ -21,8 +22,9 @@ def caption(table: Table, lines: Sequence[Line]) -> str:
     """What the figures are, where the paper's are from, and what it says of them."""
     samples = sorted({cell.samples for line in lines for cell in line.cells if cell and cell.samples})
     counted = f" on {' or '.join(f'{n:,}' for n in samples)} test samples" if samples else ""
+    intervals = "" if table.samples is None else " with 95% Wilson intervals"
     parts = [
-        f"Top-1 with 95% Wilson intervals{counted}.",
+        f"{table.measure}{intervals}{counted}.",
         f"Paper: {table.source}.",
         f"Found there: {table.findings}." if table.findings else "",
     ]
@@ -41,23 +43,28 @@ def comma_separated(table: Table, lines: Sequence[Line]) -> str:
     """A row a known cell, in full precision, with the run it is from."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "form", "column", "top1", "low", "high", "samples", "run"])
+    writer.writerow(["network", "form", "column", "value", "low", "high", "samples", "run"])
     for line in lines:
         for title, cell in zip(table.columns, line.cells, strict=True):
             if cell is not None:
-                values = [cell.top1, cell.low, cell.high, cell.samples, cell.run]
+                values = [cell.value, cell.low, cell.high, cell.samples, cell.run]
                 writer.writerow([line.network, line.form, title, *values])
     return text.getvalue()
 
 
-def _text(cell: Cell | None) -> str:
-    """As papers write it: three decimals of what was measured, and the paper's own as it gives them."""
+def _text(cell: Cell | None, share: bool) -> str:
+    """As papers write it: three decimals of a share that was measured, four digits of what is no share.
+
+    The paper's own figures are as it gives them.
+    """
     if cell is None:
         return MISSING
+    if not share:
+        return f"{cell.value:.4g}" if cell.run else f"{cell.value:g}"
     if not cell.run:
-        return _share(f"{cell.top1:g}")
+        return _share(f"{cell.value:g}")
     ends = [_share(f"{end:.3f}") for end in (cell.low, cell.high) if end is not None]
-    return "\n".join(filter(None, [_share(f"{cell.top1:.3f}"), "–".join(ends)]))
+    return "\n".join(filter(None, [_share(f"{cell.value:.3f}"), "–".join(ends)]))
 
 
 def _share(text: str) -> str:

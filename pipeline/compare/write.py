@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.compare.comparison import compare
+from pipeline.compare.figures import Contents
 from pipeline.compare.page import render_csv, render_page
 from pipeline.compare.records import Run, attach, read_runs
 from pipeline.compare.table import Table, measure
@@ -17,19 +18,22 @@ URI = "sqlite:///outputs/mlflow.db"
 
 def write_comparison(
     out: Path,
+    contents: Contents,
     *,
     uri: str = URI,
     experiment: str | None = None,
     sweep: str | None = None,
     condition: str = "",
 ) -> tuple[Path, list[Run]]:
-    """Compare runs; returns the page, written beside ``runs.csv`` into `out`, and the runs.
+    """Compare runs by the figures of `contents`.
+
+    Returns the page, written beside ``runs.csv`` into `out`, and the runs.
 
     Raises:
         PipelineError: see `read_runs`.
     """
-    runs = read_runs(uri, experiment=experiment, sweep=sweep, condition=condition)
-    comparison = compare(runs)
+    runs = read_runs(uri, contents.predictions, experiment=experiment, sweep=sweep, condition=condition)
+    comparison = compare(runs, contents)
     chosen = (uri, experiment and f"experiment {experiment}", sweep and f"sweep {sweep}", condition)
     page = out / "index.html"
     out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -135,8 +136,7 @@ class Builder:
         refusals: list[str] = []
         for name, value in values.items():
             hint = hints.get(name, Any)
-            if is_dataclass(hint) and isinstance(value, Mapping):  # a group of values without _target_
-                value = self._call(hint, value, prefix + name)  # type: ignore[arg-type]
+            value = self._grouped(value, hint, prefix + name)
             if name not in named and not open_ended:
                 refusals.append(f"{prefix}{name}: unknown key; {_options(name, named)}")
             elif value is not _FAILED:
@@ -158,6 +158,21 @@ class Builder:
             field = _FIELD.match(str(error))
             separator = "." if field and field[1] in named else ": "
             return self._problem(f"{path}{separator if path else ''}{error}")
+
+    def _grouped(self, value: Any, hint: Any, path: str) -> Any:
+        """The value, groups without ``_target_`` in it called as the dataclasses that `hint` asks for."""
+        if not isinstance(value, Mapping):
+            return value
+        if get_origin(hint) in (Union, UnionType):  # X | None
+            (hint, *others) = [member for member in get_args(hint) if member is not NoneType]
+            hint = Any if others else hint
+        if is_dataclass(hint):
+            return self._call(hint, value, path)  # type: ignore[arg-type]
+        if get_origin(hint) in (dict, Mapping):
+            item = get_args(hint)[1]
+            built = {key: self._grouped(each, item, f"{path}.{key}") for key, each in value.items()}
+            return _FAILED if _any_failed(built.values()) else built
+        return value
 
 
 def _any_failed(values: Iterable[Any]) -> bool:

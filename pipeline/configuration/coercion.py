@@ -40,10 +40,6 @@ def convert(value: Any, hint: Any) -> Any:
         return value if value is None else _refuse(value, "null")
     if origin in (Union, types.UnionType):
         return _union(value, arguments)
-    if value is None:
-        return _refuse(value, _name(hint))
-    if origin is Literal:
-        return value if any(_same(value, a) for a in arguments) else _refuse_choice(value, arguments)
     if origin in (tuple, list, Sequence, Iterable) or hint in (tuple, list):
         return _sequence(value, origin or hint, arguments)
     if origin in (dict, Mapping) or hint in (dict, Mapping):
@@ -51,6 +47,10 @@ def convert(value: Any, hint: Any) -> Any:
             return _refuse(value, "a mapping")
         item = arguments[1] if arguments else Any
         return {key: convert(element, item) for key, element in value.items()}
+    if value is None:
+        return _refuse(value, _name(hint))
+    if origin is Literal:
+        return value if any(_same(value, a) for a in arguments) else _refuse_choice(value, arguments)
     if not isinstance(origin or hint, type):
         return value  # NewType, Annotated and the like are the component's own to check
     return _scalar(value, origin or hint)

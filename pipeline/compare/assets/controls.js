@@ -23,7 +23,8 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = label; }, 1500);
 }
 
-const HEADLINES = ["integer/top1", "float/top1", "integer/agreement", "model/integer_bytes", "model/compression", "integer/images_per_second"];
+// The quality comes first, whatever its place among the figures.
+const headlines = inPart("best").sort((a, b) => (b === quality) - (a === quality));
 
 function drawBest() {
   const box = byId("best");
@@ -35,8 +36,8 @@ function drawBest() {
   button.addEventListener("click", () => copy(run.command, button));
   box.replaceChildren(
     element("h2", { id: "best-title" }, `★ Best run: ${run.name}`),
-    element("dl", {}, ...HEADLINES.filter((key) => figureOf[key]).map((key) =>
-      element("div", {}, element("dt", {}, figureOf[key].label), element("dd", {}, show(key, run.values[key]))))),
+    element("dl", {}, ...headlines.map(({ key, label }) =>
+      element("div", {}, element("dt", {}, label), element("dd", {}, show(key, run.values[key]))))),
     run.command ? element("div", { class: "command" }, element("code", {}, run.command), button) : "");
 }
 

@@ -22,34 +22,31 @@ function furnish(node, attributes, children) {
 const nameOf = (run) => element("span", { class: "name", title: run.name }, run.name);
 
 const number = (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-const [whole, tenths, hundredths] = [number(0), number(1), number(2)];
+const whole = number(0);
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const significant = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-const FORMATS = {
-  percent: (v) => `${hundredths.format(100 * v)}%`,
-  decibel: (v) => tenths.format(v),
-  bytes: (v) => whole.format(v),
-  times: (v) => `${hundredths.format(v)}×`,
-  rate: (v) => whole.format(v),
-  milliseconds: (v) => significant.format(v),
-};
-const TICKS = {
-  ...FORMATS,
-  percent: (v, step) => `${number(step === undefined || step >= 0.01 ? 0 : step >= 0.001 ? 1 : 2).format(100 * v)}%`,
-  decibel: (v) => significant.format(v),
-  bytes: (v) => compact.format(v),
-  rate: (v) => compact.format(v),
-};
 const MISSING = "–";
-const show = (key, value) => (value === null || value === undefined ? MISSING : FORMATS[figureOf[key].format](value));
+
+// A word is set off from its number, a sign is not: 3 ms, 98%, 4×.
+const withUnit = (text, unit) => (/^[a-z]/i.test(unit) ? `${text}\u00a0${unit}` : `${text}${unit}`);
+const bare = ({ factor, digits }, value) => (digits === null ? significant : number(digits)).format(factor * value);
+const show = (key, value) => (value === null || value === undefined ? MISSING : withUnit(bare(figureOf[key], value), figureOf[key].unit));
+
+// As many decimals as tell a tick from the next one, and no more.
+function tickText({ factor, unit }, value, step) {
+  const shown = factor * value;
+  if (Math.abs(shown) >= 10000) return withUnit(compact.format(shown), unit);
+  if (step === undefined) return withUnit(significant.format(shown), unit);
+  const decimals = Math.min(15, Math.max(0, -Math.floor(Math.log10(factor * step) + 1e-9)));
+  return withUnit(number(decimals).format(shown), unit);
+}
 const pValue = (p) => (p < 0.0001 ? "<0.0001" : p.toFixed(4));
 
-// Sizes and speeds are compared by ratio: where they span more than a factor of ten, their scale is logarithmic.
-const RATIOS = new Set(["bytes", "times", "rate", "milliseconds"]);
-function scale(values, from, to, { format = "", pad = 0.05 } = {}) {
+// What is compared by ratio has a logarithmic scale where it spans more than a factor of ten.
+function scale(values, from, to, { figure, pad = 0.05 }) {
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (!values.length) [low, high] = [0, 1];
-  const logarithmic = RATIOS.has(format) && low > 0 && high / low > 10;
+  const logarithmic = figure.scale === "ratio" && low > 0 && high / low > 10;
   const [f, inverse] = logarithmic ? [Math.log10, (v) => 10 ** v] : [(v) => v, (v) => v];
   let [a, b] = [f(low), f(high)];
   const margin = (b - a) * pad || Math.abs(a) * 0.01 || 0.5;

@@ -26,7 +26,7 @@ function effectsPlot(box) {
     const width = Math.max(280, Math.min(620, box.clientWidth > 900 ? (box.clientWidth - 32) / 2 : box.clientWidth));
     const [left, right, top, row] = [140, 136, 26, 26];
     const bottom = top + row * options.length;
-    const x = scale(everything, left, width - right, { format: figure.format, pad: 0.03 });
+    const x = scale(everything, left, width - right, { figure, pad: 0.03 });
     // an interval may reach beyond every run, and below 0, which a logarithmic scale does not have
     const clip = (v) => Math.min(width - right + 4, Math.max(left - 4, v > x.low ? x(v) : left - 4));
     const spoken = options.map((o) => `${o.option}: ${o.mean === null ? "not separable" : show(key, o.mean)}`).join(", ");
@@ -34,7 +34,7 @@ function effectsPlot(box) {
     root.append(svg("text", { class: "title", x: 0, y: 12 }, factor));
     for (const tick of x.ticks) {
       root.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: bottom }),
-        svg("text", { x: x(tick), y: bottom + 16, "text-anchor": "middle" }, TICKS[figure.format](tick, x.step)));
+        svg("text", { x: x(tick), y: bottom + 16, "text-anchor": "middle" }, tickText(figure, tick, x.step)));
     }
     options.forEach((effect, n) => {
       const y = top + row * (n + 0.5);
@@ -58,8 +58,7 @@ function effectsPlot(box) {
       root.append(svg("circle", { class: "mean", cx: x(effect.mean), cy: y, r: 5, onpointerenter: hint, onpointerleave: hideTip }),
         svg("text", { x: width - 52, y: y + 4, "text-anchor": "end" }, show(key, effect.mean)));
       if (effect.low !== null) {
-        const half = show(key, (effect.high - effect.low) / 2).replace(/[%×]/, "");
-        root.append(svg("text", { x: width - 46, y: y + 4 }, `±${half}`));
+        root.append(svg("text", { x: width - 46, y: y + 4 }, `±${bare(figure, (effect.high - effect.low) / 2)}`));
       }
     });
     return root;
@@ -69,5 +68,5 @@ function effectsPlot(box) {
   responsive(box, draw);
 }
 
-effectFigure.append(...figures.map((figure) => element("option", { value: figure.key, selected: figure.key === "integer/top1" }, figure.label)));
+effectFigure.append(...figures.map((figure) => element("option", { value: figure.key, selected: figure === quality }, figure.label)));
 effectsPlot(byId("effects"));

@@ -2,8 +2,7 @@
 
 function parallel(box) {
   const marks = new Marks(box);
-  const shownFigures = figures.filter(({ key }) => key !== "integer/images_per_second" // the latency says the same
-    && new Set(runs.map((_, index) => valueOf(index, key))).size > 1);
+  const shownFigures = inPart("parallel").filter(({ key }) => new Set(runs.map((_, index) => valueOf(index, key))).size > 1);
 
   function axes(top, bottom) {
     const members = currentSet().runs;
@@ -22,10 +21,10 @@ function parallel(box) {
     });
     const measured = shownFigures.map((figure) => {
       const values = members.map((i) => valueOf(i, figure.key)).filter((v) => v !== null);
-      const range = figure.better === "high" ? [bottom, top] : [top, bottom];
-      const y = scale(values, ...range, { format: figure.format, pad: 0.02 });
+      const range = figure.better === "higher" ? [bottom, top] : [top, bottom];
+      const y = scale(values, ...range, { figure, pad: 0.02 });
       return { label: figure.label, at: (i) => (valueOf(i, figure.key) === null ? null : y(valueOf(i, figure.key))),
-        ticks: y.ticks.map((tick) => [y(tick), TICKS[figure.format](tick, y.step)]) };
+        ticks: y.ticks.map((tick) => [y(tick), tickText(figure, tick, y.step)]) };
     });
     return [...choices, ...measured];
   }

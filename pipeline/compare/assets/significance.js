@@ -1,4 +1,4 @@
-// McNemar's test: the best run against each other one, and a matrix of the most accurate.
+// McNemar's test: the best run against each other one, and a matrix of the best ones.
 
 const LEVEL = 0.05;
 const shade = (p) => `var(--h${p < 0.001 ? 3 : p < 0.01 ? 2 : p < LEVEL ? 1 : 0})`;
@@ -9,12 +9,12 @@ function againstBest(tests) {
     x: side < 0 ? 40 - (38 * count) / most : 40, y: 3, width: (38 * count) / most, height: 8,
     style: `fill:var(--c${side < 0 ? 0 : 1})`,
   });
-  const heads = ["run", "integer top\u20111", "best right, it wrong", "", "it right, best wrong", "p", "p, adjusted"];
+  const heads = ["run", quality.label.replaceAll("-", "\u2011"), "best right, it wrong", "", "it right, best wrong", "p", "p, adjusted"];
   const rows = tests.against.map((test) => {
     const distinct = test.adjusted < LEVEL;
     const row = element("tr", { class: distinct ? "distinct" : "indistinct", "data-run": runs[test.run].id },
       element("td", { class: "left mono" }, nameOf(runs[test.run])),
-      element("td", {}, show("integer/top1", valueOf(test.run, "integer/top1"))),
+      element("td", {}, show(quality.key, qualityOf(test.run))),
       element("td", {}, String(test.best_only)),
       element("td", {}, svg("svg", { width: 80, height: 14, "aria-hidden": "true" }, bar(test.best_only, -1), bar(test.other_only, 1))),
       element("td", {}, String(test.other_only)),
@@ -36,8 +36,8 @@ function matrix(box, { runs: ranked, p }) {
   const size = Math.max(10, Math.min(24, (width - left - 8) / ranked.length));
   const key = [["< 0.001", 3], ["< 0.01", 2], ["< 0.05", 1], ["not significant", 0]];
   const height = top + size * ranked.length + 36;
-  const root = svg("svg", { width, height, role: "img", "aria-label": `P-values between the ${ranked.length} most accurate runs` });
-  root.append(svg("text", { class: "title", x: 0, y: 12 }, `p between the ${ranked.length} most accurate runs`));
+  const root = svg("svg", { width, height, role: "img", "aria-label": `P-values between the ${ranked.length} best runs` });
+  root.append(svg("text", { class: "title", x: 0, y: 12 }, `p between the ${ranked.length} best runs`));
   const names = new Map();
   ranked.forEach((i, row) => {
     const y = top + size * row;
@@ -72,7 +72,7 @@ function significance() {
   if (!tests) return;
   const alike = tests.against.filter((test) => test.adjusted >= LEVEL).length;
   byId("tests-summary").textContent = `${alike} of ${tests.against.length} other runs cannot be told from ★ `
-    + `${runs[tests.best].name} on these ${whole.format(tests.samples)} test samples (McNemar’s exact test on the integer `
+    + `${runs[tests.best].name} on these ${whole.format(tests.samples)} test samples (McNemar’s exact test on the ${data.predictions} `
     + "predictions, two-sided; Holm’s adjustment for the number of comparisons, at 0.05). Those that can are grey. "
     + "The best run was picked on these samples, which flatters it.";
   marked = [againstBest(tests), matrix(byId("matrix"), tests.matrix)];

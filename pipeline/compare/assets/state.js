@@ -4,6 +4,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const { runs, figures, sets } = data;
 const factors = Object.keys(data.factors);
 const figureOf = Object.fromEntries(figures.map((figure) => [figure.key, figure]));
+const quality = figures.find(({ role }) => role === "quality") ?? null; // null where no run measured it
+const inPart = (part) => figures.filter(({ parts }) => parts.includes(part));
 
 const state = {
   set: 0,                // the test set shown: runs on different ones are not weighed against each other
@@ -44,3 +46,4 @@ function setFocus(index) {
 
 const currentSet = () => sets[state.set];
 const valueOf = (index, key) => runs[index].values[key];
+const qualityOf = (index) => (quality ? valueOf(index, quality.key) : null);

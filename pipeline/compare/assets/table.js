@@ -7,13 +7,12 @@ const columns = [
     of: (index) => data.factors[factor].indexOf(runs[index].options[factor]),
     text: (index) => runs[index].options[factor],
   })),
-  // the latency is there as images a second
-  ...figures.filter(({ key }) => key !== "integer/milliseconds_per_image").map((figure) => ({
+  ...inPart("table").map((figure) => ({
     key: figure.key, label: figure.label, figure, of: (index) => valueOf(index, figure.key),
     text: (index) => show(figure.key, valueOf(index, figure.key)),
   })),
 ];
-const sorting = { key: "integer/top1", ascending: false };
+const sorting = { key: quality?.key ?? "name", ascending: quality?.better !== "higher" };
 const body = element("tbody");
 const rowOf = runs.map((run, index) => makeRow(run, index));
 
@@ -51,7 +50,7 @@ function drawHead() {
 
 // A figure is sorted with the better end first, words from a to z; the same column again turns it round.
 function sortBy(column) {
-  const first = column.figure ? column.figure.better === "low" : true;
+  const first = column.figure ? column.figure.better === "lower" : true;
   sorting.ascending = sorting.key === column.key ? !sorting.ascending : first;
   sorting.key = column.key;
   sort();
@@ -81,7 +80,7 @@ function drawSigns() {
   columns.forEach(({ figure }, n) => {
     if (!figure) return;
     const values = currentSet().runs.map((index) => valueOf(index, figure.key)).filter((v) => v !== null);
-    const best = figure.better === "high" ? Math.max(...values) : Math.min(...values);
+    const best = figure.better === "higher" ? Math.max(...values) : Math.min(...values);
     const differ = values.some((v) => v !== best);
     for (const index of currentSet().runs) {
       rowOf[index].cells[n + 1].classList.toggle("best-value", differ && valueOf(index, figure.key) === best);

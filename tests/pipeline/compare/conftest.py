@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pipeline.compare.definition import configured
+from pipeline.compare.figures import Contents, Figure
 from pipeline.compare.records import Outcome, Run
 from pipeline.tracking.mlflow import mlflow_client
 
@@ -78,6 +81,44 @@ def grid(**extra: Sequence[str]) -> Iterator[dict[str, str]]:
 def runs() -> list[Run]:
     """24 runs of a full grid."""
     return [make_run(index, options) for index, options in enumerate(grid())]
+
+
+@pytest.fixture(scope="session")
+def contents() -> Contents:
+    """What the shipped configuration shows."""
+    return configured()
+
+
+ERROR = Figure(label="integer RMSE", better="lower", unit="mm", role="quality", parts=("best", "table"))
+
+
+@pytest.fixture(scope="session")
+def errors() -> Contents:
+    """A regression's: the quality is an error, the speed a rate."""
+    return Contents(
+        figures={
+            "integer/rmse": ERROR,
+            "model/integer_bytes": Figure(label="size", better="lower", digits=0, role="size"),
+            "integer/rate": Figure(label="rate", better="higher", digits=0, role="speed"),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def erring(runs: list[Run]) -> list[Run]:
+    """The grid's runs, measured by their error."""
+    return [
+        replace(
+            run,
+            outcome=None,
+            metrics={
+                "integer/rmse": 1 - run.metrics["integer/top1"],
+                "model/integer_bytes": run.metrics["model/integer_bytes"],
+                "integer/rate": run.metrics["integer/images_per_second"],
+            },
+        )
+        for run in runs
+    ]
 
 
 @pytest.fixture(scope="session")

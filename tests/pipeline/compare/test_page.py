@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from pipeline.compare.comparison import compare
+from pipeline.compare.figures import Contents
 from pipeline.compare.page import render_page
 from pipeline.compare.records import Run
 
@@ -35,15 +36,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def load(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+def load(browser: Browser, tmp_path: Path, contents: Contents) -> Iterator[Callable[..., Page]]:
     """Opens the comparison of runs; fails the test where the page reports an error or asks for a network."""
     trouble: list[str] = []
     pages = []
 
-    def open_page(runs: list[Run], **options: Any) -> Page:
+    def open_page(runs: list[Run], shown: Contents = contents, **options: Any) -> Page:
         file = tmp_path / f"{len(pages)}.html"
         date = datetime(2026, 1, 2, tzinfo=UTC)
-        file.write_text(render_page(compare(runs), source="here", date=date), encoding="utf-8")
+        file.write_text(render_page(compare(runs, shown), source="here", date=date), encoding="utf-8")
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, **options)
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("console", lambda message: trouble.append(message.text))
@@ -112,7 +113,7 @@ def test_chips_and_words_filter_the_rows_and_every_plot(page, runs):
     }
     assert set(ids(rows(page))) == shown and len(shown) == 4
     hidden = {run.id for run in runs} - shown
-    for box in ("#front-size", "#front-latency", "#parallel"):
+    for box in ("#front-size", "#front-speed", "#parallel"):
         assert classes(page, box, "filtered") == hidden
     expect(page.locator("#count")).to_have_text("4 of 24 shown, 0 selected")
     page.locator("#clear-filters").click()
@@ -132,7 +133,7 @@ def test_selected_runs_stand_out_everywhere(page):
     rows(page).nth(2).click()
     rows(page).nth(3).locator("input").focus()
     page.keyboard.press("Space")
-    for box in ("#runs", "#front-size", "#front-latency", "#parallel", "#against"):
+    for box in ("#runs", "#front-size", "#front-speed", "#parallel", "#against"):
         assert classes(page, box, "selected") == set(chosen)
     assert page.locator("#effects .tick.selected").count() == 2 * 4  # in each of four factors
     expect(page.locator("#matrix .cell-row.selected")).to_have_count(2)
@@ -145,11 +146,11 @@ def test_selected_runs_stand_out_everywhere(page):
 
 def test_a_point_is_selected_by_mouse_or_keyboard(page, runs):
     dearest = min(runs, key=lambda r: r.metrics["integer/images_per_second"])
-    page.locator(f'#front-latency [data-run="{dearest.id}"]').click()
+    page.locator(f'#front-speed [data-run="{dearest.id}"]').click()
     assert classes(page, "#runs", "selected") == {dearest.id}
     expect(page.locator("#tip strong")).to_have_text(dearest.name)
     page.locator("#clear-selection").click()
-    page.locator("#front-latency svg").focus()
+    page.locator("#front-speed svg").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
@@ -227,7 +228,7 @@ def test_collapsed_runs_do_not_press_the_others_together(load, runs):
     fallen = [replace(r, metrics={**r.metrics, TOP1: 0.1}) if i % 6 == 5 else r for i, r in enumerate(runs)]
     page = load(fallen)
     expect(page.locator("#zoom")).to_be_checked()
-    expect(page.locator("#front-size svg > text").last).to_contain_text("less accurate, at the edge")
+    expect(page.locator("#front-size svg > text").last).to_contain_text("worse, at the edge")
     heights = "ns => Math.max(...ns.map(n => n.getBoundingClientRect().y))"
     page.locator("#zoom").uncheck()
     assert page.locator("#front-size .point").evaluate_all(heights) > 0
@@ -280,3 +281,34 @@ def test_the_values_of_a_search_are_found_by_words_and_coloured_by_order(load, m
 def test_small_differences_are_shown_whole(load, make):
     page = load([make(n, {"a": str(n)}, metrics={TOP1: 0.98 - 0.001 * (n == 3)}) for n in range(4)])
     expect(page.locator("#zoom-choice")).to_be_hidden()
+
+
+def test_a_page_of_errors_has_the_least_first_and_names_it(load, erring, errors):
+    page = load(erring, errors)
+    key = "integer/rmse"
+    by_error = sorted(erring, key=lambda run: run.metrics[key])
+    assert ids(rows(page)) == [run.id for run in by_error]
+    expect(head(page, key)).to_have_attribute("aria-sort", "ascending")
+    expect(head(page, key)).to_have_text("integer RMSE")
+    expect(page.locator("#best h2")).to_have_text(f"★ Best run: {by_error[0].name}")
+    least = by_error[0].metrics[key]
+    expect(page.locator("#best dl")).to_have_text(f"integer RMSE{least:.3g}\u00a0mm")
+    expect(page.locator("#runs .best-value").first).to_have_text(f"{least:.3g}\u00a0mm")
+    for box, other in (("#front-size", "size"), ("#front-speed", "rate")):
+        expect(page.locator(f"{box} .title")).to_have_text(f"integer RMSE against {other}")
+    expect(page.locator("#tests-section")).to_be_hidden()
+    place = "n => [n.getBoundingClientRect().x, n.getBoundingClientRect().y]"
+    fastest, slowest = (pick(erring, key=lambda run: run.metrics["integer/rate"]) for pick in (max, min))
+    at = {r.id: page.locator(f'#front-speed [data-run="{r.id}"]').evaluate(place) for r in erring}
+    assert at[fastest.id][0] < at[slowest.id][0]
+    assert at[by_error[0].id][1] < at[by_error[-1].id][1]  # upwards is better
+
+
+def test_collapsed_errors_do_not_press_the_others_together(load, erring, errors):
+    fallen = [
+        replace(r, metrics={**r.metrics, "integer/rmse": 40.0}) if i % 6 == 5 else r
+        for i, r in enumerate(erring)
+    ]
+    page = load(fallen, errors)
+    expect(page.locator("#zoom")).to_be_checked()
+    expect(page.locator("#front-size svg > text").last).to_contain_text("worse, at the edge")

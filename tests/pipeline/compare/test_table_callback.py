@@ -13,7 +13,10 @@ from pipeline.tracking.mlflow import mlflow_client
 DEFINITION = {
     "title": "Granularities",
     "source": "Someone 2018",
-    "columns": {"float": {"form": "float"}, "per tensor": {"granularity": "per_tensor"}},
+    "measure": "Top-1",
+    "lines": {"integer": "integer/top1"},
+    "samples": "test/samples",
+    "columns": {"float": {"metric": "float/top1"}, "per tensor": {"granularity": "per_tensor"}},
     "paper": {"Net 1.0": [0.7, None]},
 }
 

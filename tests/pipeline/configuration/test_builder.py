@@ -15,7 +15,8 @@ from pipeline.errors import ConfigError, PipelineError
 
 COMPONENTS = """
     from __future__ import annotations
-    from dataclasses import dataclass
+    from collections.abc import Mapping
+    from dataclasses import dataclass, field
     from enum import Enum
     from pathlib import Path
     from typing import Literal, Protocol, runtime_checkable
@@ -59,6 +60,12 @@ COMPONENTS = """
         mode: Literal["fast", "slow"] = "fast"
         folder: Path = Path(".")
         quantizer: Pair | None = None
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class Shelf:
+        first: Affine | None = None
+        named: Mapping[str, Affine | None] = field(default_factory=dict)
 
 
     def function(width: int = 8, **others: object) -> dict[str, object]:
@@ -114,6 +121,31 @@ def test_components_are_built_recursively_with_the_types_of_their_annotations(pa
         rate=1e-5, shape=(3, 4), mode="slow", folder=Path("data/x"), quantizer=pair
     )
     assert built["train"].quantizer is pair  # one instance, however often referred to
+
+
+def test_groups_of_values_become_the_dataclasses_that_the_annotation_asks_for(parts):
+    built = build("""
+        shelf:
+          @Shelf
+          first: {bits: 2}
+          named: {a/b: {bits: '3', signed: true}, c: null, d: {@Affine, bits: 4}}
+    """)["shelf"]
+    assert built.first == parts.Affine(bits=2)
+    assert built.named == {
+        "a/b": parts.Affine(bits=3, signed=True),
+        "c": None,
+        "d": parts.Affine(bits=4),
+    }
+    assert problems("""
+        shelf: {@Shelf, first: {bit: 2}, named: {a/b: {bits: x}, c: {}, d: {bits: 9}, e: 5}}
+    """) == [
+        "shelf.first.bit: unknown key; did you mean 'bits'? valid: bits, rounding, signed",
+        "shelf.first.bits: mandatory value missing; give shelf.first.bits=…",
+        "shelf.named.a/b.bits: expected int, got 'x' (str)",
+        "shelf.named.c.bits: mandatory value missing; give shelf.named.c.bits=…",
+        "shelf.named.d.bits=9: must be 2..8",
+    ]
+    assert problems("shelf: {@Shelf, named: null}") == ["shelf.named: expected a mapping, got null"]
 
 
 def test_all_problems_are_reported_together_each_with_path_and_remedy():
