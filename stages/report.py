@@ -18,7 +18,6 @@ from stages.artifacts import (
     Speeds,
     Verdict,
 )
-from stages.quant.quantizers.base import WeightsAndActivations
 from stages.reporting.page import RunResults, render
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
@@ -26,12 +25,7 @@ from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write ``report.html`` and ``plots/*.svg`` to the run directory, and show the closing table.
-
-    Args:
-        quantizer: the chosen schemes, of which page and table say whether integer kernels compute them; None
-            where a program was given, which they do.
-    """
+    """Write ``report.html`` and ``plots/*.svg`` to the run directory, and show the closing table."""
 
     name: ClassVar[str] = "report"
     consumes: ClassVar[tuple[type, ...]] = (Metrics,)
@@ -46,8 +40,6 @@ class Report:
     )
     produces: ClassVar[None] = None
     cacheable: ClassVar[bool] = False
-
-    quantizer: WeightsAndActivations | None = None
 
     def check(self) -> None:
         """Nothing can be known to fail."""
@@ -64,13 +56,7 @@ class Report:
             roundings=inputs.get(Roundings),
             verdict=inputs.get(Verdict),
         )
-        kernel = self._integer_kernel(run)
-        rendered = render(
-            run,
-            settings=read_settings(ctx.run_dir),
-            date=datetime.now().astimezone(),
-            integer_kernel=kernel,
-        )
+        rendered = render(run, settings=read_settings(ctx.run_dir), date=datetime.now().astimezone())
         page, plots = ctx.run_dir / "report.html", ctx.run_dir / "plots"
         page.write_text(rendered.page, encoding="utf-8")
         plots.mkdir(exist_ok=True)
@@ -78,11 +64,6 @@ class Report:
             (plots / f"{name}.svg").write_text(drawing, encoding="utf-8")
         ctx.tracker.artifact(page)
         ctx.tracker.artifact(plots)
-        ctx.console.table("result", CLOSING_COLUMNS, closing_table(run.values(), kernel))
+        ctx.console.table("result", CLOSING_COLUMNS, closing_table(run.values(), run.integer_kernels))
         for note in run.metrics.notes:
             ctx.console.say(f"note: {note}")
-
-    def _integer_kernel(self, run: RunResults) -> bool | None:
-        if self.quantizer is not None:
-            return self.quantizer.integer_kernel
-        return None if run.program is None else True

@@ -44,6 +44,16 @@ class RunResults:
     roundings: Roundings | None = None
     verdict: Verdict | None = None
 
+    @property
+    def integer_kernels(self) -> bool | None:
+        """Whether integer kernels compute the network; None where nothing that tells was given.
+
+        Activations without quantization parameters are float, and have none.
+        """
+        if self.program is not None:
+            return True
+        return None if self.model is None else bool(self.model.quantized.activations)
+
     def values(self) -> dict[str, float]:
         """All figures, flat name to number."""
         measured = (self.metrics, self.speeds, self.parity, self.roundings)
@@ -58,14 +68,13 @@ class Rendered:
     plots: Mapping[str, str]
 
 
-def render(run: RunResults, *, settings: Settings, date: datetime, integer_kernel: bool | None) -> Rendered:
+def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
     """Draw everything once, for the page and for the files.
 
     Args:
         run: what it produced.
         settings: what was run.
         date: when.
-        integer_kernel: whether the chosen scheme has integer kernels; None where that is not known.
     """
     layers = layer_table(run.observations, run.model, run.program, run.parity)
     changes = prediction_changes(run.metrics.predictions)
@@ -85,7 +94,7 @@ def render(run: RunResults, *, settings: Settings, date: datetime, integer_kerne
             verdict=run.verdict,
             notes=run.metrics.notes,
             columns=CLOSING_COLUMNS,
-            closing=closing_table(values, integer_kernel),
+            closing=closing_table(values, run.integer_kernels),
             values=values,
             speeds=run.speeds,
             layers=layers,

@@ -11,13 +11,13 @@ CLOSING_COLUMNS = ("", "float", "simulated", "integer")
 
 
 def closing_table(
-    values: Mapping[str, float], integer_kernel: bool | None = None
+    values: Mapping[str, float], integer_kernels: bool | None = None
 ) -> list[tuple[str, str, str, str]]:
     """One row a measure, cells in the order of `CLOSING_COLUMNS`; what was not measured is a dash.
 
     Args:
         values: the run's figures, by metric name.
-        integer_kernel: whether the chosen scheme has integer kernels; None where that is not known.
+        integer_kernels: whether integer kernels compute the network; None where that is not known.
     """
 
     def row(title: str, show: Callable[[float | None], str], *names: str) -> tuple[str, str, str, str]:
@@ -37,7 +37,7 @@ def closing_table(
         return decibels(value)
 
     forms = CLOSING_COLUMNS[1:]
-    kernels = MISSING if integer_kernel is None else "yes" if integer_kernel else "no"
+    kernels = MISSING if integer_kernels is None else "yes" if integer_kernels else "no"
     number = values.get("speed/threads")
     threads = "" if number is None else f", {number:.0f} thread{'' if number == 1 else 's'}"
     return [

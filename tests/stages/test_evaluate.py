@@ -64,7 +64,6 @@ def test_the_backend_simulation_takes_the_place_of_the_integer_stages():
     check_wiring(chosen)
     names = [stage.name for stage in chosen]
     assert names == ["train", "capture", "baseline", "observe", "calibrate", "evaluate", "speed", "report"]
-    assert stages["report"].quantizer.integer_kernel is False
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """The report stage writes its files, records them, and shows what the page shows."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -14,12 +13,19 @@ from pipeline.context import RunContext
 from pipeline.runner import check_wiring
 from pipeline.stage import Stage
 from pipeline.tracking.null import Null
-from stages.artifacts import LayerParity, Metrics, Observations, Parity, QuantizedModel, Verdict
+from stages.artifacts import (
+    IntegerProgram,
+    LayerParity,
+    Metrics,
+    Observations,
+    Parity,
+    QuantizedModel,
+    Verdict,
+)
 from stages.graph.ir import Graph, Node
 from stages.graph.quantized import QuantizedGraph
+from stages.integer.program import Program, Value
 from stages.quant.qparams import QParams
-from stages.quant.quantizers.base import WeightsAndActivations
-from stages.quant.quantizers.symmetric import Symmetric
 from stages.report import Report
 
 
@@ -32,13 +38,6 @@ class Recorder(Null):
     def artifact(self, path, folder=""):
         assert path.exists()
         self.files.append(path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Simulated(Symmetric):
-    """A scheme that no kernel computes."""
-
-    integer_kernel: ClassVar[bool] = False
 
 
 @pytest.fixture
@@ -93,12 +92,30 @@ def test_the_terminal_shows_the_closing_table_and_the_notes(inputs, tmp_path):
     assert "note: a backend fell back" in shown
 
 
+def program_alone(inputs):
+    value = Value(name="x", shape=(4,), scale=0.1, zero_point=0, quant_min=-128, quant_max=127)
+    program = Program(values={"x": value}, ops=(), input="x", output="x")
+    return {Metrics: inputs[Metrics], IntegerProgram: IntegerProgram(program=program)}
+
+
+def activations_float(inputs):
+    quantized = replace(inputs[QuantizedModel].quantized, activations={})
+    return inputs | {QuantizedModel: QuantizedModel(quantized=quantized)}
+
+
 @pytest.mark.parametrize(
-    ("activation", "cell"), [(Symmetric(), "yes"), (None, "no"), (Simulated(), "no")], ids=str
+    ("given", "cell"),
+    [
+        (lambda inputs: inputs, "yes"),
+        (program_alone, "yes"),
+        (activations_float, "no"),
+        (lambda inputs: {Metrics: inputs[Metrics]}, "–"),
+    ],
+    ids=["quantized", "program_alone", "activations_float", "metrics_alone"],
 )
-def test_page_and_table_say_whether_integer_kernels_compute_the_scheme(inputs, tmp_path, activation, cell):
-    quantizer = WeightsAndActivations(weight=Symmetric(signed=True), activation=activation)
-    _, shown = run(Report(quantizer=quantizer), inputs, tmp_path)
+def test_page_and_table_say_whether_integer_kernels_compute_the_network(inputs, tmp_path, given, cell):
+    """The artifacts tell, not the configuration."""
+    _, shown = run(Report(), given(inputs), tmp_path)
     (row,) = (line for line in shown.splitlines() if "integer kernels" in line)
     assert row.split("│")[4].strip() == cell
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -8,7 +8,6 @@ by at most half a step, and values there round with an error of at most half a s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,8 +33,6 @@ class Affine:
         bits: 2..8.
         signed: levels in int8 (weights) or uint8 (activations). Both hold the same grid of real values.
     """
-
-    integer_kernel: ClassVar[bool] = True
 
     bits: int = 8
     signed: bool = False

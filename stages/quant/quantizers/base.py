@@ -20,9 +20,6 @@ MIN_SCALE = 2.0**-60
 class Quantizer(Protocol):
     """A scheme: maps a range of real values to a grid of integer levels."""
 
-    integer_kernel: ClassVar[bool]
-    """Whether the integer program has kernels for the scheme; False for one that is only simulated."""
-
     @property
     def bits(self) -> int:
         """A tensor's values take at most ``2^bits`` levels."""
@@ -126,13 +123,6 @@ class WeightsAndActivations:
                     )
                 quantizer = self.usual(role, choice) if isinstance(choice, int) else choice
                 _ROLES[role](name, quantizer)
-
-    @property
-    def integer_kernel(self) -> bool:
-        """Whether integer kernels compute all of it, but for layers that are kept float."""
-        rules = [rule.values() for rule in (self.layers or {}).values() if rule != "float"]
-        own = [choice for choices in rules for choice in choices if not isinstance(choice, int)]
-        return all(q is not None and q.integer_kernel for q in (self.weight, self.activation, *own))
 
     def usual(self, role: str, bits: int) -> Quantizer:
         """The quantizer of all weights, or of all activations, at another width.

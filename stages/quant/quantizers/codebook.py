@@ -33,7 +33,6 @@ class Codebook:
         bits: 2..8, of an index.
     """
 
-    integer_kernel: ClassVar[bool] = True
     elementwise: ClassVar[bool] = False
     signed: ClassVar[bool] = True
 

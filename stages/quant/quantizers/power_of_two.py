@@ -10,7 +10,6 @@ count, a shift where that is a power of two.)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,8 +28,6 @@ class PowerOfTwo:
         bits: 2..8.
         signed: true for weights; null: by the data; false refuses negative values.
     """
-
-    integer_kernel: ClassVar[bool] = True
 
     bits: int = 8
     signed: bool | None = None

@@ -35,7 +35,6 @@ class Stochastic:
         seed: decides all noise, together with the name of what is rounded.
     """
 
-    integer_kernel: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     bits: int = 8

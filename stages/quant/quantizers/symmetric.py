@@ -7,7 +7,6 @@ before multiplying, so kernels need no sums over inputs to correct for zero poin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,8 +34,6 @@ class Symmetric:
         signed: true for weights. null suits activations: what comes out of a ReLU gets all levels on its
             one side, twice the resolution. false refuses data with negative values.
     """
-
-    integer_kernel: ClassVar[bool] = True
 
     bits: int = 8
     signed: bool | None = None

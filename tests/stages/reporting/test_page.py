@@ -55,7 +55,6 @@ def rendered(run, settings=None, broken=None):
         run,
         settings=settings or Settings(),
         date=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
-        integer_kernel=True,
     )
 
 

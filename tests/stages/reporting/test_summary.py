@@ -29,7 +29,7 @@ def test_numbers_equal_the_metrics(run_of):
 
 
 @pytest.mark.parametrize(("known", "cell"), [(None, "–"), (True, "yes"), (False, "no")])
-def test_it_says_whether_the_scheme_has_integer_kernels(known, cell):
+def test_it_says_whether_integer_kernels_compute_the_network(known, cell):
     assert closing_table({}, known)[0] == ("integer kernels", "–", "–", cell)
 
 
