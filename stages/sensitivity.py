@@ -100,7 +100,7 @@ class MeasureSensitivity:
         calibration: the calibrator of weights.
         granularity: which weights share a scale.
         bits: the widths to try.
-        samples: how many of the calibration samples, evenly spread over them.
+        samples: how many of the calibration samples, the first drawn.
         batch_size: samples at a time.
     """
 
@@ -139,9 +139,7 @@ class MeasureSensitivity:
         schemes = resolve_schemes(self.quantizer, graph)
         rounded = {name: self._rounded(graph, name, own) for name, own in schemes.weights.items()}
         sensitivity = Sensitivity(graph, rounded)
-        observed = np.array(observations.sample_ids, dtype=np.int64)  # ascending, often ordered by class
-        count = min(self.samples, len(observed))
-        ids = observed[np.arange(count) * len(observed) // count]
+        ids = np.array(observations.sample_ids[: self.samples], dtype=np.int64)  # drawn across classes
         with ctx.console.progress("measuring sensitivity", len(ids)) as advance:
             for x, y in batches(self.data.train(), self.batch_size, self.data, order=ids):
                 sensitivity.update(x, y)

@@ -61,7 +61,7 @@ class Observations:
     Args:
         graph: the folded, fused network that was observed.
         statistics: by quantization point.
-        sample_ids: indices into the training split, ascending.
+        sample_ids: indices into the training split, in the order of observation.
     """
 
     kind: ClassVar[str] = "observations"
