@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from pipeline.context import RunContext
-from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import Observations
 from stages.data.base import Data
 from stages.data.batches import batches
+from stages.graph.calibrate import layer_weight
 from stages.graph.ir import Graph
 from stages.graph.points import sources, weight_name
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
@@ -26,7 +26,7 @@ from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
 from stages.quant.qparams import quantize
 from stages.quant.quantizers.base import Quantizer, WeightsAndActivations, with_bits
-from stages.quant.weights import weight_levels, weight_qparams
+from stages.quant.weights import weight_levels
 from stages.reporting.sensitivity import plot
 
 
@@ -152,12 +152,9 @@ class MeasureSensitivity:
         found = {}
         for bits in widths:
             quantizer = with_bits(own, bits)
-            try:
-                qparams = weight_qparams(
-                    weight, None, torch.tensor(1.0), quantizer, self.calibration.weight, self.granularity
-                )
-            except ValueError as error:
-                raise PipelineError(f"quantizing the weight of '{name}': {error}") from error
+            qparams = layer_weight(
+                name, weight, None, torch.tensor(1.0), quantizer, self.calibration.weight, self.granularity
+            )
             levels = weight_levels(quantizer, weight, qparams, weight_name(graph[name]))
             found[bits] = (quantize(weight, qparams) if levels is None else levels, qparams)
         return found

@@ -1,9 +1,8 @@
 """The fine bins of `Statistics`, merged to bins of one width: what searches over ranges count with.
 
-Bins of width ``w = 2^(e − 11)``, number j for ``trunc(x / w) = j``: bin 0 holds ``(−w, w)``. The exponent e is the
-least with ``limit < 2^e``, so 1024 to 2048 bins lie between 0 and the limit. There the fine bins are as wide as
-these; below, whole numbers of them make one, as all edges are whole multiples of powers of two: no value is
-counted in a wrong bin.
+Bins of width ``w = 2^(e − 11)``, number j for ``trunc(x / w) = j``: bin 0 holds ``(−w, w)``. The exponent e
+is the least with ``limit < 2^e``, so 1024 to 2048 bins lie between 0 and the limit. In the highest octave the
+fine bins are as wide as these; below, a power of two of them makes one: no value is counted in a wrong bin.
 """
 
 from __future__ import annotations

@@ -75,9 +75,7 @@ def abnormal(statistics: Statistics) -> Abnormal | None:
     if largest <= limit:
         return None
     unusual = torch.nonzero(~usual_rows(statistics)).flatten()
-    return Abnormal(
-        limit=limit, largest=largest, rows=tuple(unusual.tolist()), of=len(statistics.rows)
-    )
+    return Abnormal(limit=limit, largest=largest, rows=tuple(unusual.tolist()), of=len(statistics.rows))
 
 
 def _magnitudes(rows: Tensor) -> Tensor:

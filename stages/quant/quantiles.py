@@ -1,4 +1,4 @@
-"""Quantiles of observations, from the histogram: each within one bin, a thousandth of itself, of the exact one."""
+"""Quantiles of observations, from the histogram: each within one bin of the exact one, a thousandth of it."""
 
 from __future__ import annotations
 

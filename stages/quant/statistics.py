@@ -6,9 +6,9 @@ below ``2^(exponent−31)`` counts as zero. A bin is the upper bits of a float32
 magnitude bin ``1024·o + m + 1`` holds ``[1 + m/1024, 1 + (m+1)/1024) · 2^(exponent − 31 + o)``, negative
 values have the mirror image, and bin 0 lies around zero.
 
-The exponent is the least with ``max|x| < 2^exponent``. Raising it moves whole octaves down and the lowest ones
-into bin 0, and never an observation to a wrong bin: the histogram depends on what was observed alone, not on
-its order, its batches, or how it was divided between statistics that were merged.
+The exponent is the least with ``max|x| < 2^exponent``. Raising it moves whole octaves down, the lowest into
+bin 0, and never an observation to a wrong bin: the histogram depends on what was observed alone, not on its
+order, its batches, or how it was divided between statistics that were merged.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Statistics:
 
     @property
     def edges(self) -> Tensor:
-        """Ascending edges of the bins, float64, (*qparam_shape, 63490). Bin 0 reaches to either side of zero."""
+        """Ascending edges of the bins, float64, (*qparam_shape, 63490); bin 0 reaches to either side of 0."""
         steps = 1 + torch.arange(STEPS, dtype=torch.float64) / STEPS
         octaves = self.exponent[..., None, None] + torch.arange(-OCTAVES, 1).unsqueeze(1)
         magnitudes = (steps * power_of_two(octaves)).flatten(-2)[..., :HALF]
@@ -191,14 +191,14 @@ def _exponent(magnitude: Tensor) -> Tensor:
 
 
 def power_of_two(exponent: Tensor) -> Tensor:
-    """``2^exponent`` as float64, exactly (`torch.ldexp` goes through pow): -1022..1023 written to its bits."""
+    """``2^exponent`` as float64, exactly (`torch.ldexp` goes through pow): -1022..1023 written as bits."""
     return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
 
 
 def _histogram(x: Tensor, exponent: Tensor, signed: bool) -> Tensor:
     """Counts (*qparam_shape, BINS) of x (n, *qparam_shape, m), all magnitudes below ``2^exponent``.
 
-    `signed` says that there are negative values; their bins are counted behind the others', from zero outwards.
+    `signed` says that there are negative values: their bins are counted behind the others', from 0 outwards.
     """
     # of the bits of the lowest octave's first value, the upper ones, less 1: what is no more lies in bin 0
     base = ((exponent - OCTAVES + 127) << MANTISSA_BITS) - 1

@@ -11,11 +11,11 @@ Bins are those of `stages.quant.linear`, of what is usual (`stages.quant.outlier
 - ``KL(P‖Q) = Σ_j P_j log(P_j / Q_j)``; the i with the least gives the threshold ``(i + ½) · bin width``.
 
 Q is mixed with 1e-4 of the uniform distribution over P's non-empty bins, without which an empty bin i−1 that
-receives the clipped counts makes the divergence infinite. A candidate keeps 99% of the counts at least: P knows
-what is clipped by its last bin alone, so where the first bins are empty, keeping the first that is not gives
-``P = Q``, no divergence and no network (values in 1..3, gates in 0.3..0.7). TensorRT's thresholds on what it was
-made for, 8 bits and tails that fall off, clip a tenth of that. Bin 0 takes its neighbour's count: zero is a level
+receives the clipped counts makes the divergence infinite. Bin 0 takes its neighbour's count: zero is a level
 of every grid, so the spike of zeros behind a ReLU is kept exactly and says nothing about the threshold.
+A candidate keeps at least 99% of the counts: P shows what is clipped in its last bin alone, so where the
+first bins are empty, keeping the first that is not gives ``P = Q``, no divergence and no network (values in
+1..3, gates in 0.3..0.7). With 8 bits and tails that fall off, the thresholds clip a tenth of that.
 Szymon Migacz, "8-bit inference with TensorRT", GTC 2017.
 
 As Q is constant over a level's bins, ``Σ P log Q`` needs one logarithm a level, of sums that are differences

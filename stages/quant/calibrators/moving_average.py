@@ -1,10 +1,10 @@
 """Exponential moving average of each batch's min and max.
 
-``m_t = Σ_i momentum^(t−i) · b_i / Σ_i momentum^(t−i)``, i = 1..t, for the batches' minima and maxima apart: the
-recurrence ``m_t = momentum · m_{t−1} + (1 − momentum) · b_t`` from ``m_0 = 0``, corrected for that start as
-Adam's are (Kingma and Ba 2015, section 3). Begun at the first batch instead, that one would weigh
-``momentum^(t−1)``: 0.48 of 8 batches at 0.9, where now the last weighs most, 0.18. Outliers of single batches are smoothed
-away. Krishnamoorthi 2018 (arXiv 1806.08342), section 3.1.2.
+``m_t = Σ_i momentum^(t−i) · b_i / Σ_i momentum^(t−i)``, i = 1..t, for the batches' minima and maxima apart.
+That is ``m_t = momentum · m_{t−1} + (1 − momentum) · b_t`` from ``m_0 = 0``, corrected for this start as
+Adam's averages are (Kingma and Ba 2015, section 3). Begun at the first batch instead, that one alone would
+weigh ``momentum^(t−1)``, 0.48 of 8 batches at 0.9; now none weighs more than the last, 0.18. Extremes of
+single batches are smoothed away. Krishnamoorthi 2018 (arXiv 1806.08342), section 3.1.2.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class MovingAverage:
     ) -> tuple[Tensor, Tensor]:
         """The averaged (min, max)."""
         usual = usual_rows(statistics)
-        outside = torch.stack([torch.where(usual, 0.0, torch.inf), torch.where(usual, 0.0, -torch.inf)], dim=1)
+        outside = torch.stack(
+            [torch.where(usual, 0.0, torch.inf), torch.where(usual, 0.0, -torch.inf)], dim=1
+        )
         batches = by_update(statistics.rows + outside, statistics.updates).double()
         known = torch.isfinite(batches[:, 0])
         later = known.flip(0).cumsum(0).flip(0) - 1

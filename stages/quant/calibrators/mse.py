@@ -52,6 +52,7 @@ class Mse:
             search.propose(_times(search.low, factors), _times(search.high, factors))
             search.propose(_times(search.low, factors), search.high)
             search.propose(search.low, _times(search.high, factors))
+        search.widen()
         shape = statistics.minimum.shape
         return search.low.reshape(shape), search.high.reshape(shape)
 
@@ -83,7 +84,7 @@ class _Search:
         self.error = torch.full_like(self.low, torch.inf, dtype=torch.float64)
 
     def propose(self, low: Tensor, high: Tensor) -> None:
-        """Try ranges, cut to the observed one and widened to half of it; each end (K, S), or (S,) for K alike."""
+        """Try ranges, each end (K, S), or (S,) for K alike: cut to the observed one, widened to `half`."""
         low = torch.minimum(torch.maximum(low, self.observed[0]), self._half[0]) + torch.zeros_like(high)
         high = torch.maximum(torch.minimum(high, self.observed[1]), self._half[1]) + torch.zeros_like(low)
         error = self._errors(low, high)
@@ -92,6 +93,13 @@ class _Search:
         self.low = torch.cat([self.low.unsqueeze(0), low]).gather(0, best).squeeze(0)
         self.high = torch.cat([self.high.unsqueeze(0), high]).gather(0, best).squeeze(0)
         self.error = error.gather(0, best).squeeze(0)
+
+    def widen(self) -> None:
+        """Move the nearer end as far out as the other where that costs nothing, as on symmetric grids."""
+        farther = torch.maximum(-self.low, self.high)
+        low, high = torch.maximum(-farther, self.observed[0]), torch.minimum(farther, self.observed[1])
+        free = self._errors(low.unsqueeze(0), high.unsqueeze(0)).squeeze(0) <= self.error
+        self.low, self.high = torch.where(free, low, self.low), torch.where(free, high, self.high)
 
     def _errors(self, low: Tensor, high: Tensor) -> Tensor:
         """The squared error of each range, (K, S)."""

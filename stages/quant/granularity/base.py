@@ -1,7 +1,7 @@
 """The protocol of a granularity: it alone knows which dimensions of a weight share a scale.
 
-Activations have one scale each. A layer sums over its input channels, ``Σ_c s_c·qx_c·qw_c``: scales that differ by
-input channel cannot be taken out of the sum, so no integer kernel computes it.
+Activations have one scale each. A layer sums over its input channels, ``Σ_c s_c·qx_c·qw_c``: scales that
+differ by input channel cannot be taken out of the sum, so no integer kernel computes it.
 """
 
 from __future__ import annotations

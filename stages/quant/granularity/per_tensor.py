@@ -31,7 +31,7 @@ class PerTensor:
 
 
 def samples_as_rows(x: Tensor) -> Tensor:
-    """Activations (N, …) as observations (N, m), a row a sample; a view where `x` is contiguous or channels-last.
+    """Activations (N, …) as (N, m), a row a sample; a view where `x` is contiguous or channels-last.
 
     A value of less than two dimensions is one row.
     """
