@@ -108,12 +108,11 @@ class Builder:
         if isinstance(node, ListConfig):
             items = [self._child(node, index, f"{path}[{index}]") for index in range(len(node))]
             return _FAILED if _any_failed(items) else items
-        values = {}
+        values: dict[str, Any] = {}
         for key in (key for key in node if key != "_target_"):
-            text = f"{path}.{key}"
-            values[str(key)] = (
-                self._child(node, key, text) if _is_name(key) else self._problem(_no_name(text))
-            )
+            text = f"{path}.{key!s}"
+            known = isinstance(key, str) or type(key) is int  # nn.Sequential's modules are named 0, 1, …
+            values[str(key)] = self._child(node, key, text) if known else self._problem(_no_name(text))  # type: ignore[arg-type]
         if "_target_" not in node:
             return _FAILED if _any_failed(values.values()) else values
         target = node["_target_"]
@@ -189,14 +188,9 @@ def _missing(path: str) -> str:
     return f"{path}: mandatory value missing; give {path}=…"
 
 
-def _is_name(key: object) -> bool:
-    """Whether a mapping's key is a name: text, or a whole number, as the modules of nn.Sequential have."""
-    return isinstance(key, str) or type(key) is int
-
-
 def _no_name(path: str) -> str:
     return (
-        f"{path}: the key is read as a number with a fraction, a truth value or null, and not as it is "
+        f"{path}: the key is read as a number with a fraction or a truth value, and not as it is "
         "written: 1.10 would be 1.1. Remedy: quote it in a file ('1.10'), or write ? for a dot: {1?10: …}"
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.quant.statistics import MANTISSA_BITS, OCTAVES, STEPS, Statistics, power_of_two
+from stages.quant.statistics import HALF, MANTISSA_BITS, OCTAVES, STEPS, Statistics, power_of_two
 
 LINEAR_HALF = 2 * STEPS
 """Bins of magnitudes, that around zero included."""
@@ -37,19 +37,30 @@ class Linear:
         number = torch.arange(1 - LINEAR_HALF, LINEAR_HALF, dtype=torch.float64)
         return (number + 0.5 * number.sign()) * self.width
 
+    @property
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """The lower and the upper edge of each bin, float64 (S, 4095)."""
+        number = torch.arange(1 - LINEAR_HALF, LINEAR_HALF, dtype=torch.float64)
+        return (number - (number <= 0).double()) * self.width, (number + (number >= 0).double()) * self.width
+
 
 def linear(statistics: Statistics, limit: Tensor) -> Linear:
-    """Merge the bins of magnitudes up to `limit`, float32 of qparam_shape; leave out what lies beyond.
+    """Merge the bins of magnitudes up to `limit`, float32 of qparam_shape; leave out those beyond.
 
     Where the limit is less than 2^-20 of the largest magnitude, the bins are as wide as `Statistics`' bin 0
     and so fewer than 1024.
     """
     exponent = statistics.exponent.reshape(-1, 1)
     finest = exponent - OCTAVES + _BITS
-    chosen = torch.frexp(limit.reshape(-1, 1)).exponent.clamp(max=exponent).clamp(min=finest)
+    limit = limit.reshape(-1, 1)
+    chosen = torch.frexp(limit).exponent.clamp(max=exponent).clamp(min=finest)
     width = power_of_two(chosen - _BITS)
-    starts = statistics.starts.reshape(len(exponent), -1)
-    counts = statistics.counts.reshape(len(exponent), -1) * (starts.abs() <= limit.reshape(-1, 1))
-    number = (starts / width).to(torch.int64).clamp_(1 - LINEAR_HALF, LINEAR_HALF - 1)
-    merged = torch.zeros(len(exponent), 2 * LINEAR_HALF - 1, dtype=torch.int64)
-    return Linear(counts=merged.scatter_add_(1, number + (LINEAR_HALF - 1), counts), width=width)
+    # fine bins of magnitudes below each multiple of the width, 1..2048 times: (1 + m/1024) · 2^o of 2^-31
+    fraction, octave = torch.frexp(torch.arange(1, LINEAR_HALF + 1, dtype=torch.float64))
+    octave = octave - 1 + chosen - _BITS - exponent + OCTAVES
+    fine = octave.long() * STEPS + ((2 * fraction - 1) * STEPS).long()
+    below = torch.nn.functional.pad(statistics.counts.reshape(len(exponent), -1).cumsum(1), (1, 0))
+    up, down = below.gather(1, HALF + fine), below.gather(1, HALF - 1 - fine)
+    counts = torch.cat([down.flip(1).diff(dim=1), (up - down)[:, :1], up.diff(dim=1)], dim=1)
+    number = torch.arange(1 - LINEAR_HALF, LINEAR_HALF).abs()
+    return Linear(counts=counts * (number * width <= limit), width=width)

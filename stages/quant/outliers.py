@@ -5,13 +5,10 @@ as all else. A range that covers it leaves the others a level or two. So calibra
 *usual* observations, and the run warns:
 
 - Where rows are samples, 8 of them or more: abnormal is a row whose largest magnitude is more than 16 times
-  what all rows but a 32nd (at least one) stay within. Natural images differ by 2 or 3 times; a value that is
-  as large in many samples is part of the network (transformers have such), and no outlier.
-- Else, by values: abnormal is a magnitude more than 16 times what all but one in 4096 of the values beside
-  zero stay within. The normal distribution ends at 1.3 times that, its cube at 3 times.
-
-16 times, as 8 bits then still have 16 levels for what lies within a 32nd's reach: clipping so far out is not
-what a calibrator decides, with fewer bits or more.
+  what all rows but a 32nd (at least one) stay within. Natural images differ by 2 or 3 times; and a value that
+  is as large in many samples is part of the network (transformers have such), not of a damaged sample.
+- Else, by values: abnormal is a magnitude more than 256 times what all but one in 4096 of the values beside
+  zero stay within, the `bulk`. On 8 bits that cover it, all these would round to 0 and the levels next to it.
 """
 
 from __future__ import annotations
@@ -23,11 +20,11 @@ from torch import Tensor
 
 from stages.quant.statistics import HALF, STEPS, Statistics
 
-FACTOR = 16.0
 LEAST_ROWS = 8
 ROWS = 32
+ROW_FACTOR = 16.0
 VALUES = 4096
-_FACTOR_BINS = 4 * STEPS  # 16 times as large is four octaves up
+_FACTOR_BINS = 8 * STEPS  # 256 times as large is eight octaves up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +46,19 @@ class Abnormal:
 
 def usual_limit(statistics: Statistics) -> Tensor:
     """The largest magnitude that is not abnormal, float32 of qparam_shape."""
-    largest = torch.maximum(-statistics.minimum, statistics.maximum)
     if len(statistics.rows) >= LEAST_ROWS:
         return _limit_by_rows(statistics)
-    return torch.minimum(_limit_by_values(statistics), largest)
+    largest = torch.maximum(-statistics.minimum, statistics.maximum)
+    few = statistics.count < VALUES
+    return largest if few else torch.minimum(_limit_by_values(statistics), largest)
 
 
 def usual_extremes(statistics: Statistics) -> tuple[Tensor, Tensor]:
     """The (min, max) of what is not abnormal, both float32 of qparam_shape."""
+    if len(statistics.rows) >= LEAST_ROWS:
+        usual = usual_rows(statistics)
+        low = torch.where(usual, statistics.rows[:, 0], torch.inf).amin(dim=0)
+        return low, torch.where(usual, statistics.rows[:, 1], -torch.inf).amax(dim=0)
     limit = usual_limit(statistics)
     return torch.maximum(statistics.minimum, -limit), torch.minimum(statistics.maximum, limit)
 
@@ -88,18 +90,36 @@ def _limit_by_rows(statistics: Statistics) -> Tensor:
     few = max(1, len(magnitudes) // ROWS)
     reach = magnitudes.sort(dim=0, descending=True).values[few]
     # where all other rows are zero, nothing is known of what is usual
-    within = (magnitudes <= FACTOR * reach) | (reach == 0.0)
+    within = (magnitudes <= ROW_FACTOR * reach) | (reach == 0.0)
     return torch.where(within, magnitudes, 0.0).amax(dim=0)
 
 
+def bulk(statistics: Statistics) -> Tensor:
+    """The magnitude that all but one in 4096 of the values beside zero stay within, float32 of qparam_shape.
+
+    The upper edge of a bin; values must have been counted.
+    """
+    reach = _reach(_by_magnitude(statistics))
+    return statistics.edge(HALF + 1 + reach).squeeze(-1).float()
+
+
 def _limit_by_values(statistics: Statistics) -> Tensor:
-    """The upper edge of the last bin that is not abnormal; infinity where values were not counted."""
-    counts = statistics.counts[..., HALF:] + statistics.counts[..., : HALF - 1].flip(-1)
+    """The upper edge of the last bin that is not abnormal; infinity where nothing beside zero was counted."""
+    counts = _by_magnitude(statistics)
+    number = torch.arange(HALF - 1)
+    within = (counts > 0) & (number <= _reach(counts) + _FACTOR_BINS)
+    last = (number * within).amax(dim=-1, keepdim=True)
+    edge = statistics.edge(HALF + 1 + last).squeeze(-1).float()
+    return torch.where(counts.sum(dim=-1) > 0, edge, torch.inf)
+
+
+def _by_magnitude(statistics: Statistics) -> Tensor:
+    """Counts of the bins beside bin 0 by magnitude, int64 (*qparam_shape, 31744)."""
+    return statistics.counts[..., HALF:] + statistics.counts[..., : HALF - 1].flip(-1)
+
+
+def _reach(counts: Tensor) -> Tensor:
+    """The first bin of magnitudes that leaves no more than one in 4096 beyond it, (*qparam_shape, 1)."""
     within = counts.cumsum(-1)
     total = within[..., -1:]
-    # the first bin that leaves no more than one in 4096 beyond it
-    reach = (total - within > total // VALUES).sum(dim=-1, keepdim=True)
-    number = torch.arange(HALF - 1)
-    last = (number * ((counts > 0) & (number <= reach + _FACTOR_BINS))).amax(dim=-1, keepdim=True)
-    edge = statistics.edges[..., HALF + 1 :].gather(-1, last).squeeze(-1).float()
-    return torch.where(total.squeeze(-1) > 0, edge, torch.inf)
+    return (total - within > total // VALUES).sum(dim=-1, keepdim=True)

@@ -34,6 +34,23 @@ _CHUNK = 1 << 18
 _PARTS = ("minimum", "maximum", "exponent", "counts", "rows", "updates")
 
 
+def power_of_two(exponent: Tensor) -> Tensor:
+    """``2^exponent`` as float64, exactly (`torch.ldexp` goes through pow): -1022..1023 written as bits."""
+    return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
+
+
+def _normalized_edges() -> Tensor:
+    """The edges of the bins for the exponent 0, float64 (63490,)."""
+    steps = 1 + torch.arange(STEPS, dtype=torch.float64) / STEPS
+    octaves = power_of_two(torch.arange(-OCTAVES, 1)).unsqueeze(1)
+    magnitudes = (octaves * steps).flatten()[:HALF]
+    return torch.cat([-magnitudes.flip(0), magnitudes])
+
+
+_EDGES = _normalized_edges()
+_STARTS = torch.cat([_EDGES[1:HALF], torch.zeros(1, dtype=torch.float64), _EDGES[HALF:-1]])
+
+
 class Statistics:
     """Exact min, max and count, a histogram of all observations, and each row's min and max.
 
@@ -67,16 +84,16 @@ class Statistics:
     @property
     def edges(self) -> Tensor:
         """Ascending edges of the bins, float64, (*qparam_shape, 63490); bin 0 reaches to either side of 0."""
-        steps = 1 + torch.arange(STEPS, dtype=torch.float64) / STEPS
-        octaves = self.exponent[..., None, None] + torch.arange(-OCTAVES, 1).unsqueeze(1)
-        magnitudes = (steps * power_of_two(octaves)).flatten(-2)[..., :HALF]
-        return torch.cat([-magnitudes.flip(-1), magnitudes], dim=-1)
+        return self.edge(torch.arange(BINS + 1).expand(*self.exponent.shape, -1))
 
     @property
     def starts(self) -> Tensor:
         """The edge of each bin on the side of zero, float64, (*qparam_shape, 63489); 0 for bin 0."""
-        edges, number = self.edges, torch.arange(1 - HALF, HALF)
-        return torch.where(number > 0, edges[..., :-1], edges[..., 1:]) * (number != 0)
+        return _STARTS * power_of_two(self.exponent).unsqueeze(-1)
+
+    def edge(self, number: Tensor) -> Tensor:
+        """Some of the `edges`, float64, by their numbers from 0: int64 (*qparam_shape, n)."""
+        return _EDGES[number] * power_of_two(self.exponent).unsqueeze(-1)
 
     @property
     def batches(self) -> Tensor:
@@ -117,7 +134,8 @@ class Statistics:
             )
         exponent = torch.maximum(self.exponent, _exponent(torch.maximum(-low, high)))
         if self._counting:
-            self.counts = self._counts_at(exponent) + _histogram(x, exponent, bool((low < 0).any()))
+            counts = _histogram(x, exponent, bool((low < 0).any()))
+            self.counts = self._counts_at(exponent) + counts if len(self.updates) else counts
         self.exponent = exponent
         self.minimum = torch.minimum(self.minimum, low)
         self.maximum = torch.maximum(self.maximum, high)
@@ -177,22 +195,15 @@ class Statistics:
 
 def by_update(rows: Tensor, updates: Tensor) -> Tensor:
     """Min and max of each update, (updates, 2, *qparam_shape), from those of its rows, (rows, 2, …)."""
-    update = torch.repeat_interleave(torch.arange(len(updates)), updates)
-    shape = (len(updates), *rows.shape[2:])
-    low = torch.full(shape, torch.inf).index_reduce_(0, update, rows[:, 0], "amin")
-    high = torch.full(shape, -torch.inf).index_reduce_(0, update, rows[:, 1], "amax")
-    return torch.stack([low, high], dim=1)
+    parts = torch.split(rows, updates.tolist()) if len(updates) else ()
+    found = [torch.stack([part[:, 0].amin(dim=0), part[:, 1].amax(dim=0)]) for part in parts]
+    return torch.stack(found) if found else rows
 
 
 def _exponent(magnitude: Tensor) -> Tensor:
     """The least exponent with ``magnitude < 2^exponent``, int32."""
     exponent = torch.frexp(magnitude).exponent
     return torch.where(magnitude == 0, MIN_EXPONENT, exponent).clamp(min=MIN_EXPONENT).to(torch.int32)
-
-
-def power_of_two(exponent: Tensor) -> Tensor:
-    """``2^exponent`` as float64, exactly (`torch.ldexp` goes through pow): -1022..1023 written as bits."""
-    return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
 
 
 def _histogram(x: Tensor, exponent: Tensor, signed: bool) -> Tensor:

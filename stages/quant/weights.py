@@ -28,7 +28,7 @@ from stages.quant.qparams import QParams, fake_quantize, per_channel
 from stages.quant.quantizers.base import ChoosesLevels, Quantizer, next_power_of_two, usable
 from stages.quant.statistics import Statistics
 
-MOST_SLOTS = 64
+MOST_SLOTS = 32
 """Scales calibrated at a time; each takes 0.5 MB of statistics where values are counted, 2 MB in a search."""
 
 MAX_BIAS = 2**30

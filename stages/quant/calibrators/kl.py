@@ -2,7 +2,8 @@
 
 For each number i of bins of |x| that are kept:
 
-Bins are those of `stages.quant.linear`, of what is usual (`stages.quant.outliers`).
+Bins are those of `stages.quant.linear`, of what is usual and within 4 times the bulk
+(`stages.quant.outliers`).
 
 - P: the first i bins' counts, with all counts beyond added to bin i−1; divided by their sum.
 - Q: the same bins without what lies beyond, merged to the grid's L levels (bin j goes to level
@@ -32,13 +33,15 @@ import torch
 from torch import Tensor
 
 from stages.quant.linear import LINEAR_HALF, linear
-from stages.quant.outliers import usual_extremes, usual_limit
+from stages.quant.outliers import bulk, usual_extremes, usual_limit
 from stages.quant.qparams import QParams
 from stages.quant.statistics import Statistics
 
 SMOOTHING = 1e-4
 KEPT = 0.99
 """The least share of the magnitudes that a candidate keeps."""
+SPAN = 4.0
+"""Times the bulk, the largest threshold: with few values far beyond, the others would have too few bins."""
 _CHUNK = 256
 """Candidates evaluated at a time: their levels' sums stay in the cache."""
 
@@ -73,7 +76,7 @@ class Kl:
         farther = torch.where(
             (high >= -low).reshape(-1), grid.quant_max - grid.zero_point, grid.zero_point - grid.quant_min
         )
-        fine = linear(statistics, usual_limit(statistics))
+        fine = linear(statistics, torch.minimum(usual_limit(statistics), SPAN * bulk(statistics)))
         kept = self._kept(_magnitudes(fine.counts), farther.long() + 1)
         threshold = ((kept + 0.5) * fine.width.squeeze(1)).reshape(low.shape).float()
         return torch.maximum(low.clamp(max=0.0), -threshold), torch.minimum(high.clamp(min=0.0), threshold)

@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stages.quant.calibrators.guard import half
+from stages.quant.calibrators.guard import HALF
 from stages.quant.linear import linear
 from stages.quant.outliers import usual_extremes, usual_limit
 from stages.quant.qparams import QParams, fake_quantize
@@ -78,15 +78,18 @@ class _Search:
         occupied = (fine.counts > 0).any(dim=0)
         self._x = fine.centres.float().clamp(low.unsqueeze(1), high.unsqueeze(1))[:, occupied]
         self._counts = fine.counts[:, occupied].double()
+        self._total = self._counts.sum(dim=-1)
         self.observed = low.clamp(max=0.0), high.clamp(min=0.0)
-        self._half = tuple(end.reshape(-1) for end in half(statistics))
+        self._edges = [
+            edge.float().clamp(low.unsqueeze(1), high.unsqueeze(1))[:, occupied] for edge in fine.edges
+        ]
         self.low, self.high = self.observed
         self.error = torch.full_like(self.low, torch.inf, dtype=torch.float64)
 
     def propose(self, low: Tensor, high: Tensor) -> None:
-        """Try ranges, each end (K, S), or (S,) for K alike: cut to the observed one, widened to `half`."""
-        low = torch.minimum(torch.maximum(low, self.observed[0]), self._half[0]) + torch.zeros_like(high)
-        high = torch.maximum(torch.minimum(high, self.observed[1]), self._half[1]) + torch.zeros_like(low)
+        """Try ranges, each end (K, S), or (S,) for K alike: cut to the observed one."""
+        low = torch.maximum(low, self.observed[0]) + torch.zeros_like(high)
+        high = torch.minimum(high, self.observed[1]) + torch.zeros_like(low)
         error = self._errors(low, high)
         error = torch.cat([self.error.unsqueeze(0), error])
         best = error.argmin(dim=0, keepdim=True)  # the first of equals: what was found, else the widest
@@ -95,20 +98,28 @@ class _Search:
         self.error = error.gather(0, best).squeeze(0)
 
     def widen(self) -> None:
-        """Move the nearer end as far out as the other where that costs nothing, as on symmetric grids."""
-        farther = torch.maximum(-self.low, self.high)
-        low, high = torch.maximum(-farther, self.observed[0]), torch.minimum(farther, self.observed[1])
-        free = self._errors(low.unsqueeze(0), high.unsqueeze(0)).squeeze(0) <= self.error
+        """Move the ends out to those of the grid where that leaves the grid as it is.
+
+        A symmetric grid reaches as far to one side as to the other, one of powers of two up to twice as far.
+        """
+        grid = self._qparams(self.low, self.high)
+        ends = [(grid.scale * (level - grid.zero_point)) for level in (grid.quant_min, grid.quant_max)]
+        low = torch.maximum(torch.minimum(ends[0], self.low), self.observed[0])
+        high = torch.minimum(torch.maximum(ends[1], self.high), self.observed[1])
+        free = self._errors(low.unsqueeze(0), high.unsqueeze(0)).squeeze(0) <= self.error * (1 + 1e-6)
         self.low, self.high = torch.where(free, low, self.low), torch.where(free, high, self.high)
 
     def _errors(self, low: Tensor, high: Tensor) -> Tensor:
-        """The squared error of each range, (K, S)."""
+        """The squared error of each range, (K, S); infinity where it holds less than `HALF` of the values."""
         grids = self._qparams(low.reshape(-1), high.reshape(-1))
+        scales, zero_points = grids.scale.reshape(low.shape), grids.zero_point.reshape(low.shape)
+        left, right = self._edges
         errors = []
-        for scale, zero_point in zip(
-            grids.scale.reshape(low.shape), grids.zero_point.reshape(low.shape), strict=True
-        ):
+        for least, most, scale, zero_point in zip(low, high, scales, zero_points, strict=True):
             grid = replace(grids, scale=scale, zero_point=zero_point, ch_axis=0)  # the slots are in front
             difference = fake_quantize(self._x, grid).sub_(self._x).double()
-            errors.append(difference.square_().mul_(self._counts).sum(dim=-1))
+            error = difference.square_().mul_(self._counts).sum(dim=-1)
+            inside = (left >= least.unsqueeze(1)) & (right <= most.unsqueeze(1))
+            held = (self._counts * inside).sum(dim=-1)
+            errors.append(torch.where(held < HALF * self._total, torch.inf, error))
         return torch.stack(errors)

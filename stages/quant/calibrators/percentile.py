@@ -11,9 +11,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from stages.quant.outliers import usual_limit
 from stages.quant.qparams import QParams
-from stages.quant.quantiles import quantile
+from stages.quant.quantiles import quantiles
 from stages.quant.statistics import Statistics
 
 
@@ -41,6 +40,5 @@ class Percentile:
         self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]
     ) -> tuple[Tensor, Tensor]:
         """The (100 − p)-th and the p-th percentile, both float32 of qparam_shape."""
-        limit = usual_limit(statistics)
-        lower = quantile(statistics, limit, 1 - self.percentile / 100)
-        return lower, quantile(statistics, limit, self.percentile / 100)
+        low, high = quantiles(statistics, 1 - self.percentile / 100, self.percentile / 100)
+        return low, high
