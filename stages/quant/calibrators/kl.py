@@ -55,13 +55,13 @@ class Kl:
     threshold still serves both ends: the farther one is clipped first.
 
     Args:
-        stride: bins between candidates. 1 tries all of up to 2048 bins; 2 costs half, and the threshold is
-            a thousandth of the range coarser at most.
+        stride: bins between candidates. 1 tries all of up to 2048 bins; 2 costs half, and may miss the best:
+            neighbouring candidates differ in how many bins each level has.
     """
 
     reads_histogram: ClassVar[bool] = True
 
-    stride: int = 2
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.stride < 1:
