@@ -29,7 +29,7 @@ BINS = 2 * HALF - 1
 MIN_EXPONENT = OCTAVES - 126
 """So that the lowest octave, from 2^-126 on, holds normal float32; smaller values count as zero."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 19
 """Elements binned at a time: temporaries stay in the cache."""
 _PARTS = ("minimum", "maximum", "exponent", "counts", "rows", "updates")
 
@@ -125,7 +125,7 @@ class Statistics:
                 f"observations of shape {tuple(x.shape)} are empty: there is nothing to learn from"
             )
         self._check_shape(x.shape[1:-1])
-        rows = torch.stack(torch.aminmax(x, dim=-1), dim=1)
+        rows = torch.stack([x.amin(dim=-1), x.amax(dim=-1)], dim=1)  # aminmax takes 20 times as long
         low, high = rows[:, 0].amin(dim=0), rows[:, 1].amax(dim=0)
         if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
             raise ValueError(
@@ -135,7 +135,7 @@ class Statistics:
         exponent = torch.maximum(self.exponent, _exponent(torch.maximum(-low, high)))
         if self._counting:
             counts = _histogram(x, exponent, bool((low < 0).any()))
-            self.counts = self._counts_at(exponent) + counts if len(self.updates) else counts
+            self.counts = counts.add_(self._counts_at(exponent)) if len(self.updates) else counts
         self.exponent = exponent
         self.minimum = torch.minimum(self.minimum, low)
         self.maximum = torch.maximum(self.maximum, high)
@@ -231,7 +231,8 @@ def _histogram(x: Tensor, exponent: Tensor, signed: bool) -> Tensor:
 def _bins(x: Tensor, base: int | Tensor, signed: bool) -> Tensor:
     """Each value's bin, int32: 0 .. HALF − 1 by magnitude, and for negative values HALF more."""
     bits = x.view(torch.int32)
-    key = (bits & 0x7FFFFFFF if signed else bits) >> (23 - MANTISSA_BITS)
+    dropped = 23 - MANTISSA_BITS
+    key = (bits & 0x7FFFFFFF).bitwise_right_shift_(dropped) if signed else bits >> dropped
     key = key.clamp_(min=base) if isinstance(base, int) else torch.maximum(key, base)
     key -= base
     return key.add_(bits >> 31, alpha=-HALF) if signed else key
