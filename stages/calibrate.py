@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.context import RunContext
-from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import Observations, QuantizedModel
-from stages.graph.points import sources, weight_name
-from stages.graph.quantized import QuantizedGraph
-from stages.graph.residual import originals
-from stages.graph.schemes import arranged, resolve_schemes
+from stages.graph.calibrate import abnormal_points, calibrate
 from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
 from stages.quant.quantizers.base import WeightsAndActivations
-from stages.quant.weights import weight_levels, weight_qparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,37 +38,40 @@ class Calibrate:
         """Nothing can be known to fail before the statistics are there."""
 
     def run(self, ctx: RunContext, inputs: Inputs) -> QuantizedModel:
-        """Choose the parameters of all points, then of all layers, whose biases depend on them."""
+        """Choose all parameters; warn of abnormal samples."""
         observations: Observations = inputs[Observations]
-        graph = arranged(self.quantizer, observations.graph)
-        statistics = originals(graph, observations.graph)
-        schemes = resolve_schemes(self.quantizer, graph)
-        activations = {}
-        for name, activation in schemes.activations.items():
-            grid, observed = activation.qparams, observations.statistics[statistics[name]]
-            try:
-                activations[name] = grid(*self.calibration.activation.range(observed, grid))
-            except ValueError as error:
-                raise PipelineError(f"calibrating '{name}': {error}") from error
-        source = sources(graph)
-        weights, levels = {}, {}
-        for name, quantizer in schemes.weights.items():
-            node = graph[name]
-            weight = graph.params[node.params["weight"]]
-            read = activations.get(source[node.inputs[0]])
-            try:
-                weights[name] = weight_qparams(
-                    weight,
-                    graph.param(node, "bias"),
-                    None if read is None else read.scale,
-                    quantizer,
-                    self.calibration.weight,
-                    self.granularity,
-                )
-            except ValueError as error:
-                raise PipelineError(f"quantizing the weight of '{name}': {error}") from error
-            if (chosen := weight_levels(quantizer, weight, weights[name], weight_name(node))) is not None:
-                levels[name] = chosen
+        if (text := _abnormal(observations)) and self.quantizer.activation is not None:
+            ctx.console.warn(text)
         return QuantizedModel(
-            quantized=QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
+            quantized=calibrate(
+                observations.graph,
+                observations.statistics,
+                self.quantizer,
+                self.calibration,
+                self.granularity,
+            )
         )
+
+
+def _abnormal(observations: Observations) -> str | None:
+    """What to say of abnormal observations: where, how large, which samples, what becomes of them."""
+    found = abnormal_points(observations.statistics)
+    if not found:
+        return None
+    name, worst = max(found.items(), key=lambda item: item[1].largest / max(item[1].limit, 1e-30))
+    known = observations.sample_ids
+    rows = {row for one in found.values() if one.of == len(known) for row in one.rows}
+    ids = [str(known[row]) for row in sorted(rows)]
+    samples = f", in {len(ids)} of {len(known)} samples (training rows {_few(ids)})" if ids else ""
+    return (
+        f"calibrate: abnormal values at {_few(list(found))}{samples}: '{name}' reaches {worst.largest:.4g}, "
+        f"and {worst.limit:.4g} without them. calibration=minmax covers them, so that all others share few "
+        "levels; every other calibrator leaves them out and clips them. Remedy: look at these samples, and "
+        "take them out of the training split if they are damaged; if not, compare with calibration=minmax"
+    )
+
+
+def _few(items: Sequence[str], most: int = 5) -> str:
+    """The first items, and how many more there are."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -18,7 +18,7 @@ from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Node
 from stages.graph.points import quantization_points
-from stages.quant.granularity.per_tensor import PerTensor
+from stages.quant.granularity.per_tensor import samples_as_rows
 from stages.quant.statistics import Statistics
 
 
@@ -30,7 +30,7 @@ class Observe:
 
     Args:
         data: the data set; samples come from its training split.
-        samples: how many, chosen by the run's seed; at most the split's size.
+        samples: how many, drawn across classes by the run's seed; at most the split's size.
         batch_size: samples a forward pass. A moving average counts its steps in batches.
     """
 
@@ -51,11 +51,10 @@ class Observe:
         """One pass; the peak memory is that of one batch."""
         graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
         statistics = {name: Statistics() for name in quantization_points(graph)}
-        granularity = PerTensor()
 
         def record(node: Node, value: Tensor) -> Tensor:
             if node.name in statistics:
-                statistics[node.name].update(granularity.to_observations(value))
+                statistics[node.name].update(samples_as_rows(value))
             return value
 
         split = self.data.train()

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from pipeline.context import RunContext
-from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import Observations
 from stages.data.base import Data
 from stages.data.batches import batches
+from stages.graph.calibrate import layer_weight
 from stages.graph.ir import Graph
 from stages.graph.points import sources, weight_name
 from stages.graph.schemes import Schemes, arranged, resolve_schemes
@@ -26,7 +26,7 @@ from stages.quant.calibrators.base import Calibration
 from stages.quant.granularity.base import Granularity
 from stages.quant.qparams import quantize
 from stages.quant.quantizers.base import Quantizer, WeightsAndActivations, with_bits
-from stages.quant.weights import weight_levels, weight_qparams
+from stages.quant.weights import weight_levels
 from stages.reporting.sensitivity import plot
 
 
@@ -100,7 +100,7 @@ class MeasureSensitivity:
         calibration: the calibrator of weights.
         granularity: which weights share a scale.
         bits: the widths to try.
-        samples: how many of the calibration samples, evenly spread over them.
+        samples: how many of the calibration samples, the first drawn.
         batch_size: samples at a time.
     """
 
@@ -139,9 +139,7 @@ class MeasureSensitivity:
         schemes = resolve_schemes(self.quantizer, graph)
         rounded = {name: self._rounded(graph, name, own) for name, own in schemes.weights.items()}
         sensitivity = Sensitivity(graph, rounded)
-        observed = np.array(observations.sample_ids, dtype=np.int64)  # ascending, often ordered by class
-        count = min(self.samples, len(observed))
-        ids = observed[np.arange(count) * len(observed) // count]
+        ids = np.array(observations.sample_ids[: self.samples], dtype=np.int64)  # drawn across classes
         with ctx.console.progress("measuring sensitivity", len(ids)) as advance:
             for x, y in batches(self.data.train(), self.batch_size, self.data, order=ids):
                 sensitivity.update(x, y)
@@ -154,12 +152,9 @@ class MeasureSensitivity:
         found = {}
         for bits in widths:
             quantizer = with_bits(own, bits)
-            try:
-                qparams = weight_qparams(
-                    weight, None, torch.tensor(1.0), quantizer, self.calibration.weight, self.granularity
-                )
-            except ValueError as error:
-                raise PipelineError(f"quantizing the weight of '{name}': {error}") from error
+            qparams = layer_weight(
+                name, weight, None, torch.tensor(1.0), quantizer, self.calibration.weight, self.granularity
+            )
             levels = weight_levels(quantizer, weight, qparams, weight_name(graph[name]))
             found[bits] = (quantize(weight, qparams) if levels is None else levels, qparams)
         return found

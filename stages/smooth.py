@@ -21,7 +21,7 @@ class Smooth:
 
     Args:
         data: the data set; samples come from its training split.
-        samples: how many, chosen by the run's seed; at most the split's size.
+        samples: how many, drawn across classes by the run's seed; at most the split's size.
         batch_size: samples a forward pass.
         alpha: how much of the scale moves, 0..1.
     """

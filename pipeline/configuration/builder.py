@@ -87,8 +87,10 @@ class Builder:
                 if path in passed:
                     return self._problem(f"{used}: refers to itself, by way of {path}")
                 passed.add(path)
+                if isinstance(parent, DictConfig) and key not in parent and key.isdecimal():
+                    key = int(key)
                 if not isinstance(parent, DictConfig) or key not in parent:
-                    names = _options(key, parent if isinstance(parent, DictConfig) else ())
+                    names = _options(str(key), parent if isinstance(parent, DictConfig) else ())
                     return self._problem(f"{used}: refers to {path}, which is not set; {names}")
             self._written[used] = path
             if OmegaConf.is_missing(parent, key):
@@ -106,8 +108,11 @@ class Builder:
         if isinstance(node, ListConfig):
             items = [self._child(node, index, f"{path}[{index}]") for index in range(len(node))]
             return _FAILED if _any_failed(items) else items
-        keys = [str(key) for key in node if key != "_target_"]
-        values = {key: self._child(node, key, f"{path}.{key}") for key in keys}
+        values: dict[str, Any] = {}
+        for key in (key for key in node if key != "_target_"):
+            text = f"{path}.{key!s}"
+            known = isinstance(key, str) or type(key) is int  # nn.Sequential's modules are named 0, 1, …
+            values[str(key)] = self._child(node, key, text) if known else self._problem(_no_name(text))  # type: ignore[arg-type]
         if "_target_" not in node:
             return _FAILED if _any_failed(values.values()) else values
         target = node["_target_"]
@@ -181,6 +186,13 @@ def _any_failed(values: Iterable[Any]) -> bool:
 
 def _missing(path: str) -> str:
     return f"{path}: mandatory value missing; give {path}=…"
+
+
+def _no_name(path: str) -> str:
+    return (
+        f"{path}: the key is read as a number with a fraction or a truth value, and not as it is "
+        "written: 1.10 would be 1.1. Remedy: quote it in a file ('1.10'), or write ? for a dot: {1?10: …}"
+    )
 
 
 def _options(name: str, valid: Any) -> str:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from stages.graph.ir import Graph
 from stages.graph.serialize import load_graph, save_graph
+from stages.quant.outliers import abnormal
 from stages.quant.statistics import Statistics
 
 
@@ -61,7 +62,7 @@ class Observations:
     Args:
         graph: the folded, fused network that was observed.
         statistics: by quantization point.
-        sample_ids: indices into the training split, ascending.
+        sample_ids: indices into the training split, in the order of observation.
     """
 
     kind: ClassVar[str] = "observations"
@@ -97,5 +98,9 @@ class Observations:
         )
 
     def metrics(self) -> dict[str, float]:
-        """``calibration/samples``."""
-        return {"calibration/samples": float(len(self.sample_ids))}
+        """``calibration/samples``; ``calibration/abnormal_points``, where some of them are abnormal."""
+        found = sum(abnormal(statistics) is not None for statistics in self.statistics.values())
+        return {
+            "calibration/samples": float(len(self.sample_ids)),
+            "calibration/abnormal_points": float(found),
+        }

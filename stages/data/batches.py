@@ -47,8 +47,12 @@ def batches(
 
 
 def calibration_subset(split: Split, samples: int, seed: int) -> NDArray[np.int64]:
-    """The `subset` that calibration observes."""
-    return subset(split, samples, seed, "calibration")
+    """Draw the samples that calibration observes, in the order of the draw; all where there are fewer.
+
+    Splits lie class by class, and batches should not: each is a draw across classes, so that no statistic of
+    batches depends on which class comes first. The draw depends on `seed` and the split's size alone.
+    """
+    return _drawn(len(split), samples, seed, "calibration")
 
 
 def subset(population: Sized, samples: int, seed: int, purpose: str) -> NDArray[np.int64]:
@@ -56,11 +60,15 @@ def subset(population: Sized, samples: int, seed: int, purpose: str) -> NDArray[
 
     The draw depends on `seed`, `purpose` and the population's size alone.
     """
+    return np.sort(_drawn(len(population), samples, seed, purpose))
+
+
+def _drawn(population: int, samples: int, seed: int, purpose: str) -> NDArray[np.int64]:
+    """The indices in the order in which they are drawn."""
     if samples < 1:
         raise ValueError(f"samples={samples}: must be at least 1")
     generator = np.random.default_rng(derive_seed(seed, purpose))
-    chosen = generator.choice(len(population), size=min(samples, len(population)), replace=False)
-    return np.sort(chosen).astype(np.int64)
+    return generator.choice(population, size=min(samples, population), replace=False).astype(np.int64)
 
 
 def _per_channel(values: Sequence[float], x: Tensor) -> Tensor:

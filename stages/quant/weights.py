@@ -28,8 +28,8 @@ from stages.quant.qparams import QParams, fake_quantize, per_channel
 from stages.quant.quantizers.base import ChoosesLevels, Quantizer, next_power_of_two, usable
 from stages.quant.statistics import Statistics
 
-MOST_SLOTS = 1024
-"""Scales calibrated at a time; each takes 64 KB of statistics."""
+MOST_SLOTS = 32
+"""Scales calibrated at a time; each takes 0.5 MB of statistics where values are counted, 2 MB in a search."""
 
 MAX_BIAS = 2**30
 ZERO_CHANNEL_BIAS = 2**17

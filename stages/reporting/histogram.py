@@ -37,12 +37,13 @@ class Histogram:
         return float(below + total - up_to) / total
 
     def merged(self, most: int = MOST_BINS) -> Histogram:
-        """At most `most` bins over the observed range, each made of a whole number of these."""
+        """At most `most` bins of about one width over the observed range, each a whole number of these."""
         occupied = np.flatnonzero(self.counts)
         if not occupied.size:
             return self
         first, last = int(occupied[0]), int(occupied[-1]) + 1
-        starts = np.arange(first, last, -(-(last - first) // most))
+        wanted = np.linspace(self.edges[first], self.edges[last], most, endpoint=False)
+        starts = np.unique(np.searchsorted(self.edges[first:last], wanted, side="right") - 1) + first
         return replace(
             self,
             edges=self.edges[[*starts, last]],

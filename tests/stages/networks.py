@@ -102,3 +102,23 @@ class Attention:
 
     def fingerprint(self) -> str:
         return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """Layers that have no names but their numbers, as those of any nn.Sequential."""
+
+    width: int = 16
+    weights: str | None = None
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """(N, C, 8, 8) to logits."""
+        return nn.Sequential(
+            nn.Conv2d(shape[0], self.width, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(self.width * shape[1] * shape[2], num_classes),
+        )
+
+    def fingerprint(self) -> str:
+        return ""

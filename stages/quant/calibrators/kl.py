@@ -2,6 +2,9 @@
 
 For each number i of bins of |x| that are kept:
 
+Bins are those of `stages.quant.linear`, of what is usual and within 4 times the bulk
+(`stages.quant.outliers`).
+
 - P: the first i bins' counts, with all counts beyond added to bin i−1; divided by their sum.
 - Q: the same bins without what lies beyond, merged to the grid's L levels (bin j goes to level
   ``⌊(j + ½)·L/i⌋``: no bin is left over where L does not divide i), each level's count spread evenly over
@@ -11,6 +14,9 @@ For each number i of bins of |x| that are kept:
 Q is mixed with 1e-4 of the uniform distribution over P's non-empty bins, without which an empty bin i−1 that
 receives the clipped counts makes the divergence infinite. Bin 0 takes its neighbour's count: zero is a level
 of every grid, so the spike of zeros behind a ReLU is kept exactly and says nothing about the threshold.
+A candidate keeps at least 99% of the counts: P shows what is clipped in its last bin alone, so where the
+first bins are empty, keeping the first that is not gives ``P = Q``, no divergence and no network (values in
+1..3, gates in 0.3..0.7). With 8 bits and tails that fall off, the thresholds clip a tenth of that.
 Szymon Migacz, "8-bit inference with TensorRT", GTC 2017.
 
 As Q is constant over a level's bins, ``Σ P log Q`` needs one logarithm a level, of sums that are differences
@@ -26,10 +32,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from stages.quant.linear import LINEAR_HALF, linear
+from stages.quant.outliers import bulk, usual_extremes, usual_limit
 from stages.quant.qparams import QParams
-from stages.quant.statistics import HALF, Statistics
+from stages.quant.statistics import Statistics
 
 SMOOTHING = 1e-4
+KEPT = 0.99
+"""The least share of the magnitudes that a candidate keeps."""
+SPAN = 4.0
+"""Times the bulk, the largest threshold: with few values far beyond, the others would have too few bins."""
 _CHUNK = 256
 """Candidates evaluated at a time: their levels' sums stay in the cache."""
 
@@ -43,13 +55,13 @@ class Kl:
     threshold still serves both ends: the farther one is clipped first.
 
     Args:
-        stride: bins between candidates. 1 tries all of up to 4096 bins; 4 costs a quarter, and the threshold
-            is a thousandth of the range coarser at most.
+        stride: bins between candidates. 1 tries all of up to 2048 bins; 2 costs half, and may miss the best:
+            neighbouring candidates differ in how many bins each level has.
     """
 
     reads_histogram: ClassVar[bool] = True
 
-    stride: int = 4
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.stride < 1:
@@ -59,21 +71,22 @@ class Kl:
         self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]
     ) -> tuple[Tensor, Tensor]:
         """The range whose quantized distribution diverges least from the observed one."""
-        low, high = statistics.minimum, statistics.maximum
-        grid = qparams(low, high)
+        low, high = usual_extremes(statistics)
+        grid = qparams(low.reshape(-1), high.reshape(-1))
         farther = torch.where(
-            high >= -low, grid.quant_max - grid.zero_point, grid.zero_point - grid.quant_min
+            (high >= -low).reshape(-1), grid.quant_max - grid.zero_point, grid.zero_point - grid.quant_min
         )
-        kept = self._kept(_magnitudes(statistics.counts).reshape(-1, HALF), farther.reshape(-1).long() + 1)
-        width = statistics.edges[..., -1] / HALF
-        threshold = ((kept.reshape(low.shape) + 0.5) * width).float()
+        fine = linear(statistics, torch.minimum(usual_limit(statistics), SPAN * bulk(statistics)))
+        kept = self._kept(_magnitudes(fine.counts), farther.long() + 1)
+        threshold = ((kept + 0.5) * fine.width.squeeze(1)).reshape(low.shape).float()
         return torch.maximum(low.clamp(max=0.0), -threshold), torch.minimum(high.clamp(min=0.0), threshold)
 
     def _kept(self, counts: Tensor, levels: Tensor) -> Tensor:
-        """The best number of bins to keep, int64 (S,), of counts (S, 4096) and levels (S,)."""
+        """The best number of bins to keep, int64 (S,), of counts (S, 2048) and levels (S,)."""
         bins = counts.shape[1]
         occupied = torch.arange(1, bins + 1).mul(counts > 0).amax(dim=1)
-        fewest = torch.minimum(levels, occupied)
+        keeping = (counts.cumsum(dim=1) < KEPT * counts.sum(dim=1, keepdim=True)).sum(dim=1) + 1
+        fewest = torch.minimum(torch.maximum(levels, keeping), occupied)
         # candidates count down from the occupied bins, so that "nothing clipped" is always one
         candidate = occupied[:, None] - torch.arange(0, bins, self.stride)
         slot, column = torch.nonzero(candidate >= fewest[:, None].clamp(min=1), as_tuple=True)
@@ -87,10 +100,10 @@ class Kl:
 
 
 def _magnitudes(counts: Tensor) -> Tensor:
-    """Counts of |x| by bin, float64 (*qparam_shape, 4096), with the neighbour's count in bin 0."""
-    positive, negative = counts[..., HALF:], counts[..., : HALF - 1].flip(-1)
+    """Counts of |x| by bin, float64 (S, 2048), with the neighbour's count in bin 0."""
+    positive, negative = counts[:, LINEAR_HALF:], counts[:, : LINEAR_HALF - 1].flip(1)
     beside_zero = (positive + negative).double()
-    return torch.cat([beside_zero[..., :1], beside_zero], dim=-1)
+    return torch.cat([beside_zero[:, :1], beside_zero], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,9 @@ values against smaller steps for all others; the fewer the bits, the narrower it
 Search, keeping the best so far: multiply both ends of the observed range by powers of 2^(-1/4); put each end
 in turn, twice, at the observed one times powers of 2^(-1/2), which finds lopsided ranges; then move both
 ends and each end by up to 3/16 and up to 3/64. The observed range is among the candidates, so the result is
-never worse than min/max.
+never worse than min/max. Abnormal observations (`stages.quant.outliers`) have no error: a single one of 10^6
+would outweigh a million others. No candidate clips more than half of the rest, as the least error of 2 bits
+may.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from stages.quant.calibrators.guard import HALF
+from stages.quant.linear import linear
+from stages.quant.outliers import usual_extremes, usual_limit
 from stages.quant.qparams import QParams, fake_quantize
 from stages.quant.statistics import Statistics
 
 _TOGETHER = 2.0 ** (-torch.arange(28) / 4)
 _APART = 2.0 ** (-torch.arange(14) / 2)
-_FINE = (1 + torch.arange(-3, 4) / 16, 1 + torch.arange(-3, 4) / 64)
+_FINE = (1 - torch.arange(-3, 4) / 16, 1 - torch.arange(-3, 4) / 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,51 +52,74 @@ class Mse:
             search.propose(_times(search.low, factors), _times(search.high, factors))
             search.propose(_times(search.low, factors), search.high)
             search.propose(search.low, _times(search.high, factors))
-        return search.low, search.high
+        search.widen()
+        shape = statistics.minimum.shape
+        return search.low.reshape(shape), search.high.reshape(shape)
 
 
 def _times(end: Tensor, factors: Tensor) -> Tensor:
-    """Candidates (K, *qparam_shape) for one end of the range."""
-    return factors.reshape(-1, *[1] * end.ndim) * end
+    """Candidates (K, S) for one end (S,) of the range."""
+    return factors.unsqueeze(1) * end
 
 
 class _Search:
-    """The best range so far, for each slot.
+    """The best range so far, for each slot; slots (S,) in a row.
 
     Attributes:
-        observed: the whole range, widened to contain 0: (min, max), float32, qparam_shape.
-        low, high: float32, qparam_shape.
-        error: float64, qparam_shape: the squared error there, summed over observations.
+        observed: the whole range of what is usual, widened to contain 0: (min, max), float32 (S,).
+        low, high: float32 (S,).
+        error: float64 (S,): the squared error there, summed over observations.
     """
 
     def __init__(self, statistics: Statistics, qparams: Callable[[Tensor, Tensor], QParams]) -> None:
         self._qparams = qparams
-        occupied = (statistics.counts > 0).reshape(-1, statistics.counts.shape[-1]).any(dim=0)
-        self._x = statistics.centres[..., occupied]
-        self._counts = statistics.counts[..., occupied].double()
-        self.observed = statistics.minimum.clamp(max=0.0), statistics.maximum.clamp(min=0.0)
+        low, high = (end.reshape(-1) for end in usual_extremes(statistics))
+        fine = linear(statistics, usual_limit(statistics))
+        occupied = (fine.counts > 0).any(dim=0)
+        self._x = fine.centres.float().clamp(low.unsqueeze(1), high.unsqueeze(1))[:, occupied]
+        self._counts = fine.counts[:, occupied].double()
+        self._total = self._counts.sum(dim=-1)
+        self.observed = low.clamp(max=0.0), high.clamp(min=0.0)
+        self._edges = [
+            edge.float().clamp(low.unsqueeze(1), high.unsqueeze(1))[:, occupied] for edge in fine.edges
+        ]
         self.low, self.high = self.observed
         self.error = torch.full_like(self.low, torch.inf, dtype=torch.float64)
 
     def propose(self, low: Tensor, high: Tensor) -> None:
-        """Try ranges, cut to the observed one; each end (K, *qparam_shape), or qparam_shape for K alike."""
+        """Try ranges, each end (K, S), or (S,) for K alike: cut to the observed one."""
         low = torch.maximum(low, self.observed[0]) + torch.zeros_like(high)
         high = torch.minimum(high, self.observed[1]) + torch.zeros_like(low)
         error = self._errors(low, high)
-        error, best = torch.cat([self.error.unsqueeze(0), error]).min(dim=0, keepdim=True)
+        error = torch.cat([self.error.unsqueeze(0), error])
+        best = error.argmin(dim=0, keepdim=True)  # the first of equals: what was found, else the widest
         self.low = torch.cat([self.low.unsqueeze(0), low]).gather(0, best).squeeze(0)
         self.high = torch.cat([self.high.unsqueeze(0), high]).gather(0, best).squeeze(0)
-        self.error = error.squeeze(0)
+        self.error = error.gather(0, best).squeeze(0)
+
+    def widen(self) -> None:
+        """Move the ends out to those of the grid where that leaves the grid as it is.
+
+        A symmetric grid reaches as far to one side as to the other, one of powers of two up to twice as far.
+        """
+        grid = self._qparams(self.low, self.high)
+        ends = [(grid.scale * (level - grid.zero_point)) for level in (grid.quant_min, grid.quant_max)]
+        low = torch.maximum(torch.minimum(ends[0], self.low), self.observed[0])
+        high = torch.minimum(torch.maximum(ends[1], self.high), self.observed[1])
+        free = self._errors(low.unsqueeze(0), high.unsqueeze(0)).squeeze(0) <= self.error * (1 + 1e-6)
+        self.low, self.high = torch.where(free, low, self.low), torch.where(free, high, self.high)
 
     def _errors(self, low: Tensor, high: Tensor) -> Tensor:
-        """The squared error of each range, (K, *qparam_shape)."""
+        """The squared error of each range, (K, S); infinity where it holds less than `HALF` of the values."""
         grids = self._qparams(low.reshape(-1), high.reshape(-1))
-        axis = 0 if self.low.ndim else None  # the histogram's slots are in front, wherever they came from
+        scales, zero_points = grids.scale.reshape(low.shape), grids.zero_point.reshape(low.shape)
+        left, right = self._edges
         errors = []
-        for scale, zero_point in zip(
-            grids.scale.reshape(low.shape), grids.zero_point.reshape(low.shape), strict=True
-        ):
-            grid = replace(grids, scale=scale, zero_point=zero_point, ch_axis=axis)
+        for least, most, scale, zero_point in zip(low, high, scales, zero_points, strict=True):
+            grid = replace(grids, scale=scale, zero_point=zero_point, ch_axis=0)  # the slots are in front
             difference = fake_quantize(self._x, grid).sub_(self._x).double()
-            errors.append(difference.square_().mul_(self._counts).sum(dim=-1))
+            error = difference.square_().mul_(self._counts).sum(dim=-1)
+            inside = (left >= least.unsqueeze(1)) & (right <= most.unsqueeze(1))
+            held = (self._counts * inside).sum(dim=-1)
+            errors.append(torch.where(held < HALF * self._total, torch.inf, error))
         return torch.stack(errors)

@@ -1,4 +1,8 @@
-"""The protocol of a granularity: it alone knows which dimensions of a weight share a scale."""
+"""The protocol of a granularity: it alone knows which dimensions of a weight share a scale.
+
+Activations have one scale each. A layer sums over its input channels, ``Σ_c s_c·qx_c·qw_c``: scales that
+differ by input channel cannot be taken out of the sum, so no integer kernel computes it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,3 @@ class Granularity(Protocol):
 
     def to_observations(self, x: Tensor) -> Tensor:
         """`x` as ``(n, *qparam_shape, m)``: what shares a scale lies along the first and last dimension."""
-
-
-def check_activation(activation: str) -> None:
-    """Refuse any granularity of activations but ``per_tensor``, and say why."""
-    if activation != "per_tensor":
-        raise ValueError(
-            f"activation={activation}: must be per_tensor. A layer sums over its input channels, "
-            "Σ_c s_c·qx_c·qw_c: scales that differ by input channel cannot be taken out of the sum, so no "
-            "integer kernel computes it. Remedy: granularity=per_channel gives each output channel of the "
-            "weights a scale of its own, and activations one"
-        )

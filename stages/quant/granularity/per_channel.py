@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stages.quant.granularity.base import check_activation
-
 
 @dataclass(frozen=True, kw_only=True)
 class PerChannel:
@@ -23,15 +21,7 @@ class PerChannel:
 
     An output channel's scale can be taken out of the sum that computes it, so integer kernels support it
     (Krishnamoorthi 2018, arXiv 1806.08342, section 2.5). An input channel's cannot.
-
-    Args:
-        activation: the granularity of activations, which can only be ``per_tensor``.
     """
-
-    activation: str = "per_tensor"
-
-    def __post_init__(self) -> None:
-        check_activation(self.activation)
 
     def ch_axis(self, ndim: int) -> int | None:
         """0, the output channel."""

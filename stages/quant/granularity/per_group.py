@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stages.quant.granularity.base import check_activation
-
 
 @dataclass(frozen=True, kw_only=True)
 class PerGroup:
@@ -30,16 +28,13 @@ class PerGroup:
 
     Args:
         group_size: most input channels that share a scale, at least 1.
-        activation: the granularity of activations, which can only be ``per_tensor``.
     """
 
     group_size: int = 16
-    activation: str = "per_tensor"
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
             raise ValueError(f"group_size={self.group_size}: must be at least 1")
-        check_activation(self.activation)
 
     def ch_axis(self, ndim: int) -> int | None:
         """0, the output channel."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stages.quant.granularity.base import check_activation
-from stages.quant.qparams import per_channel
+from stages.quant.qparams import in_memory_order, per_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +19,7 @@ class PerTensor:
     (8, 3, 5, 5)  (1, 600)
     (10, 64)      (1, 640)
     ============  =============
-
-    Args:
-        activation: the granularity of activations, which can only be ``per_tensor``.
     """
-
-    activation: str = "per_tensor"
-
-    def __post_init__(self) -> None:
-        check_activation(self.activation)
 
     def ch_axis(self, ndim: int) -> int | None:
         """Return None: there is one scale, whatever the number of dimensions."""
@@ -37,3 +28,11 @@ class PerTensor:
     def to_observations(self, x: Tensor) -> Tensor:
         """`x` of any shape as (1, number of elements); a view where `x` is contiguous or channels-last."""
         return per_channel(x, None)
+
+
+def samples_as_rows(x: Tensor) -> Tensor:
+    """Activations (N, …) as (N, m), a row a sample; a view where `x` is contiguous or channels-last.
+
+    A value of less than two dimensions is one row.
+    """
+    return in_memory_order(x).flatten(1) if x.ndim > 1 else x.reshape(1, -1)

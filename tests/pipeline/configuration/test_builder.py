@@ -261,3 +261,19 @@ def test_wrong_run_settings_are_problems_too():
     made.build_as(RunConfig)
     with pytest.raises(PipelineError, match=r"seed=-1: must be 0\.\.4294967295"):
         made.raise_problems()
+
+
+def test_whole_numbers_are_names_too():
+    """The modules of nn.Sequential have such names; a reference to one of them is followed."""
+    built = build("""
+        layers: {0: float, '1': {@Affine, bits: 4}, 12: '${layers.1}', 13: '${layers.0}'}
+    """)
+    assert list(built["layers"]) == ["0", "1", "12", "13"]
+    assert built["layers"]["12"] is built["layers"]["1"]
+    assert built["layers"]["13"] == "float"
+
+
+@pytest.mark.parametrize("key", ["1.10", "true"])
+def test_keys_that_are_not_read_as_written_are_refused(key):
+    (problem,) = problems(f"layers: {{{key}: float}}")
+    assert "the key is read as a number with a fraction" in problem and "{1?10: …}" in problem

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.data.base import Split
-from stages.data.batches import batches, calibration_subset, normalize
+from stages.data.batches import batches, calibration_subset, normalize, subset
 from stages.data.digits import Digits
 
 
@@ -57,12 +57,26 @@ def test_batch_size_must_be_positive():
 
 
 @given(st.integers(1, 60), st.integers(1, 80), st.integers(0, 2**32 - 1))
-def test_a_calibration_subset_is_ascending_distinct_and_fixed_by_its_seed(count, samples, seed):
+def test_a_calibration_subset_is_distinct_and_fixed_by_its_seed(count, samples, seed):
     ids = calibration_subset(split_of(count), samples, seed)
     assert len(ids) == min(samples, count)
     assert ids.dtype == np.int64
-    assert (np.diff(ids) > 0).all() and ids.min() >= 0 and ids.max() < count
+    assert len(set(ids.tolist())) == len(ids) and ids.min() >= 0 and ids.max() < count
     assert (ids == calibration_subset(split_of(count), samples, seed)).all()
+
+
+def test_each_calibration_batch_is_drawn_across_classes():
+    """10 classes in order, 100 images each: no batch of 50 has more than 15 of one class."""
+    ids = calibration_subset(split_of(1000), 500, seed=0)
+    for batch in ids.reshape(10, 50):
+        assert np.bincount(batch // 100, minlength=10).max() <= 15
+
+
+@given(st.integers(1, 60), st.integers(1, 80), st.integers(0, 99))
+def test_a_subset_to_measure_on_is_ascending(count, samples, seed):
+    ids = subset(range(count), samples, seed, "test")
+    assert len(ids) == min(samples, count)
+    assert (np.diff(ids) > 0).all()
 
 
 def test_calibration_subsets_of_two_seeds_differ():

@@ -5,11 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.quant.calibrators.kl import Kl
 from stages.quant.calibrators.minmax import MinMax
+from stages.quant.calibrators.moving_average import MovingAverage
+from stages.quant.calibrators.mse import Mse
+from stages.quant.calibrators.percentile import Percentile
 from stages.quant.granularity.base import Granularity
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.granularity.per_group import PerGroup
-from stages.quant.granularity.per_tensor import PerTensor
+from stages.quant.granularity.per_tensor import PerTensor, samples_as_rows
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.symmetric import Symmetric
@@ -95,12 +99,44 @@ def test_a_group_has_a_channel():
 
 
 @pytest.mark.parametrize("cls", [PerTensor, PerChannel, PerGroup])
-def test_activations_are_per_tensor(cls):
+def test_they_are_granularities(cls):
     assert isinstance(cls(), Granularity)
-    with pytest.raises(
-        ValueError, match=r"activation=per_channel: must be per_tensor\. .*taken out of the sum"
-    ):
-        cls(activation="per_channel")
+
+
+CALIBRATORS = [MinMax(), MovingAverage(), Percentile(), Kl(), Mse()]
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS, ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel(), PerGroup(group_size=8)])
+@pytest.mark.parametrize("shape", [(12, 32), (12, 32, 1, 1), (6, 4, 3, 3), (6, 1, 3, 3), (40, 16)])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_every_calibrator_gives_every_granularity_its_scales(calibrator, granularity, shape, bits):
+    """As weights' calibrator: a scale a slot, a slot as if it were alone, and little of the weight lost."""
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for quantizer in (Affine(bits=bits, signed=True), Symmetric(bits=bits, signed=True)):
+        qparams = weight_qparams(weight, None, torch.tensor(1.0), quantizer, calibrator, granularity)
+        assert qparams.scale.shape == granularity.to_observations(weight).shape[1:-1]
+        error = (fake_quantize(weight, qparams) - weight).square().mean()
+        assert float(error) < (0.03 if isinstance(calibrator, Kl) else 1.2 * 4.0 ** (2 - bits)) or bits == 2
+        if qparams.scale.ndim:
+            alone = weight_qparams(weight[:1], None, torch.tensor(1.0), quantizer, calibrator, granularity)
+            assert torch.allclose(qparams.scale[:1], alone.scale, rtol=1e-6)
+
+
+@given(st.integers(1, 5), st.lists(st.integers(1, 4), max_size=3))
+def test_samples_are_rows(samples, shape):
+    x = torch.arange(float(torch.Size((samples, *shape)).numel())).reshape(samples, *shape)
+    rows = samples_as_rows(x)
+    assert rows.shape[0] == (samples if shape else 1)
+    if shape:
+        assert torch.equal(rows.amax(dim=1), x.flatten(1).amax(dim=1))
+
+
+def test_samples_in_channels_last_are_rows_without_a_copy():
+    x = torch.rand(3, 4, 5, 6).to(memory_format=torch.channels_last)
+    rows = samples_as_rows(x)
+    assert rows.data_ptr() == x.data_ptr()
+    assert torch.equal(rows.amin(dim=1), x.flatten(1).amin(dim=1))
 
 
 def test_a_scalar_has_no_channels():

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.quant.statistics import BINS, HALF, Statistics
+from stages.quant.statistics import BINS, HALF, STEPS, Statistics
 
 REAL = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False, width=32),
@@ -41,24 +41,24 @@ def divided(draw) -> list[torch.Tensor]:
 
 @given(divided())
 def test_statistics_do_not_depend_on_batches(batches):
-    """One update with everything equals an update a batch, on every integer; only `batches` differs."""
-    assert same(observed(torch.cat(batches)), observed(*batches), but=("batches",))
+    """One update with everything equals an update a batch, on every integer and row; `updates` differs."""
+    assert same(observed(torch.cat(batches)), observed(*batches), but=("updates",))
 
 
 @given(divided())
 def test_merge_of_histograms_is_the_histogram_of_the_merge(batches):
-    """Merging statistics of parts equals observing all parts, `batches` too."""
+    """Merging statistics of parts equals observing all parts, `rows` and `updates` too."""
     merged = reduce(Statistics.merge, [observed(batch) for batch in batches], Statistics())
     assert same(merged, observed(*batches))
 
 
 @given(divided(), st.randoms())
 def test_merge_is_associative_and_commutative(batches, random):
-    """(a·b)·c = a·(b·c) on all parts; a·b = b·a on all but the order of `batches`."""
+    """(a·b)·c = a·(b·c) on all parts; a·b = b·a on all but the order of `rows` and `updates`."""
     parts = [observed(batch) for batch in batches]
     a, b, c = random.choice(parts), random.choice(parts), random.choice(parts)
     assert same(a.merge(b).merge(c), a.merge(b.merge(c)))
-    assert same(a.merge(b), b.merge(a), but=("batches",))
+    assert same(a.merge(b), b.merge(a), but=("rows", "updates"))
     assert same(a.merge(Statistics()), a) and same(Statistics().merge(a), a)
 
 
@@ -80,10 +80,42 @@ def test_bins_hold_what_lies_between_their_edges(values):
 
 
 @given(st.lists(REAL, min_size=1, max_size=50), st.floats(2**-90, 1e30))
-def test_at_least_2048_bins_between_zero_and_the_largest_magnitude(values, largest):
+def test_bins_are_a_thousandth_of_their_values(values, largest):
+    """A bin is at most 2^-10 of its values wide, down to 2^-30 of the largest magnitude."""
     statistics = observed(torch.tensor([[*values, largest]]))
-    occupied = statistics.counts.nonzero().flatten() - (HALF - 1)
-    assert 2048 <= int(occupied.abs().max()) < HALF
+    edges, starts = statistics.edges, statistics.starts.abs()
+    beside = starts > 0
+    assert bool((edges.diff()[beside] <= starts[beside] / STEPS).all())
+    magnitude = float(torch.maximum(-statistics.minimum, statistics.maximum))
+    assert float(edges[HALF]) <= 2.0**-30 * magnitude
+
+
+@given(divided(), st.randoms())
+def test_the_order_of_observations_changes_no_count(batches, random):
+    """Any order, any partition, any order of merging: the same extremes, exponent and counts."""
+    x = torch.cat(batches)
+    parts = [observed(x[i : i + 1]) for i in random.sample(range(len(x)), len(x))]
+    while len(parts) > 1:
+        random.shuffle(parts)
+        parts.append(parts.pop().merge(parts.pop()))
+    assert same(parts[0], observed(x), but=("rows", "updates"))
+
+
+def test_the_bulk_keeps_its_bins_beside_an_extreme():
+    """A value 10^6 times as large as all others leaves these where they are."""
+    x = torch.randn(1, 10_000, generator=torch.Generator().manual_seed(0))
+    alone, beside = observed(x), observed(x, torch.tensor([[2.0**20]]))
+    moved = (int(beside.exponent) - int(alone.exponent)) * STEPS
+    assert moved > 0
+    assert torch.equal(beside.counts[HALF : BINS - moved], alone.counts[HALF + moved :])
+
+
+@pytest.mark.parametrize("extreme", [2.0**-126, 2.0**-95, 1.0, 2.0**127])
+def test_the_ends_of_float32(extreme):
+    statistics = observed(torch.tensor([[extreme, -extreme, 0.0, -0.0, 2.0**-149]]))
+    assert statistics.count == 5
+    assert int(statistics.counts[HALF - 1]) == 3
+    assert (float(statistics.minimum), float(statistics.maximum)) == (-extreme, extreme)
 
 
 @given(st.lists(REAL, min_size=1, max_size=20))
@@ -108,6 +140,13 @@ def test_slots_equal_a_loop():
 def test_batches_are_kept_in_order():
     statistics = observed(torch.tensor([[1.0, 2.0]]), torch.tensor([[-3.0, 0.0]]))
     assert statistics.batches.tolist() == [[1.0, 2.0], [-3.0, 0.0]]
+
+
+def test_each_row_has_its_extremes():
+    statistics = observed(torch.tensor([[1.0, 2.0], [-3.0, 5.0]]), torch.tensor([[7.0, 0.0]]))
+    assert statistics.rows.tolist() == [[1.0, 2.0], [-3.0, 5.0], [0.0, 7.0]]
+    assert statistics.updates.tolist() == [2, 1]
+    assert statistics.batches.tolist() == [[-3.0, 5.0], [0.0, 7.0]]
 
 
 @given(divided())
@@ -150,5 +189,5 @@ def test_tensors_of_another_file_are_refused():
     tensors = observed(torch.ones(1, 4)).to_tensors()
     with pytest.raises(ValueError, match="statistics lack counts"):
         Statistics.from_tensors({name: t for name, t in tensors.items() if name != "counts"})
-    with pytest.raises(ValueError, match=r"counts have shape \(5,\): must be \(8191,\)"):
+    with pytest.raises(ValueError, match=r"counts have shape \(5,\): must be \(63489,\)"):
         Statistics.from_tensors({**tensors, "counts": torch.zeros(5)})

@@ -7,10 +7,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stages.quant.calibrators.kl import SMOOTHING, Kl
+from stages.quant.calibrators.kl import KEPT, SMOOTHING, SPAN, Kl
+from stages.quant.linear import LINEAR_HALF, Linear, linear
+from stages.quant.outliers import bulk, usual_limit
 from stages.quant.quantizers.affine import Affine
 from stages.quant.quantizers.symmetric import Symmetric
-from stages.quant.statistics import HALF, Statistics
+from stages.quant.statistics import Statistics
 
 
 def divergence(h: list[float], kept: int, levels: int) -> float:
@@ -31,9 +33,10 @@ def divergence(h: list[float], kept: int, levels: int) -> float:
     return result
 
 
-def magnitudes(statistics: Statistics) -> list[float]:
-    counts = statistics.counts.tolist()
-    h = [float(counts[HALF - 1 + j] + counts[HALF - 1 - j]) for j in range(HALF)]
+def magnitudes(bins: Linear) -> list[float]:
+    (counts,) = bins.counts.tolist()
+    last = LINEAR_HALF - 1
+    h = [float(counts[last + j] + counts[last - j]) for j in range(LINEAR_HALF)]
     return [h[1], *h[1:]]
 
 
@@ -59,17 +62,20 @@ def samples(seed: int, size: int, power: int, one_sided: bool) -> torch.Tensor:
 @example(0, 20_000, 3, True, 8)  # few values far out: the last kept bin is often empty
 def test_equals_the_slow_loop(seed, size, power, one_sided, bits):
     """The chosen threshold has the least divergence of all candidates, as the plain loop computes it."""
-    x, stride = samples(seed, size, power, one_sided), 401
+    x, stride = samples(seed, size, power, one_sided), 201
     statistics = observed(x)
     quantizer = Symmetric(bits=bits)
     low, high = Kl(stride=stride).range(statistics, quantizer.qparams)
-    h = magnitudes(statistics)
+    bins = linear(statistics, torch.minimum(usual_limit(statistics), SPAN * bulk(statistics)))
+    h = magnitudes(bins)
     if sum(h) == 0:
         return
     unsigned = float(x.min()) >= 0
     levels = 2**bits - 1 if unsigned else 2 ** (bits - 1)
-    candidates = range(max(j for j in range(HALF) if h[j]) + 1, levels - 1, -stride)
-    width = float(statistics.edges[-1]) / HALF
+    occupied = max(j for j in range(LINEAR_HALF) if h[j]) + 1
+    keeping = next(i for i in range(1, LINEAR_HALF + 1) if sum(h[:i]) >= KEPT * sum(h))
+    candidates = range(occupied, min(max(levels, keeping), occupied) - 1, -stride)
+    width = float(bins.width)
     slow = {kept: divergence(h, kept, levels) for kept in candidates}
     best = min(slow.values())
     thresholds = [(kept + 0.5) * width for kept in candidates if slow[kept] <= best + 1e-9]
@@ -97,6 +103,18 @@ def test_both_sides_share_one_threshold():
     x = torch.cat([samples(0, 20_000, 1, False), torch.tensor([50.0, -50.0])])
     low, high = Kl().range(observed(x), Symmetric().qparams)
     assert float(low) == -float(high) > -50.0
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize(("low", "high"), [(1.0, 3.0), (0.3, 0.74), (-3.0, -1.0)])
+@pytest.mark.parametrize("shape", ["even", "bell"])
+def test_values_away_from_zero_are_kept(bits, low, high, shape):
+    """The first occupied bin alone diverges by nothing; it is no candidate, as it clips all the others."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(12 if shape == "bell" else 1, 20_000, generator=generator).mean(dim=0)
+    x = low + (high - low) * x
+    found = Kl().range(observed(x), Affine(bits=bits).qparams)
+    assert float(((x < found[0]) | (x > found[1])).double().mean()) <= 1 - KEPT
 
 
 def test_stride_is_checked():

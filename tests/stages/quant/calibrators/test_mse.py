@@ -34,7 +34,7 @@ def test_no_worse_than_minmax(quantizer, seed, power, shift):
     x = torch.randn(5000, generator=torch.Generator().manual_seed(seed)) ** power + shift
     statistics = observed(x)
     low, high = Mse().range(statistics, quantizer.qparams)
-    half_bin = float(statistics.edges[-1]) / 8192
+    half_bin = float(statistics.edges[-1]) / 4096
     found = error(x, quantizer, low, high) ** 0.5
     assert found <= error(x, quantizer, statistics.minimum, statistics.maximum) ** 0.5 + half_bin
 

@@ -70,15 +70,41 @@ def test_minmax_is_exact(batches):
 
 @given(BATCHES, st.floats(0, 0.999))
 def test_moving_average_equals_its_recurrence(batches, momentum):
-    """m_t = momentum·m_{t−1} + (1−momentum)·b_t from the first batch on, in float64."""
-    low, high = min(batches[0]), max(batches[0])
-    for batch in batches[1:]:
+    """m_t = momentum·m_{t−1} + (1−momentum)·b_t from 0 on, over 1 − momentum^t, in float64."""
+    low = high = 0.0
+    for batch in batches:
         low = momentum * low + (1 - momentum) * min(batch)
         high = momentum * high + (1 - momentum) * max(batch)
-    statistics = observed(*(torch.tensor([b]) for b in batches))
+    low, high = (end / (1 - momentum ** len(batches)) for end in (low, high))
+    statistics = Statistics(histogram=False)
+    for batch in batches:
+        statistics.update(torch.tensor([batch]))
     found = MovingAverage(momentum=momentum).range(statistics, Affine().qparams)
     largest = max(abs(x) for batch in batches for x in batch)
     assert [float(x) for x in found] == pytest.approx([low, high], rel=1e-6, abs=1e-6 * largest)
+
+
+def test_no_batch_of_a_moving_average_weighs_more_than_the_last():
+    """Of 8 batches at momentum 0.9, the first weighs 0.9^7 / Σ 0.9^i = 0.084, the last 0.176."""
+    for batch, weight in ((0, 0.9**7), (7, 1.0)):
+        x = torch.ones(8, 1, 50)
+        x[batch] = 2.0
+        _, high = MovingAverage().range(observed(*x), Affine().qparams)
+        assert float(high) == pytest.approx(1 + weight / sum(0.9**i for i in range(8)))
+
+
+def test_a_moving_average_leaves_a_batch_of_abnormal_samples_out():
+    batches = torch.ones(9, 1, 50)
+    batches[4] = 1e4
+    low, high = MovingAverage().range(observed(*batches), Affine().qparams)
+    assert (float(low), float(high)) == pytest.approx((1.0, 1.0))
+
+
+def test_a_moving_average_keeps_half_of_the_values():
+    """Batches of two kinds: the average lies between them, and would clip all of one."""
+    batches = torch.tensor([1.0, 3.0] * 4).reshape(8, 1, 1).expand(8, 1, 50)
+    _, high = MovingAverage().range(observed(*batches), Affine().qparams)
+    assert float(high) == 3.0
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
