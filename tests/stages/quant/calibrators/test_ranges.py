@@ -85,7 +85,7 @@ def test_moving_average_equals_its_recurrence(batches, momentum):
 
 
 def test_no_batch_of_a_moving_average_weighs_more_than_the_last():
-    """Of 8 batches at momentum 0.9, the first weighs 0.9^7 / Σ 0.9^i = 0.084, the last 0.176."""
+    """Weights of 8 batches at momentum 0.9, the first has 0.9^7 / Σ 0.9^i = 0.084, the last 0.176."""
     for batch, weight in ((0, 0.9**7), (7, 1.0)):
         x = torch.ones(8, 1, 50)
         x[batch] = 2.0
