@@ -114,7 +114,7 @@ def test_little_is_clipped_and_little_is_lost(calibrator, quantizer, kind):
     st.integers(0, 99),
 )
 def test_no_more_than_half_is_clipped_whatever_the_data(calibrator, kind, change, by, bits, cls, seed):
-    """Data of any kind, moved, scaled, or joined with another: the range keeps at least half of the values."""
+    """Data of any kind, moved, scaled, or joined with another: the range keeps half of the values."""
     x = made(kind, seed)
     if change == "shift":
         x = x + by * x.abs().max()
