@@ -19,7 +19,7 @@ from pipeline.artifact import Artifact, ArtifactRef, ServedModel
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.seed import derive_seed, seed_everything
-from pipeline.stage import Stage, optional_inputs
+from pipeline.stage import Stage, misfits, optional_inputs
 from pipeline.store.keys import identity, key_of
 from pipeline.tracking.record import RecordingTracker
 
@@ -78,6 +78,8 @@ def check_wiring(stages: Sequence[object]) -> None:
         problems += _optional_problems(stage, produced, stages[index:])
         if stage.produces is not None:
             produced.add(stage.produces)
+    known = [stage for stage in stages if isinstance(stage, Stage)]
+    problems += (f"stage '{stage.name}': {reason}" for stage in known for reason in misfits(stage, known))
     if problems:
         raise ConfigError("\n  ".join(["the stages do not fit together:", *problems]))
 

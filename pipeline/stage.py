@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pipeline.artifact import Artifact
@@ -44,11 +44,21 @@ class Stage(Protocol):
     def check(self) -> None:
         """Raise `PipelineError` for anything that can be known to fail before compute starts.
 
-        The runner calls it on all stages that will run, before the first of them does.
+        The runner calls it on all stages that will run, before the first of them does. What a stage cannot
+        know without the others it says in a method ``misfits`` (see `misfits`).
         """
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Artifact | None:
         """Do the work. What it returns is stored, and handed to later stages."""
+
+
+def misfits(stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """Why `stage` cannot work among the `stages` of its run, from configuration alone; each with its remedy.
+
+    A stage that has such reasons gives them by a method ``misfits(stages) -> Iterable[str]``.
+    """
+    own: Callable[[Sequence[Stage]], Iterable[str]] | None = getattr(stage, "misfits", None)
+    return () if own is None else tuple(own(stages))
 
 
 def optional_inputs(stage: Stage) -> tuple[type[Artifact], ...]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.context import RunContext
-from pipeline.stage import Inputs
+from pipeline.stage import Inputs, Stage
 from stages.artifacts import Observations, QuantizedModel
 from stages.corrections.bias import correct_bias
 from stages.corrections.lockstep import LayerInputs, Lockstep
-from stages.corrections.samples import calibration_samples, check_as_calibrated, check_sizes
+from stages.corrections.samples import (
+    calibration_samples,
+    check_as_calibrated,
+    check_sizes,
+    misfits_of_training,
+)
 from stages.data.base import Data
 from stages.graph.points import layers
 from stages.graph.quantized import QuantizedGraph
@@ -40,6 +46,10 @@ class BiasCorrection:
 
     def __post_init__(self) -> None:
         check_sizes(self.batch_size, self.memory)
+
+    def misfits(self, stages: Sequence[Stage]) -> Iterator[str]:
+        """Training."""
+        return misfits_of_training(self.name, stages)
 
     def check(self) -> None:
         """Raise where the data is missing."""

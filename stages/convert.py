@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.context import RunContext
 from pipeline.errors import PipelineError
-from pipeline.stage import Inputs
+from pipeline.stage import Inputs, Stage
 from stages.artifacts import IntegerProgram, QuantizedModel
 from stages.graph.lower import lower
 from stages.integer.bounds import check_accumulators
 from stages.integer.program import Requantize
+from stages.quant.quantizers.chosen import chosen_quantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,15 @@ class Convert:
     cacheable: ClassVar[bool] = True
 
     requantize: Requantize = "fixed_point"
+
+    def misfits(self, stages: Sequence[Stage]) -> Iterator[str]:
+        """Activations that stay float."""
+        quantizer = chosen_quantizer(stages)
+        if quantizer is not None and quantizer.activation is None:
+            yield (
+                "quantizer.activation=null: there are no integer kernels for integer weights on float "
+                "values. Remedy: backend=simulation"
+            )
 
     def check(self) -> None:
         """What cannot be lowered was refused when the network was captured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.context import RunContext
-from pipeline.stage import Inputs
+from pipeline.stage import Inputs, Stage
 from stages.artifacts import FloatModel, QuantizedModel
 from stages.data.base import Data
 from stages.graph.execute import execute
@@ -20,7 +20,9 @@ from stages.graph.fuse import fuse
 from stages.graph.ir import Graph
 from stages.integer.program import Requantize
 from stages.quant.estimators.base import Estimator
+from stages.quant.granularity.per_group import PerGroup
 from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
+from stages.quant.quantizers.chosen import chosen_granularity
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
 from stages.training.qat_network import QatNetwork
@@ -66,16 +68,24 @@ class Finetune:
                 "quantizer.activation=None: training rounds activations too. Remedy: "
                 "training=post_training, or a quantizer for them"
             )
-        weight = self.quantizer.weight
-        if isinstance(weight, ChoosesLevels) and not weight.elementwise:
-            raise ValueError(
-                f"quantizer.weight: {type(weight).__name__} chooses levels for a whole weight, which has no "
-                "gradient. Remedy: quantizer=symmetric, or training=post_training"
-            )
+        for path, weight in self.quantizer.of_weights():
+            if isinstance(weight, ChoosesLevels) and not weight.elementwise:
+                raise ValueError(
+                    f"quantizer.{path}: {type(weight).__name__} chooses levels for a whole weight, which has "
+                    "no gradient. Remedy: quantizer=symmetric, or training=post_training"
+                )
         if self.quantizer_learning_rate is not None and not self.quantizer_learning_rate > 0.0:
             raise ValueError(
                 f"quantizer_learning_rate={self.quantizer_learning_rate}: must be positive, or null for the "
                 "recipe's"
+            )
+
+    def misfits(self, stages: Sequence[Stage]) -> Iterator[str]:
+        """Scales of groups."""
+        if isinstance(chosen_granularity(stages), PerGroup):
+            yield (
+                "granularity=per_group: scales of groups are not trained. Remedy: "
+                "granularity=per_channel, or training=post_training"
             )
 
     def check(self) -> None:

@@ -35,6 +35,8 @@ def correct_bias(quantized: QuantizedGraph, inputs: LayerInputs, *, batch_size: 
     )
     shift = expected - mean_pre_activation(node, weight, bias, inputs.simulated, batch_size)
     corrected = shift if bias is None else bias.double() + shift
+    if not quantized.activations:  # no accumulator that it has to fit
+        return replace(quantized, biases={**quantized.biases, node.name: corrected.float()})
     weight_scale = quantized.weights[node.name].bias_scale
     scales = quantized.qparams(node.inputs[0]).scale.double() * weight_scale.double()
     limit = (MAX_BIAS - HEADROOM) * scales  # of the int32 accumulator; reached by weights close to zero only

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.stage import Stage
 from stages.data.base import Data
 from stages.data.batches import batches
 from stages.graph.ir import Graph
@@ -21,6 +22,17 @@ def check_sizes(batch_size: int, memory: int) -> None:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     if memory < 1:
         raise ValueError(f"memory={memory}: must be at least 1 MiB")
+
+
+def misfits_of_training(name: str, stages: Iterable[Stage]) -> Iterator[str]:
+    """Why the correction `name` does not go with quantized training, where a run has that."""
+    if "finetune" in {stage.name for stage in stages}:
+        yield (
+            f"correction={name} is for networks that are not trained after their calibration: training has "
+            "fitted weights and biases to their rounding, and a correction towards the unrounded network "
+            f"undoes that. Remedy: leave {name} out, or training=post_training; equalize and smooth go with "
+            "either"
+        )
 
 
 def check_as_calibrated(graph: Graph, calibrated: Graph) -> None:

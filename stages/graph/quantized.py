@@ -45,7 +45,7 @@ class QuantizedGraph:
         if source not in self.activations:
             raise PipelineError(
                 f"'{source}' stays float (quantizer.activation=null): there are no integer kernels for "
-                "integer weights on float values. Remedy: backend=simulation, and no correction of biases"
+                "integer weights on float values. Remedy: backend=simulation"
             )
         return self.activations[source]
 

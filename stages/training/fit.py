@@ -139,7 +139,7 @@ def fit(
             (initial weights, data, recipe, seed), training goes on from there.
 
     Raises:
-        PipelineError: the loss became NaN or infinite.
+        PipelineError: the loss became NaN or infinite, or all parameters are frozen.
     """
     module.to(device).train()
     loop = _Loop(
@@ -187,7 +187,14 @@ class _Loop:
         self.rows, self.held_out = hold_out(self.split, recipe.held_out, seed)
         self.per_epoch = math.ceil(len(self.rows) / recipe.batch_size)
         self.steps = self.per_epoch * recipe.epochs
-        self.optimizer = _optimizer(objective.parameter_groups(recipe.weight_decay), recipe)
+        groups = objective.parameter_groups(recipe.weight_decay)
+        if recipe.epochs and not any(group["params"] for group in groups):
+            raise PipelineError(
+                f"epochs={recipe.epochs}: there is nothing to train, all parameters of "
+                f"{type(module).__name__} are frozen (requires_grad=False). Remedy: epochs=0, or unfreeze "
+                "some"
+            )
+        self.optimizer = _optimizer(groups, recipe)
 
     def epoch(self, number: int, advance: Callable[..., None]) -> Epoch:
         """One pass over the training samples in random order."""

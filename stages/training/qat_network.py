@@ -28,15 +28,16 @@ from stages.graph.operators.dropout import drop
 from stages.graph.operators.registry import is_layer, is_opaque, level_functions, moves, operator
 from stages.graph.points import layers, sources, weight_name
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.schemes import Schemes, arranged, resolve_schemes
+from stages.graph.schemes import arranged, resolve_schemes
 from stages.graph.simulate import Simulation, level_function
 from stages.integer.program import Op, Program, Requantize
 from stages.quant.estimators.base import Estimator, FakeQuantizer
 from stages.quant.estimators.scheme import start_of
 from stages.quant.qparams import QParams
-from stages.quant.quantizers.base import ChoosesLevels, Dithers, Quantizer, WeightsAndActivations
+from stages.quant.quantizers.base import Dithers, Quantizer, WeightsAndActivations
 from stages.quant.weights import fit_bias, weight_levels
-from stages.training.qat_layer import BatchNorm, Dither, Grids, Phase, QatLayer, batches_key
+from stages.training.qat_layer import BatchNorm, Dither, Grids, Phase, QatLayer
+from stages.training.qat_start import check_same_network, tensors_of, trainable
 
 DEPLOYED = Phase()
 """What the integer program will do; evaluation mode."""
@@ -72,15 +73,15 @@ class QatNetwork(nn.Module):
         self._requantize: Requantize = requantize
         attached = attach_batch_norm(model)
         self._graph = arranged(quantizer, fuse(attached))
-        _check_same_network(self._graph, quantized.graph)
+        check_same_network(self._graph, quantized.graph)
         _, dropouts = taken_out(fuse(attached, keep_dropout=True))
         self._executed = _without_relu(put_back(self._graph, dropouts))
         self._drops = bool(dropouts.nodes or dropouts.layers)
         self._sources = sources(self._executed)
         self._relu = frozenset(node.name for node in self._graph.nodes if _is_relu(node))
         self.layers = nn.ModuleDict()
-        self._schemes = _trainable(resolve_schemes(quantizer, quantized.graph))
-        tensors = _tensors(self._graph)
+        self._schemes = trainable(resolve_schemes(quantizer, quantized.graph))
+        tensors = tensors_of(self._graph)
         for name in layers(self._graph):
             own = self._schemes.weights.get(name)  # None: the layer stays float
             if own is not None and quantized.weights[name].group_size is not None:
@@ -302,41 +303,6 @@ class QatNetwork(nn.Module):
         return cast(FakeQuantizer, self.activations[_escape(self._sources[name])])
 
 
-def _tensors(graph: Graph) -> dict[str, Tensor]:
-    """What training moves: parameters, frozen ones without gradient, and statistics of BatchNorm as buffers.
-
-    Layers that share a parameter in the float network share it here.
-    """
-    tensors: dict[str, Tensor] = {}
-    for node in graph.nodes:
-        for role, key in node.params.items():
-            statistic = role in ("bn_mean", "bn_var")
-            tensor = graph.params[key].clone()
-            tensors.setdefault(
-                key, tensor if statistic else nn.Parameter(tensor, requires_grad=key not in graph.frozen)
-            )
-        if "bn_mean" in node.params:
-            tensors.setdefault(batches_key(node), torch.tensor(node.attrs["bn_batches"]))
-    return tensors
-
-
-def _check_same_network(graph: Graph, calibrated: Graph) -> None:
-    """Raise `PipelineError` unless `calibrated` is the folded `graph`."""
-    folded = fold_batch_norm(graph)
-    changed = [
-        key
-        for key, tensor in calibrated.params.items()
-        if key not in folded.params or not torch.equal(tensor, folded.params[key])
-    ]
-    if folded.nodes != calibrated.nodes or changed:
-        where = f", at {', '.join(changed[:3])}" if changed else ""
-        raise PipelineError(
-            f"the calibrated network differs from the trained one{where}: fine-tuning would start from "
-            "another network than the one that was calibrated. Remedy: leave out corrections that change "
-            "weights where training follows."
-        )
-
-
 def _deploys(phase: Phase) -> bool:
     """Whether the forward pass is that of the deployed network."""
     return phase == replace(DEPLOYED, draw=phase.draw)
@@ -358,17 +324,6 @@ def _without_relu(graph: Graph) -> Graph:
     """The graph whose clamps at zero are left to the quantizers."""
     nodes = (replace(n, clamp_min=None) if _is_relu(n) else n for n in graph.nodes)
     return replace(graph, nodes=tuple(nodes))
-
-
-def _trainable(schemes: Schemes) -> Schemes:
-    """Raise `PipelineError` for a quantizer that looks at a whole weight instead of rounding values."""
-    for name, quantizer in schemes.weights.items():
-        if isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise:
-            raise PipelineError(
-                f"'{name}': {type(quantizer).__name__} chooses levels for a whole weight, which has no "
-                "gradient. Remedy: quantizer=symmetric, or training=post_training"
-            )
-    return schemes
 
 
 def _dither(quantizer: Quantizer | None, name: str) -> Dither | None:

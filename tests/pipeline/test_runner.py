@@ -154,6 +154,19 @@ def test_two_stages_of_one_name_and_what_is_no_stage_are_refused(fakes):
     assert "stage 2: int is not a stage; it lacks" in str(error.value)
 
 
+def test_a_stage_that_does_not_go_with_the_others_is_refused_with_all_that_is_wrong(fakes):
+    class Lonely(fakes.Show):
+        def misfits(self, stages):
+            return (f"does not like {stage.name}. Remedy: leave it out" for stage in stages[:2])
+
+    with pytest.raises(ConfigError) as error:
+        check_wiring([*chain(fakes)[:3], Lonely(), 7])
+    text = str(error.value)
+    assert "stage 'show': does not like make. Remedy: leave it out" in text
+    assert "stage 'show': does not like square" in text
+    assert "int is not a stage" in text
+
+
 def test_a_stage_sees_only_what_it_declares(fakes, context):
     class Sneaky(fakes.Show):
         def run(self, ctx, inputs):

@@ -26,12 +26,12 @@ from stages.quant.quantizers.symmetric import Symmetric
 
 DATA = Digits()
 QUICK = AdaRound(data=DATA, rounding=Rounding(iterations=40, batch_size=256), memory=2)
-THREE_BITS = Symmetric(bits=3, signed=True)
+THREE_BITS, EIGHT_BITS = Symmetric(bits=3, signed=True), Symmetric(bits=8)
 
 
-def calibrated(ctx, digits_inputs, weight=THREE_BITS):
+def calibrated(ctx, digits_inputs, weight=THREE_BITS, activation=EIGHT_BITS, layers=None):
     stage = Calibrate(
-        quantizer=WeightsAndActivations(weight=weight, activation=Symmetric(bits=8)),
+        quantizer=WeightsAndActivations(weight=weight, activation=activation, layers=layers),
         calibration=Calibration(activation=MinMax()),
         granularity=PerChannel(),
     )
@@ -92,9 +92,21 @@ def test_memory_changes_nothing_where_all_positions_are_used(ctx, digits_inputs)
 
 
 def test_levels_that_a_quantizer_chose_are_not_rounded_again(ctx, digits_inputs):
-    inputs = calibrated(ctx, digits_inputs, weight=Codebook(bits=4))
-    with pytest.raises(PipelineError, match=r"levels of 'features.0.0' were chosen by its quantizer.*Remedy"):
-        QUICK.run(ctx, inputs)
+    rule = {"classifier": {"weight": Codebook(bits=4)}}
+    inputs = calibrated(ctx, digits_inputs, layers=rule)
+    chosen = inputs[QuantizedModel].quantized.levels
+    rounded = QUICK.run(ctx, inputs).quantized.levels
+    assert list(chosen) == ["classifier"]
+    assert torch.equal(rounded["classifier"], chosen["classifier"])
+    assert len(rounded) == len(layers(inputs[QuantizedModel].quantized.graph))
+
+
+def test_biases_are_corrected_where_activations_stay_float(ctx, digits_inputs):
+    inputs = calibrated(ctx, digits_inputs, activation=None)
+    plain = inputs[QuantizedModel].quantized
+    corrected = BiasCorrection(data=DATA).run(ctx, inputs).quantized
+    assert set(corrected.biases) == set(layers(plain.graph))
+    assert noise(corrected) < 0.9 * noise(plain)
 
 
 @pytest.mark.parametrize("stage", [QUICK, BiasCorrection(data=DATA)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -123,6 +123,13 @@ class WeightsAndActivations:
                     )
                 quantizer = self.usual(role, choice) if isinstance(choice, int) else choice
                 _ROLES[role](name, quantizer)
+
+    def of_weights(self) -> Iterator[tuple[str, Quantizer]]:
+        """The quantizers of weights, the usual one and those of rules, each with its path: ``weight``."""
+        yield "weight", self.weight
+        for pattern, rule in (self.layers or {}).items():
+            if rule != "float" and not isinstance(own := rule.get("weight"), int | None):
+                yield f"layers.{pattern}.weight", own
 
     def usual(self, role: str, bits: int) -> Quantizer:
         """The quantizer of all weights, or of all activations, at another width.

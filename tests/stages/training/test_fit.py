@@ -210,3 +210,21 @@ def test_the_defaults_learn_the_digits():
     with torch.inference_mode():
         correct = sum(int((module(x).argmax(1) == y).sum()) for x, y in batches(data.test(), 360, data))
     assert correct / len(data.test()) >= 0.97
+
+
+def test_frozen_parameters_stay_and_do_not_decay():
+    torch.manual_seed(0)
+    module = MobileNetDigits().build((1, 8, 8), 10)
+    frozen = [p for i, p in enumerate(module.parameters()) if i % 2]
+    before = [p.detach().clone() for p in frozen]
+    for p in frozen:
+        p.requires_grad_(False)
+    fit(module, FewDigits(), replace(RECIPE, epochs=1, weight_decay=0.1), seed=0)
+    assert all(torch.equal(p, old) for p, old in zip(frozen, before, strict=True))
+
+
+def test_a_network_that_is_frozen_whole_is_refused():
+    module = MobileNetDigits().build((1, 8, 8), 10).requires_grad_(False)
+    with pytest.raises(PipelineError, match=r"epochs=3: there is nothing to train.*Sequential.*Remedy"):
+        fit(module, FewDigits(), RECIPE, seed=0)
+    fit(module, FewDigits(), replace(RECIPE, epochs=0), seed=0)
