@@ -28,16 +28,19 @@ const significant = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 })
 const MISSING = "–";
 
 // A word is set off from its number, a sign is not: 3 ms, 98%, 4×.
-const withUnit = (text, unit) => (/^[a-z]/i.test(unit) ? `${text}\u00a0${unit}` : `${text}${unit}`);
+const isWord = (unit) => /^[a-z]/i.test(unit);
+const withUnit = (text, unit) => `${text}${isWord(unit) ? "\u00a0" : ""}${unit}`;
 const bare = ({ factor, digits }, value) => (digits === null ? significant : number(digits)).format(factor * value);
 const show = (key, value) => (value === null || value === undefined ? MISSING : withUnit(bare(figureOf[key], value), figureOf[key].unit));
 
-// As many decimals as tell a tick from the next one, and no more.
-function tickText({ factor, unit }, value, step) {
-  const shown = factor * value;
+// As many decimals as tell a tick from the next one, and no more; a word of a unit is the axis's to say.
+const titleOf = ({ label, unit }) => (isWord(unit) ? `${label} in ${unit}` : label);
+function tickText(figure, value, step) {
+  const shown = figure.factor * value;
+  const unit = isWord(figure.unit) ? "" : figure.unit;
   if (Math.abs(shown) >= 10000) return withUnit(compact.format(shown), unit);
   if (step === undefined) return withUnit(significant.format(shown), unit);
-  const decimals = Math.min(15, Math.max(0, -Math.floor(Math.log10(factor * step) + 1e-9)));
+  const decimals = Math.min(15, Math.max(0, -Math.floor(Math.log10(figure.factor * step) + 1e-9)));
   return withUnit(number(decimals).format(shown), unit);
 }
 const pValue = (p) => (p < 0.0001 ? "<0.0001" : p.toFixed(4));

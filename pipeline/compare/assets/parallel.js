@@ -23,7 +23,7 @@ function parallel(box) {
       const values = members.map((i) => valueOf(i, figure.key)).filter((v) => v !== null);
       const range = figure.better === "higher" ? [bottom, top] : [top, bottom];
       const y = scale(values, ...range, { figure, pad: 0.02 });
-      return { label: figure.label, at: (i) => (valueOf(i, figure.key) === null ? null : y(valueOf(i, figure.key))),
+      return { label: titleOf(figure), at: (i) => (valueOf(i, figure.key) === null ? null : y(valueOf(i, figure.key))),
         ticks: y.ticks.map((tick) => [y(tick), tickText(figure, tick, y.step)]) };
     });
     return [...choices, ...measured];

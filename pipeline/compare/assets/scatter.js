@@ -33,7 +33,7 @@ function scatter(box, role) {
     const y = scale(all.filter((i) => !isLeftOut(i)).map(qualityOf), ...vertical, { figure: quality });
     const across = (i) => x(valueOf(i, key));
     const inside = (i) => (isLeftOut(i) ? bottom - 2 : y(qualityOf(i)));
-    const title = `${quality.label} against ${figure.label}`;
+    const title = `${titleOf(quality)} against ${titleOf(figure)}`;
     const root = svg("svg", { width, height, tabindex: 0, role: "img", "aria-label": `${title}, ${all.length} runs` });
     root.append(svg("text", { x: 0, y: 12, class: "title" }, title));
     for (const tick of y.ticks) {

@@ -295,7 +295,7 @@ def test_a_page_of_errors_has_the_least_first_and_names_it(load, erring, errors)
     expect(page.locator("#best dl")).to_have_text(f"integer RMSE{least:.3g}\u00a0mm")
     expect(page.locator("#runs .best-value").first).to_have_text(f"{least:.3g}\u00a0mm")
     for box, other in (("#front-size", "size"), ("#front-speed", "rate")):
-        expect(page.locator(f"{box} .title")).to_have_text(f"integer RMSE against {other}")
+        expect(page.locator(f"{box} .title")).to_have_text(f"integer RMSE in mm against {other}")
     expect(page.locator("#tests-section")).to_be_hidden()
     place = "n => [n.getBoundingClientRect().x, n.getBoundingClientRect().y]"
     fastest, slowest = (pick(erring, key=lambda run: run.metrics["integer/rate"]) for pick in (max, min))
