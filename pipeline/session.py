@@ -55,7 +55,7 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     """
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
-    check_working_folder(hydra)
+    check_working_folder(hydra.job.chdir)
     check_run_folder(cfg, run_dir, "hydra.run.dir" if hydra.mode is RunMode.RUN else "hydra.sweep.dir")
     threads = threads_of(cfg)
     # libraries read these variables when they load, which is when the stages are built

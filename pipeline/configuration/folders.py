@@ -17,15 +17,15 @@ _SHARED = ("store.path", "store.cache", "tracking.artifacts", "tracking.uri")
 _SQLITE = "sqlite:///"
 
 
-def check_working_folder(hydra: DictConfig) -> None:
+def check_working_folder(chdir: bool | None) -> None:
     """Raise `ConfigError` where runs would leave the folder that the command starts in.
 
     Args:
-        hydra: Hydra's own settings.
+        chdir: ``hydra.job.chdir``.
     """
-    if hydra.job.chdir:
+    if chdir:
         raise ConfigError(
-            f"hydra.job.chdir={str(hydra.job.chdir).lower()}: must be false; relative paths, as store.path, "
+            "hydra.job.chdir=true: must be false; relative paths, as store.path, "
             "start from the folder in which the command is given, and a run that changes to a folder of its "
             "own does not find them. Remedy: leave it out; hydra.run.dir says where a run writes"
         )

@@ -48,7 +48,7 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse a run that would write to the wrong folder, before it has one."""
         try:
-            check_working_folder(config.hydra)
+            check_working_folder(config.hydra.job.chdir)
             check_run_folder(config, Path(config.hydra.run.dir))
         except PipelineError as refusal:
             print(refusal, file=sys.stderr)
@@ -60,7 +60,7 @@ class SweepCallback(Callback):
         """Refuse what some job could not compose, and open the sweep's record."""
         global _launched  # a process launches one
         try:
-            check_working_folder(config.hydra)
+            check_working_folder(config.hydra.job.chdir)
             overrides = _overrides(config)
             _check_choices(config, overrides)
             self._open(config, overrides)
