@@ -34,7 +34,7 @@ class HasMetrics(Protocol):
     """An artifact that holds numbers worth recording. The runner logs them, computed or cached alike."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Flat name to number: ``{"train/loss": 0.02}``."""
+        """Flat name to number: ``{"train/loss": 0.02}``; what is not finite is left out of all records."""
 
 
 @runtime_checkable
@@ -248,7 +248,12 @@ _STAGE_MEMBERS = ("name", "consumes", "produces", "cacheable", "check", "run")
 
 
 def write_metrics(run_dir: Path, values: Mapping[str, float]) -> None:
-    """Write ``metrics.json``, in one step."""
+    """Write ``metrics.json``, in one step.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
     temporary = (run_dir / METRICS).with_suffix(".tmp")
-    temporary.write_text(json.dumps(dict(values), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    text = json.dumps(dict(values), indent=2, sort_keys=True, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(run_dir / METRICS)

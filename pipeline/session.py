@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from pipeline.configuration.builder import Builder
+from pipeline.configuration.folders import check_run_folder, check_working_folder
 from pipeline.configuration.schema import RunConfig
 from pipeline.console import Console
 from pipeline.context import RunContext
@@ -28,6 +29,7 @@ from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
 from pipeline.tracking.base import Job, SweepTracking, Tracker, Tracking
 from pipeline.tracking.null import Null
+from pipeline.tracking.record import finite
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +53,14 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     Raises:
         PipelineError: the configuration is wrong, the tracker cannot be reached, or a stage refuses.
     """
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    check_working_folder(hydra.job.chdir)
+    check_run_folder(cfg, run_dir, "hydra.run.dir" if hydra.mode is RunMode.RUN else "hydra.sweep.dir")
     threads = threads_of(cfg)
     # libraries read these variables when they load, which is when the stages are built
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
     console = Console()
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
     run, stages = _build(cfg)
     check_wiring(stages)
     store = open_store(run.store, warn=console.warn)
@@ -72,7 +77,6 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     sweep = current()
     if sweep is None or not isinstance(run.tracking, SweepTracking):
         return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
-    hydra = HydraConfig.get()
     name = sweep.job_name(hydra.job.num, hydra.overrides.task, _choices())
     job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages, threads), name=name)
     with store.lock("run", job.fingerprint):
@@ -80,7 +84,7 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
         if record is not None and record.finished:
             console.say(f"done before, in run {record.run_id} (sweep.resume=false does it again)")
             if not (run_dir / METRICS).exists():  # the sweep writes to another folder than before
-                write_metrics(run_dir, record.metrics)
+                write_metrics(run_dir, finite(record.metrics))
             return dict(record.metrics)
         return _record(stages, ctx, run.tracking.open_job(run_dir, console, job, record), cfg, tags)
 
@@ -165,8 +169,12 @@ def _tags(cfg: DictConfig) -> dict[str, str]:
 
 
 def _keep(tracker: Tracker, run_dir: Path) -> None:
+    """Record all files of the run's folder, but folders in which other runs lie."""
     for path in sorted(run_dir.iterdir()):
-        tracker.artifact(path)
+        if next(path.rglob(".hydra"), None) is None:
+            tracker.artifact(path)
+        else:
+            log.warning("not recorded: %s, in which other runs lie", path)
 
 
 def _close(tracker: Tracker, run_dir: Path, error: BaseException, console: Console) -> None:

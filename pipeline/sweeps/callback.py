@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.configuration.builder import Builder
+from pipeline.configuration.folders import check_run_folder, check_working_folder
 from pipeline.configuration.schema import register
 from pipeline.errors import PipelineError
 from pipeline.sweeps.jobs import Sweep, enter, sweep_fingerprint
@@ -44,10 +45,22 @@ class SweepCallback(Callback):
         register()
         self.__dict__.update(state)
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a run that would write to the wrong folder, before it has one."""
+        try:
+            check_working_folder(config.hydra.job.chdir)
+            check_run_folder(config, Path(config.hydra.run.dir))
+        except PipelineError as refusal:
+            print(refusal, file=sys.stderr)
+            sys.exit(1)
+        except OmegaConfBaseException:
+            pass  # what only a run's own process can resolve is checked there
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse what some job could not compose, and open the sweep's record."""
         global _launched  # a process launches one
         try:
+            check_working_folder(config.hydra.job.chdir)
             overrides = _overrides(config)
             _check_choices(config, overrides)
             self._open(config, overrides)

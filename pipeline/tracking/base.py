@@ -26,7 +26,7 @@ class Tracker(Protocol):
         """Record what describes the run: config groups, git commit, host."""
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers as they become known."""
+        """Record finite numbers as they become known."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file, or a folder with all it holds, into the record."""

@@ -51,7 +51,7 @@ class LocalTracker:
 
     def _append(self, call: str, **fields: Any) -> None:
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"call": call, **fields}) + "\n")
+            file.write(json.dumps({"call": call, **fields}, allow_nan=False) + "\n")
 
 
 class OptionalTracker:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.artifact import ServedModel
 from pipeline.tracking.base import Tracker
 
+log = logging.getLogger(__name__)
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that every record holds as they are: JSON has no infinity, and MLflow makes it 1.8e308."""
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
 
 class RecordingTracker:
-    """Passes every call on to `tracker`; `latest` holds each metric's last value."""
+    """Passes every call on to `tracker`, and of metrics those that are finite.
+
+    `latest` holds each metric's last finite value.
+    """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self.latest: dict[str, float] = {}
+        self._left_out: set[str] = set()
 
     @property
     def run_id(self) -> str:
@@ -30,8 +43,12 @@ class RecordingTracker:
         self._tracker.tags(values)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Pass on as floats, and remember."""
-        numbers = {name: float(value) for name, value in values.items()}
+        """Pass on as floats, and remember; what is not finite is left out, and the log says so once."""
+        numbers = finite(values)
+        for name, value in values.items():
+            if name not in numbers and name not in self._left_out:
+                self._left_out.add(name)
+                log.warning("metric %s=%s: not finite, left out of the record", name, float(value))
         self._tracker.metrics(numbers, step)
         self.latest |= numbers
 

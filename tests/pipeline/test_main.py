@@ -86,6 +86,31 @@ def test_signals_end_a_run_with_their_code(project, number, expected):
         (["sed=1"], ["Could not override 'sed'.", "Key 'sed' not in"]),
         (["tracking=mlfow"], ["Could not find 'tracking/mlfow'", "Available options in 'tracking':"]),
         (
+            ["hydra.job.chdir=true"],
+            ["hydra.job.chdir=true: must be false; relative paths", "Remedy: leave it"],
+        ),
+        (["-m", "hydra.job.chdir=true", "seed=1,2"], ["hydra.job.chdir=true: must be false; relative paths"]),
+        (
+            ["hydra.run.dir=.", "tracking=mlflow"],
+            ["hydra.run.dir=.: must be a folder of the run's own, but holds the folder that the command"],
+        ),
+        (
+            ["hydra.run.dir=outputs", "tracking=mlflow"],
+            [
+                "hydra.run.dir=outputs: must be",
+                "but holds store.path=outputs/store;",
+                "hydra.run.dir=outputs/",
+            ],
+        ),
+        (
+            ["-m", "hydra.sweep.dir=outputs", "hydra.sweep.subdir=.", "seed=1"],
+            [
+                "hydra.sweep.dir=/",
+                "but holds store.path=outputs/store",
+                "hydra.sweep.dir=outputs/sweeps/mine",
+            ],
+        ),
+        (
             ["~tracking"],
             ["tracking: must be an option of the group, as tracking=mlflow or tracking=none"],
         ),
@@ -101,6 +126,25 @@ def test_what_is_wrong_is_said_in_a_few_lines_before_anything_runs(project, over
     assert all(line in stderr for line in lines), stderr
     assert len(stderr.splitlines()) <= 15
     assert project.fakes.ran() == []
+
+
+def test_a_run_that_is_refused_for_its_folder_writes_nothing(project):
+    before = sorted(project.folder.rglob("*"))
+    for override in ("hydra.run.dir=.", "hydra.job.chdir=true"):
+        assert project.run("tracking=mlflow", override)[0] == 1
+    assert sorted(project.folder.rglob("*")) == before
+
+
+def test_the_record_leaves_out_other_runs_that_lie_in_the_runs_folder(project):
+    assert project.run("tracking=mlflow", "hydra.run.dir=outputs/runs/day/1")[0] == 0
+    assert project.run("tracking=mlflow", "seed=1", "hydra.run.dir=outputs/runs")[0] == 0
+    kept = [
+        {file.name for file in files.iterdir()}
+        for files in (project.folder / "outputs" / "mlartifacts").glob("*/artifacts")
+    ]
+    assert len(kept) == 2 and kept[0] == kept[1] and {".hydra", "metrics.json"} <= kept[0]
+    log = (project.folder / "outputs" / "runs" / "pipeline.log").read_text()
+    assert "not recorded: " in log and "outputs/runs/day, in which other runs lie" in log
 
 
 def test_a_sweep_gives_each_run_a_directory(project):

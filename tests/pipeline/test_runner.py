@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import pytest
 
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.runner import check_wiring, run_stages
+from pipeline.runner import check_wiring, run_stages, write_metrics
 from pipeline.store.imports import forget
+from pipeline.tracking.null import Null
 
 
 def chain(fakes: Any, make: dict[str, Any] | None = None, **square: Any) -> list[Any]:
@@ -114,6 +116,52 @@ def test_metrics_json_holds_what_the_tracker_got(fakes, context):
     assert set(metrics) == {"make/loss", "square/value"} | {
         f"stage/{name}/{what}" for name in ("make", "square", "add", "show") for what in ("seconds", "cached")
     }
+
+
+def test_a_number_that_is_not_finite_is_left_out_and_named_once(fakes, context, caplog):
+    """In metrics of an artifact and in what a stage records itself; in the log, and in no record."""
+
+    class Ratio(fakes.Square):
+        kind = "ratio"
+
+        def metrics(self):
+            return {"ratio/infinite": float("inf"), "ratio/undefined": float("nan"), "ratio/known": 2.0}
+
+    @dataclass(frozen=True, kw_only=True)
+    class Divide(fakes.DoSquare):
+        produces: ClassVar[type] = Ratio
+
+        def run(self, ctx, inputs):
+            for step, loss in enumerate((0.5, float("nan"), -float("inf"))):
+                ctx.tracker.metrics({"ratio/loss": loss}, step=step)
+            return Ratio(1.0)
+
+    @dataclass(frozen=True)
+    class Recorder(Null):
+        given: dict = field(default_factory=dict)
+
+        def metrics(self, values, step=None):
+            self.given.update(values)
+
+    ctx = context(tracker=Recorder())
+    metrics = run_stages([fakes.Make(), Divide()], ctx)
+    assert json.loads((ctx.run_dir / "metrics.json").read_text()) == metrics
+    assert {k: v for k, v in metrics.items() if k.startswith("ratio/")} == {
+        "ratio/known": 2.0,
+        "ratio/loss": 0.5,
+    }
+    assert ctx.tracker.given == metrics
+    assert [m for m in caplog.messages if "not finite" in m] == [
+        "metric ratio/loss=nan: not finite, left out of the record",
+        "metric ratio/infinite=inf: not finite, left out of the record",
+        "metric ratio/undefined=nan: not finite, left out of the record",
+    ]
+
+
+def test_metrics_json_takes_finite_numbers_only(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_metrics(tmp_path, {"a": float("inf")})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_artifacts_are_let_go_when_no_later_stage_consumes_them(fakes, context):

@@ -44,6 +44,21 @@ def test_a_replay_runs_the_recorded_configuration_and_compares(project):
     assert "square/value" in stdout
 
 
+def test_a_replay_of_a_run_with_an_infinite_figure_compares_the_finite_ones(project):
+    (source,) = project.fakes.folder.glob("fake_stages_*.py")
+    text = source.read_text().replace(
+        'return {"square/value": self.value}',
+        'return {"square/value": self.value, "square/db": float("inf")}',
+    )
+    source.write_text(text)
+    assert project.run("tracking=mlflow")[0] == 0
+    assert "square/db" not in {key for (key,) in project.recorded("latest_metrics", "key")}
+    ((original,),) = project.recorded("runs", "run_uuid")
+    code, stdout, stderr = project.run("tracking=mlflow", f"replay={original}")
+    assert (code, stderr) == (0, "")
+    assert "2 figures, all the same to the bit" in stdout
+
+
 def test_a_replay_takes_the_recorded_number_of_threads_and_names_another(project):
     (source,) = project.fakes.folder.glob("fake_stages_*.py")
     text = source.read_text().replace("Square(inputs[Number].value ** 2", "Square(ctx.threads / 3")

@@ -53,6 +53,19 @@ def test_mlflow_gets_what_metrics_json_holds(fakes, context, tracking, client):
     assert [m.value for m in client().get_metric_history(tracker.run_id, "make/loss")] == [0.5, 0.25]
 
 
+def test_what_is_not_finite_is_not_recorded(fakes, context, tracking, client, monkeypatch):
+    """MLflow would store infinity as 1.8e308."""
+    values = {"square/sqnr_db": float("inf"), "square/share": float("nan"), "square/known": 1e308}
+    monkeypatch.setattr(fakes.Square, "metrics", lambda self: values)
+    ctx = context()
+    tracker = tracking.open(ctx.run_dir, ctx.console)
+    run_stages([fakes.Make(), fakes.DoSquare()], context(run_dir=ctx.run_dir, tracker=tracker))
+    tracker.finish()
+    data = client().get_run(tracker.run_id).data
+    assert {k: v for k, v in data.metrics.items() if k.startswith("square/")} == {"square/known": 1e308}
+    assert data.metrics == json.loads((ctx.run_dir / "metrics.json").read_text())
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
