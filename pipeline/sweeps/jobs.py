@@ -92,7 +92,10 @@ def objective_values(names: Sequence[str], metrics: Mapping[str, float]) -> floa
     """
     for name in names:
         if name not in metrics:
-            raise PipelineError(f"objectives: the run has no metric '{name}'; {alternatives(name, metrics)}")
+            raise PipelineError(
+                f"objectives: the run has no metric '{name}'; {alternatives(name, metrics)}; "
+                "one that is not finite is left out, and the run's log names it"
+            )
     values = tuple(metrics[name] for name in names)
     return values[0] if len(values) == 1 else values or None
 

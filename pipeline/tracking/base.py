@@ -58,7 +58,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A run as it was recorded; not `finished` where it failed, or was killed on the way."""
+    """A run as it was recorded; not `finished` where it failed, or was killed on the way.
+
+    Its `metrics` are finite, whatever was recorded: what is not is left out.
+    """
 
     run_id: str
     finished: bool

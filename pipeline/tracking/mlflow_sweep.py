@@ -7,6 +7,8 @@ which the same job is found again. Names of tags are MLflow's own where it has o
 from __future__ import annotations
 
 import getpass
+import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,4 +87,17 @@ def _latest(client: Any, experiment: str, tags: Mapping[str, str]) -> Record | N
 
 def _record(run: Any) -> Record:
     finished = run.info.status == "FINISHED"
-    return Record(run_id=run.info.run_id, finished=finished, metrics=run.data.metrics, tags=run.data.tags)
+    metrics = _finite(run.data.metrics)
+    return Record(run_id=run.info.run_id, finished=finished, metrics=metrics, tags=run.data.tags)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figures without NaN and infinities, in whose place SQLite has the largest double of that sign.
+
+    A run records none; runs of earlier versions did, and no replay would give theirs again.
+    """
+    return {
+        name: value
+        for name, value in metrics.items()
+        if math.isfinite(value) and abs(value) < sys.float_info.max
+    }

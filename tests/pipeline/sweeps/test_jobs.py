@@ -188,7 +188,9 @@ def test_objectives_are_a_number_or_a_tuple():
     assert objective_values([], metrics) is None
     assert objective_values(["b/y"], metrics) == 2.0
     assert objective_values(["b/y", "a/x"], metrics) == (2.0, 1.0)
-    with pytest.raises(PipelineError, match=r"no metric 'a/z'; did you mean 'a/x'\? valid: a/x, b/y"):
+    with pytest.raises(
+        PipelineError, match=r"no metric 'a/z'; did you mean 'a/x'\? valid: a/x, b/y; one that is not"
+    ):
         objective_values(["a/z"], metrics)
 
 

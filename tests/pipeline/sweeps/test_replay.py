@@ -112,3 +112,15 @@ def test_timing_is_not_compared():
     assert differences(dict.fromkeys(timing, 1.0), dict.fromkeys(timing, 2.0)) == {}
     assert differences({"integer/top1": 1.0}, {}) == {"integer/top1": (1.0, None)}
     assert differences({}, {"train/loss": 1.0}) == {}  # a training that was cached when the run was recorded
+
+
+def test_an_infinity_of_an_earlier_version_does_not_make_a_replay_differ(project):
+    assert project.run("tracking=mlflow")[0] == 0
+    ((original,),) = project.recorded("runs", "run_uuid")
+    with sqlite3.connect(project.folder / "outputs" / "mlflow.db") as database:
+        database.execute(
+            "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) "
+            f"VALUES ('square/sqnr_db', 1.7976931348623157e308, 0, 0, 0, '{original}')"
+        )
+    code, stdout, stderr = project.run("tracking=mlflow", f"replay={original}")
+    assert (code, stderr) == (0, "") and "2 figures, all the same to the bit" in stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.runner import run_stages
-from pipeline.tracking.base import Tracking
+from pipeline.tracking.base import Job, Tracking
 from pipeline.tracking.local import LocalTracker, OptionalTracker
 from pipeline.tracking.mlflow import MLflow
 from pipeline.tracking.mlflow_run import guarded
@@ -199,6 +200,18 @@ def test_a_locked_database_is_waited_for():
     assert guarded("sqlite:///x", call) == 7
     with pytest.raises(PipelineError, match=r"tracking\.uri=sqlite:///x: MLflow failed: no such table"):
         guarded("sqlite:///x", lambda: (_ for _ in ()).throw(RuntimeError("no such table\nat line 3")))
+
+
+def test_a_record_with_infinities_comes_back_without_them(tracking, context, client):
+    """As earlier versions recorded them; MLflow's database holds the largest double in their place."""
+    ctx = context()
+    job = Job(sweep="s", fingerprint="infinite", name="n")
+    tracker = tracking.open_job(ctx.run_dir, ctx.console, job, None)
+    values = {"sqnr": math.inf, "worst": -math.inf, "loss": math.nan, "large": 1e300, "top1": 0.5}
+    for name, value in values.items():
+        client().log_metric(tracker.run_id, name, value)
+    tracker.finish()
+    assert tracking.recorded(job).metrics == {"large": 1e300, "top1": 0.5}
 
 
 def create(tracking, run_dir, console, barrier, results):
