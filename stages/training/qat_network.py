@@ -9,34 +9,30 @@ level becomes that of 0.0: rounding then takes the place of ReLU instead of foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from stages.graph.dropout import put_back, taken_out
-from stages.graph.execute import activate, execute
 from stages.graph.fold import attach_batch_norm, fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node
-from stages.graph.lower import lower, lower_node, value_of
-from stages.graph.operators.dropout import drop
-from stages.graph.operators.registry import is_layer, is_opaque, level_functions, moves, operator
+from stages.graph.lower import lower
 from stages.graph.points import layers, sources, weight_name
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.schemes import arranged, resolve_schemes
-from stages.graph.simulate import Simulation, level_function
-from stages.integer.program import Op, Program, Requantize
+from stages.graph.simulate import Simulation
+from stages.integer.program import Requantize
 from stages.quant.estimators.base import Estimator, FakeQuantizer
 from stages.quant.estimators.scheme import start_of
-from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import Dithers, Quantizer, WeightsAndActivations
 from stages.quant.weights import fit_bias, weight_levels
-from stages.training.qat_layer import BatchNorm, Dither, Grids, Phase, QatLayer
+from stages.training.qat_forward import Forward, on_cpu
+from stages.training.qat_layer import BatchNorm, Dither, Phase, QatLayer
 from stages.training.qat_start import check_same_network, tensors_of, trainable
 
 DEPLOYED = Phase()
@@ -132,7 +128,7 @@ class QatNetwork(nn.Module):
         params |= {key: tensor.detach().cpu() for key, tensor in self._unquantized().items()}
         graph = fold_batch_norm(replace(self._graph, params=params))
         points = [node.name for node in graph.nodes if node.name == self._sources[node.name]]
-        activations = {name: _on_cpu(self._activation(name).qparams()) for name in points}
+        activations = {name: on_cpu(self._activation(name).qparams()) for name in points}
         weights, levels = {}, {}
         for layer in self._layers():
             if layer.quantizer is None:
@@ -140,7 +136,7 @@ class QatNetwork(nn.Module):
             node = graph[layer.node.name]
             weight = graph.params[node.params["weight"]]
             input_scale = activations[self._sources[node.inputs[0]]].scale
-            qparams = _on_cpu(layer.qparams())
+            qparams = on_cpu(layer.qparams())
             weights[node.name] = fit_bias(qparams, weight, graph.param(node, "bias"), input_scale)
             own = self._schemes.weights[node.name]
             if (chosen := weight_levels(own, weight, weights[node.name], weight_name(node))) is not None:
@@ -161,123 +157,26 @@ class QatNetwork(nn.Module):
         yield from (self._activation(name) for name in dict.fromkeys(self._sources.values()))
 
     def _run(self, x: Tensor, phase: Phase, *, initialize: bool = False) -> Tensor:
-        graph = self._executed.with_params(self._unquantized())
-        grids = {name: self._activation(name).qparams() for name in dict.fromkeys(self._sources.values())}
         drops = self._drops and self.training and not initialize
-        deploys = _deploys(phase) and not drops
-        given = self._given(x) if deploys and self._requantize != "float" else {}
-
-        def grid(name: str) -> QParams:
-            return grids[self._sources[name]]
-
-        def compute(node: Node, *operands: Tensor) -> Tensor:
-            if node.op == "dropout":
-                return drop(node, *operands) if drops else operands[0]
-            if is_layer(node):
-                if deploys and self._needs_levels(node):
-                    given[node.name] = self._levels(graph, node, operands, grids)
-                return self._layer(node, operands, phase, grid, drops)
-            if not phase.quantize or moves(node):
-                return activate(node, operator(node).value(node.attrs, graph.roles(node), *operands))
-            if not is_opaque(node):
-                op, program = self._lowered(graph, node, grids)
-                v = level_functions()[op.op](op, program).terms(*operands)
-                return _clamped(node, v, grid(node.name).scale)
-            if deploys and self._needs_levels(node):
-                given[node.name] = self._levels(graph, node, operands, grids)
-            reals = (c * grid(name).scale for c, name in zip(operands, node.inputs, strict=True))
-            y = activate(node, operator(node).value(node.attrs, graph.roles(node), *reals))
-            return y / grid(node.name).scale
-
-        def point(node: Node, value: Tensor) -> Tensor:
-            if self._sources[node.name] != node.name:
-                return value
-            quantizer = self._activation(node.name)
-            if initialize:
-                quantizer.initialize(value)
-            if not phase.quantize:
-                if phase.observe:
-                    quantizer.observe(value)
-                return F.relu(value) if node.name in self._relu else value
-            scale = grid(node.name).scale
-            if not node.inputs:
-                value = value / scale
-            if phase.observe:
-                quantizer.observe(value, scale)
-            dither = _dither(self._schemes.activations[node.name], node.name)
-            if dither is not None and phase.draw:  # activations of a finished network round to nearest
-                return quantizer.levels(dither(value, torch.ones_like(scale), phase.draw))
-            return quantizer.levels(value, given.get(node.name))
-
-        y = execute(graph, x, point, step=compute)
-        return y * grid(graph.output).scale if phase.quantize else y
-
-    def _layer(
-        self,
-        node: Node,
-        operands: Sequence[Tensor],
-        phase: Phase,
-        grid: Callable[[str], QParams],
-        drops: bool,
-    ) -> Tensor:
-        """A layer's value before it is rounded, its residual added."""
-        x, y = grid(node.inputs[0]), grid(node.name)
-        zero_point = int(x.zero_point)
-        grids = Grids(
-            input_scale=x.scale,
-            input_levels=(x.quant_min - zero_point, x.quant_max - zero_point),
-            output_scale=y.scale,
+        deploys = phase == replace(DEPLOYED, draw=phase.draw) and not drops
+        given: dict[str, Tensor] = {}
+        if deploys and self._requantize != "float":  # every value, as fixed point rounds it
+            levels = Simulation(lower(self.quantized(), self._requantize)).centred(x)
+            given = {name: c.to(x.device) for name, c in levels.items()}
+        points = dict.fromkeys(self._sources.values())
+        run = Forward(
+            graph=self._executed.with_params(self._unquantized()),
+            layers={layer.node.name: layer for layer in self._layers()},
+            quantizers={name: self._activation(name) for name in points},
+            dithers={name: _dither(self._schemes.activations[name], name) for name in points},
+            sources=self._sources,
+            relu=self._relu,
+            phase=phase,
+            drops=drops,
+            given=given,
+            finds_levels=deploys and self._requantize == "float",
         )
-        value: Tensor = self.layers[_escape(node.name)](operands[0], phase, grids)
-        for dropout in node.attrs.get("dropout", ()) if drops else ():
-            value = drop(dropout, value)
-        for name, residual in zip(node.inputs[1:], operands[1:], strict=True):
-            if phase.quantize:  # s_r / s_y as the program holds it
-                residual = residual * (grid(name).scale.double() / y.scale.double()).float()
-            value = value.add_(residual)
-        return _clamped(node, value, y.scale) if phase.quantize else activate(node, value)
-
-    def _given(self, x: Tensor) -> dict[str, Tensor]:
-        """The levels of all values in deployment, by the simulation."""
-        levels = Simulation(lower(self.quantized(), self._requantize)).centred(x)
-        return {name: c.to(x.device) for name, c in levels.items()}
-
-    def _needs_levels(self, node: Node) -> bool:
-        """Whether a node's levels in deployment are not what rounding its value gives.
-
-        Layers and sums are computed by the program's own arithmetic; a table, or a layer that stays float, is
-        not.
-        """
-        own = is_opaque(node) or (is_layer(node) and node.name not in self._schemes.weights)
-        return own and self._requantize == "float"
-
-    @torch.no_grad()
-    def _levels(
-        self, graph: Graph, node: Node, operands: Sequence[Tensor], grids: Mapping[str, QParams]
-    ) -> Tensor:
-        """A node's centred levels, by the program's operator."""
-        op, program = self._lowered(graph, node, grids)
-        return level_function(op, program)(*(c.detach() for c in operands))
-
-    @torch.no_grad()
-    def _lowered(self, graph: Graph, node: Node, grids: Mapping[str, QParams]) -> tuple[Op, Program]:
-        """A node's operator as it stands, in a program of its own."""
-        biases = {}
-        if is_layer(node):
-            weight, bias = cast(QatLayer, self.layers[_escape(node.name)]).folded()
-            graph = graph.with_params({node.params["weight"]: weight})
-            biases = {} if bias is None else {node.name: bias.cpu()}
-        own = QuantizedGraph(
-            graph=graph.with_params({key: graph.params[key].detach().cpu() for key in node.params.values()}),
-            activations={name: _on_cpu(grid) for name, grid in grids.items()},
-            weights={},
-            biases=biases,
-        )
-        values = {name: value_of(own, graph[name]) for name in (*node.inputs, node.name)}
-        op = lower_node(own, node, values)
-        return op, Program(
-            values=values, ops=(op,), input=node.inputs[0], output=node.name, requantize="float"
-        )
+        return run(x, initialize=initialize)
 
     def _unquantized(self) -> dict[str, Tensor]:
         """Parameters of operators that are no layers (layer norms, constants), by their keys in the graph."""
@@ -303,19 +202,6 @@ class QatNetwork(nn.Module):
         return cast(FakeQuantizer, self.activations[_escape(self._sources[name])])
 
 
-def _deploys(phase: Phase) -> bool:
-    """Whether the forward pass is that of the deployed network."""
-    return phase == replace(DEPLOYED, draw=phase.draw)
-
-
-def _clamped(node: Node, v: Tensor, scale: Tensor) -> Tensor:
-    """A value in steps of `scale`, between the node's bounds."""
-    if not node.clamps:
-        return v
-    low, high = (None if bound is None else bound / scale for bound in (node.clamp_min, node.clamp_max))
-    return torch.clamp(v, low, high)
-
-
 def _is_relu(node: Node) -> bool:
     return node.clamp_min == 0.0
 
@@ -331,10 +217,6 @@ def _dither(quantizer: Quantizer | None, name: str) -> Dither | None:
     if not isinstance(component, Dithers):
         return None
     return lambda x, scale, draw: component.dither(x, scale, name, draw)
-
-
-def _on_cpu(qparams: QParams) -> QParams:
-    return replace(qparams, scale=qparams.scale.cpu(), zero_point=qparams.zero_point.cpu())
 
 
 def _escape(name: str) -> str:
