@@ -5,6 +5,9 @@ BatchNorm rests, the forward pass gives what the deployed integers will, to the 
 nodes and names of the folded, fused graph, and keeps BatchNorm beside each layer
 (`stages.training.qat_layer`). A ReLU that is fused into a node is left to the node's quantizer, whose lowest
 level becomes that of 0.0: rounding then takes the place of ReLU instead of following it.
+
+Where the module drops values in training, so does the network, behind the rounding: what is dropped is no
+longer what integers hold, and a forward pass that drops is not to the bit.
 """
 
 from __future__ import annotations
