@@ -78,10 +78,10 @@ class _Search:
         occupied = (fine.counts > 0).any(dim=0)
         self._x = fine.centres.float().clamp(low.unsqueeze(1), high.unsqueeze(1))[:, occupied]
         self._counts = fine.counts[:, occupied].double()
-        self._total = self._counts.sum(dim=-1)
+        self._below = torch.nn.functional.pad(self._counts.cumsum(dim=1), (1, 0))
         self.observed = low.clamp(max=0.0), high.clamp(min=0.0)
         self._edges = [
-            edge.float().clamp(low.unsqueeze(1), high.unsqueeze(1))[:, occupied] for edge in fine.edges
+            edge[:, occupied].float().clamp(low.unsqueeze(1), high.unsqueeze(1)) for edge in fine.edges
         ]
         self.low, self.high = self.observed
         self.error = torch.full_like(self.low, torch.inf, dtype=torch.float64)
@@ -103,7 +103,7 @@ class _Search:
         A symmetric grid reaches as far to one side as to the other, one of powers of two up to twice as far.
         """
         grid = self._qparams(self.low, self.high)
-        ends = [(grid.scale * (level - grid.zero_point)) for level in (grid.quant_min, grid.quant_max)]
+        ends = [grid.scale * (level - grid.zero_point) for level in (grid.quant_min, grid.quant_max)]
         low = torch.maximum(torch.minimum(ends[0], self.low), self.observed[0])
         high = torch.minimum(torch.maximum(ends[1], self.high), self.observed[1])
         free = self._errors(low.unsqueeze(0), high.unsqueeze(0)).squeeze(0) <= self.error * (1 + 1e-6)
@@ -113,13 +113,17 @@ class _Search:
         """The squared error of each range, (K, S); infinity where it holds less than `HALF` of the values."""
         grids = self._qparams(low.reshape(-1), high.reshape(-1))
         scales, zero_points = grids.scale.reshape(low.shape), grids.zero_point.reshape(low.shape)
-        left, right = self._edges
         errors = []
-        for least, most, scale, zero_point in zip(low, high, scales, zero_points, strict=True):
+        for scale, zero_point in zip(scales, zero_points, strict=True):
             grid = replace(grids, scale=scale, zero_point=zero_point, ch_axis=0)  # the slots are in front
             difference = fake_quantize(self._x, grid).sub_(self._x).double()
-            error = difference.square_().mul_(self._counts).sum(dim=-1)
-            inside = (left >= least.unsqueeze(1)) & (right <= most.unsqueeze(1))
-            held = (self._counts * inside).sum(dim=-1)
-            errors.append(torch.where(held < HALF * self._total, torch.inf, error))
-        return torch.stack(errors)
+            errors.append(difference.square_().mul_(self._counts).sum(dim=-1))
+        held = self._held(low, high)
+        return torch.where(held < HALF * self._below[:, -1], torch.inf, torch.stack(errors))
+
+    def _held(self, low: Tensor, high: Tensor) -> Tensor:
+        """How many values lie in bins that are wholly within each range, float64 (K, S)."""
+        left, right = self._edges
+        first = torch.searchsorted(left, low.T.contiguous())
+        last = torch.searchsorted(right, high.T.contiguous(), right=True)
+        return (self._below.gather(1, last) - self._below.gather(1, first)).T
