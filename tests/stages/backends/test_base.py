@@ -48,7 +48,7 @@ def test_the_tolerance_is_zero_where_the_backend_computes_the_mode_exactly(mode:
     declared = tolerance_of(OneDNN(), program)
     assert declared.exact == (mode == "float")
     if mode != "float":
-        assert (declared.off_by, declared.min_agreement) == (1, 0.97)
+        assert (declared.off_by, declared.min_agreement) == (1, 0.9)
         assert declared.reason == f"backend onednn rounds {mode} in its own way"
 
 
