@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Node
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Value
+from stages.quant.qparams import QParams, dequantize
 
 Numbers = NDArray[Any]
 
@@ -68,6 +71,12 @@ def rescaling(ratio: Numbers, headroom: int = 0, prefix: str = "") -> dict[str, 
     multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
     tensors = {"multiplier": multiplier, "shift": shift, "ratio": ratio.astype(np.float32)}
     return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def level_reals(x: Value, qparams: QParams) -> Tensor:
+    """The reals that 256 levels of `x` stand for, float32, from the least value of its dtype on."""
+    first = -128 if x.quant_min < 0 else 0
+    return dequantize(torch.arange(first, first + 256).clamp(x.quant_min, x.quant_max), qparams)
 
 
 def headroom(name: str, bound: float) -> int:

@@ -25,7 +25,7 @@ from stages.graph.lower import lower
 from stages.graph.operators.operator import LevelFunction
 from stages.graph.operators.registry import level_functions, operators
 from stages.graph.quantized import QuantizedGraph
-from stages.integer.interpreter import dequantize_output, quantize_input
+from stages.integer.interpreter import dequantize_output, last_read, quantize_input
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Integers, Op, Program, Requantize, Value
 
@@ -36,11 +36,7 @@ class Simulation:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._steps = [level_function(op, program) for op in program.ops]
-        last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
-        last_reader.pop(program.output, None)
-        self._dead = [
-            [name for name, i in last_reader.items() if i == step] for step in range(len(program.ops))
-        ]
+        self._dead = last_read(program)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Float `x` (N, *input shape) to the output's real values, float32."""

@@ -47,11 +47,7 @@ class Interpreter:
         self._threads = threads or available_cores()
         self._initialize = initialize
         self._kernels = [prepare(op, program) for op in program.ops]
-        last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
-        last_reader.pop(program.output, None)
-        self._dead = [
-            [name for name, i in last_reader.items() if i == step] for step in range(len(program.ops))
-        ]
+        self._dead = last_read(program)
 
     def run(self, q: Integers) -> Integers:
         """Levels of the input value, (N, *shape), to levels of the output value.
@@ -113,6 +109,13 @@ class Interpreter:
     @property
     def _dtype(self) -> np.dtype[np.integer]:
         return self.program.values[self.program.output].dtype
+
+
+def last_read(program: Program) -> list[list[str]]:
+    """For each operator, the values that none after it reads; never the program's output."""
+    last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
+    last_reader.pop(program.output, None)
+    return [[name for name, i in last_reader.items() if i == step] for step in range(len(program.ops))]
 
 
 @cache

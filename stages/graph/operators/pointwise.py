@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from stages.graph.functions import apply, clamp
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.ratios import lowered, ratios, rescaling
+from stages.graph.ratios import level_reals, lowered, ratios, rescaling
 from stages.graph.requantize import requantizer
 from stages.integer.program import Op, Program, Value
-from stages.quant.qparams import dequantize, quantize
+from stages.quant.qparams import quantize
 
 
 def _clamp(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
@@ -37,9 +36,7 @@ def _table(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
 def _lower_table(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     """What the float function gives for each level."""
     x = values[node.inputs[0]]
-    first = -128 if x.quant_min < 0 else 0
-    levels = torch.arange(first, first + 256).clamp(x.quant_min, x.quant_max)
-    reals = _table(node.attrs, {}, dequantize(levels, quantized.qparams(x.name)))
+    reals = _table(node.attrs, {}, level_reals(x, quantized.qparams(x.name)))
     real = clamp(reals, node.clamp_min, node.clamp_max)
     table = quantize(real, quantized.qparams(node.name)).numpy()
     return Op(op="table", inputs=node.inputs, output=node.name, tensors={"table": table})

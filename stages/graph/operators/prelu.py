@@ -12,8 +12,9 @@ from stages.graph.functions import clamp
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
+from stages.graph.ratios import level_reals
 from stages.integer.program import Op, Value
-from stages.quant.qparams import dequantize, quantize
+from stages.quant.qparams import quantize
 
 
 def _value(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
@@ -22,9 +23,7 @@ def _value(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
 
 def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     x = values[node.inputs[0]]
-    first = -128 if x.quant_min < 0 else 0
-    levels = torch.arange(first, first + 256).clamp(x.quant_min, x.quant_max)
-    reals = dequantize(levels, quantized.qparams(x.name)).double()
+    reals = level_reals(x, quantized.qparams(x.name)).double()
     slope = quantized.graph.params[node.params["slope"]].double().reshape(-1, 1)
     y = clamp(torch.where(reals > 0.0, reals, slope * reals), node.clamp_min, node.clamp_max)
     table = quantize(y.float(), quantized.qparams(node.name))

@@ -17,6 +17,7 @@ from stages.graph.execute import execute, pre_activation
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
 from stages.graph.lower import lower
+from stages.graph.operators.registry import output_shape
 from stages.graph.points import layers, quantization_points, sources
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.ratios import MAX_HEADROOM
@@ -202,6 +203,12 @@ def test_every_operator_of_the_network_is_lowered():
     lowered = {op.op for op in lower(model, "float").ops}
     expected = "conv2d linear add concat avg_pool2d max_pool2d pad slice reshape requantize"
     assert lowered == set(expected.split())
+
+
+def test_float_functions_give_the_shapes_that_were_traced():
+    graph = fuse(fold_batch_norm(captured()))
+    for node in graph.nodes[1:]:
+        assert output_shape(graph, node, [graph[name].shape for name in node.inputs]) == node.shape, node.name
 
 
 def test_a_clamp_of_its_own_requantizes():
