@@ -11,8 +11,7 @@ from stages.artifacts import IntegerProgram, Parity, QuantizedModel
 from stages.backends.base import Backend
 from stages.backends.reference import Reference
 from stages.data.base import Data
-from stages.data.batches import batches
-from stages.measuring.accuracy import compared_ids
+from stages.measuring.accuracy import compared_batches
 from stages.measuring.forms import prepare
 from stages.measuring.parity import LayerComparison
 
@@ -54,10 +53,14 @@ class CompareLayers:
         comparison = LayerComparison(
             program, executable, reference, None if model is None else model.quantized
         )
-        split = self.data.test()
-        ids = compared_ids(split, self.samples, self.parity_samples, ctx.seed)
-        with ctx.console.progress("comparing layers", len(ids)) as advance:
-            for x, _ in batches(split, min(self.batch_size, 64), self.data, order=ids):
-                comparison.update(x)
-                advance(len(x))
+        for x, _ in compared_batches(
+            self.data,
+            samples=self.samples,
+            compared=self.parity_samples,
+            batch_size=self.batch_size,
+            seed=ctx.seed,
+            console=ctx.console,
+            description="comparing layers",
+        ):
+            comparison.update(x)
         return comparison.parity()

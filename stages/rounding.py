@@ -10,8 +10,7 @@ from pipeline.stage import Inputs
 from stages.artifacts import IntegerProgram, Roundings
 from stages.backends.base import Backend, what_ran
 from stages.data.base import Data
-from stages.data.batches import batches
-from stages.measuring.accuracy import compared_ids
+from stages.measuring.accuracy import compared_batches
 from stages.measuring.forms import prepare
 from stages.measuring.rounding import ModeComparison
 
@@ -48,10 +47,14 @@ class CompareRoundings:
         program = inputs[IntegerProgram].program
         executable, _ = prepare(program, self.backend, self.data)
         comparison = ModeComparison(program, self.backend)
-        split = self.data.test()
-        ids = compared_ids(split, self.samples, self.parity_samples, ctx.seed)
-        with ctx.console.progress("comparing roundings", len(ids)) as advance:
-            for x, labels in batches(split, min(self.batch_size, 64), self.data, order=ids):
-                comparison.update(x.numpy(), labels.numpy())
-                advance(len(x))
+        for x, labels in compared_batches(
+            self.data,
+            samples=self.samples,
+            compared=self.parity_samples,
+            batch_size=self.batch_size,
+            seed=ctx.seed,
+            console=ctx.console,
+            description="comparing roundings",
+        ):
+            comparison.update(x.numpy(), labels.numpy())
         return comparison.roundings(what_ran(self.backend, executable).exact)

@@ -8,10 +8,11 @@ noise ratio of logits is ``SQNR = 10 log10(Σ f² / Σ (f' − f)²)`` in dB, f 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.console import Console
 from stages.data.base import Data, Split
@@ -30,6 +31,25 @@ def compared_ids(split: Split, samples: int | None, compared: int, seed: int) ->
     """Those of `sample_ids`, at most `compared`, that are compared layer by layer and mode by mode."""
     ids = sample_ids(split, samples, seed)
     return ids[subset(ids, compared, seed, "parity")]
+
+
+def compared_batches(
+    data: Data,
+    *,
+    samples: int | None,
+    compared: int,
+    batch_size: int,
+    seed: int,
+    console: Console,
+    description: str,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (x, labels) of `compared_ids` in batches of at most `batch_size` and 64, showing progress."""
+    split = data.test()
+    ids = compared_ids(split, samples, compared, seed)
+    with console.progress(description, len(ids)) as advance:
+        for x, labels in batches(split, min(batch_size, 64), data, order=ids):
+            yield x, labels
+            advance(len(x))
 
 
 def logits_of(
