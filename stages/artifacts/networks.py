@@ -51,8 +51,8 @@ class QuantizedModel:
         """Write the graph, ``qparams.json`` and ``qparams.safetensors``."""
         save_graph(self.quantized.graph, directory)
         tensors: dict[str, torch.Tensor] = {}
-        document: dict[str, dict[str, Any]] = {"activations": {}, "weights": {}}
-        for group, chosen in document.items():
+        groups: dict[str, dict[str, Any]] = {"activations": {}, "weights": {}}
+        for group, chosen in groups.items():
             for name, qparams in getattr(self.quantized, group).items():
                 tensors[f"{group}|{name}|scale"] = qparams.scale
                 tensors[f"{group}|{name}|zero_point"] = qparams.zero_point
@@ -62,6 +62,7 @@ class QuantizedModel:
             chosen_tensors: Mapping[str, torch.Tensor] = getattr(self.quantized, group)
             tensors |= {f"{group}|{name}": t.contiguous() for name, t in chosen_tensors.items()}
         save_file(tensors, directory / "qparams.safetensors")
+        document = {**groups, "floats": sorted(self.quantized.floats)}
         (directory / "qparams.json").write_text(json.dumps(document))
 
     @classmethod
@@ -89,6 +90,7 @@ class QuantizedModel:
                 graph=load_graph(directory),
                 activations=group("activations"),
                 weights=group("weights"),
+                floats=frozenset(document["floats"]),
                 levels=beside("levels"),
                 biases=beside("biases"),
             )

@@ -60,7 +60,9 @@ def calibrate(
         weights[name] = layer_weight(name, weight, bias, step, scheme, calibration.weight, granularity)
         if (chosen := weight_levels(scheme, weight, weights[name], weight_name(node))) is not None:
             levels[name] = chosen
-    return QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
+    return QuantizedGraph(
+        graph=graph, activations=activations, weights=weights, floats=schemes.floats, levels=levels
+    )
 
 
 def layer_weight(

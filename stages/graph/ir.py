@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -62,10 +63,19 @@ class Graph:
 
     def __getitem__(self, name: str) -> Node:
         """The node that computes the value `name`."""
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _users(self) -> Mapping[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+            for name in dict.fromkeys(node.inputs):
+                found.setdefault(name, []).append(node)
+        return found
 
     @property
     def input(self) -> Node:
@@ -74,7 +84,7 @@ class Graph:
 
     def users(self, name: str) -> list[Node]:
         """The nodes that read the value `name`, in order."""
-        return [node for node in self.nodes if name in node.inputs]
+        return list(self._users.get(name, ()))
 
     def param(self, node: Node, role: str) -> Tensor | None:
         """A node's parameter by role, or None where it has none (a convolution without bias)."""

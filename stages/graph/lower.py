@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Node
+from stages.graph.islands import is_island, island
 from stages.graph.operators.registry import operator
 from stages.graph.quantized import QuantizedGraph
 from stages.integer.program import Op, Program, Requantize, Value
@@ -35,7 +36,7 @@ def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
 
 def lower_node(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     """One node's operator, over the program's values by name."""
-    own = operator(node).lower
+    own = island if is_island(quantized, node) else operator(node).lower
     if own is None:
         raise PipelineError(f"'{node.name}': no program holds a {node.op}; fold it first")
     try:

@@ -23,6 +23,7 @@ class QuantizedGraph:
         activations: parameters by quantization point (`stages.graph.points.quantization_points`); empty where
             all values but weights stay float, which the simulation alone can compute.
         weights: parameters by layer name; a layer that is not among them stays float.
+        floats: nodes, other than layers, that are computed by their float function, between integers.
         levels: int8 weights by layer name, the weight's shape, where something better than rounding to
             nearest chose them: a quantizer, a correction. Simulation and program both hold these.
         biases: float32 (O,) by layer name, where a correction changed the bias, or gave it one. The graph
@@ -32,6 +33,7 @@ class QuantizedGraph:
     graph: Graph
     activations: Mapping[str, QParams]
     weights: Mapping[str, QParams]
+    floats: frozenset[str] = frozenset()
     levels: Mapping[str, Tensor] = field(default_factory=dict)
     biases: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Graph
+from stages.graph.operators.registry import operator
 from stages.graph.points import layers, quantization_points, sources
 from stages.graph.residual import residual_stream, with_copies
 from stages.quant.quantizers.base import LayerRule, Quantizer, WeightsAndActivations
@@ -20,10 +21,12 @@ class Schemes:
     Args:
         weights: by layer name; layers that stay float are left out.
         activations: by quantization point; those that stay float are left out.
+        floats: nodes, other than layers, that are computed in float, between integers.
     """
 
     weights: Mapping[str, Quantizer]
     activations: Mapping[str, Quantizer]
+    floats: frozenset[str] = frozenset()
 
 
 def arranged(quantizer: WeightsAndActivations, graph: Graph) -> Graph:
@@ -52,9 +55,10 @@ def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
         for name in outer if activations else ():
             activations[name] = quantizer.usual("activation", quantizer.first_last_bits)
     kept_float: set[str] = set()
+    computing = tuple(node.name for node in graph.nodes if operator(node).kind in ("layer", "computes"))
     for pattern, rule in (quantizer.layers or {}).items():
         if rule == "float":
-            kept_float |= _matches(pattern, rule, layers(graph))
+            kept_float |= _matches(pattern, rule, computing)
             continue
         for role, chosen in (("weight", weights), ("activation", activations)):
             if role in rule:
@@ -66,6 +70,7 @@ def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
     return Schemes(
         weights={name: own for name, own in weights.items() if name not in kept_float},
         activations=activations,
+        floats=frozenset(kept_float.difference(layers(graph))),
     )
 
 

@@ -204,6 +204,8 @@ def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 
 def _tuples(value: Any) -> Any:
     """JSON has lists where programs have tuples."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 

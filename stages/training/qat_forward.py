@@ -40,6 +40,7 @@ class Forward:
         quantizers: of values, by quantization point.
         dithers: by quantization point, the noise of a quantizer that rounds by chance; None for the others.
         sources: for every value, the quantization point whose grid it has.
+        floats: nodes, other than layers, that are computed in float.
         relu: the points whose ReLU is left to their quantizer.
         phase: what to do.
         drops: whether dropout drops.
@@ -52,6 +53,7 @@ class Forward:
     quantizers: Mapping[str, FakeQuantizer]
     dithers: Mapping[str, Dither | None]
     sources: Mapping[str, str]
+    floats: frozenset[str]
     relu: frozenset[str]
     phase: Phase
     drops: bool
@@ -76,7 +78,8 @@ class Forward:
         if node.op == "dropout":
             return drop(node, *operands) if self.drops else operands[0]
         stays_float = is_layer(node) and self.layers[node.name].quantizer is None
-        if self.finds_levels and (is_opaque(node) or stays_float):
+        opaque = is_opaque(node) or node.name in self.floats
+        if self.finds_levels and (opaque or stays_float):
             op, program = self._lowered(node)
             with torch.no_grad():
                 self.given[node.name] = level_function(op, program)(*(c.detach() for c in operands))
@@ -85,7 +88,7 @@ class Forward:
         if not self.phase.quantize or moves(node):
             return activate(node, operator(node).value(node.attrs, self.graph.roles(node), *operands))
         scale = self._grid(node.name).scale
-        if not is_opaque(node):
+        if not opaque:
             op, program = self._lowered(node)
             return _clamped(node, level_functions()[op.op](op, program).terms(*operands), scale)
         reals = (c * self._grid(name).scale for c, name in zip(operands, node.inputs, strict=True))
@@ -138,6 +141,7 @@ class Forward:
             graph=self.graph.with_params(params),
             activations={name: on_cpu(grid) for name, grid in self._grids.items()},
             weights={},
+            floats=self.floats,
             biases=biases,
         )
         values = {name: value_of(own, self.graph[name]) for name in (*node.inputs, node.name)}

@@ -144,7 +144,13 @@ class QatNetwork(nn.Module):
             own = self._schemes.weights[node.name]
             if (chosen := weight_levels(own, weight, weights[node.name], weight_name(node))) is not None:
                 levels[node.name] = chosen
-        return QuantizedGraph(graph=graph, activations=activations, weights=weights, levels=levels)
+        return QuantizedGraph(
+            graph=graph,
+            activations=activations,
+            weights=weights,
+            floats=self._schemes.floats,
+            levels=levels,
+        )
 
     def estimated(self) -> Iterator[nn.Parameter]:
         """The parameters that the estimator learns: scales, clipping values."""
@@ -173,6 +179,7 @@ class QatNetwork(nn.Module):
             quantizers={name: self._activation(name) for name in points},
             dithers={name: _dither(self._schemes.activations[name], name) for name in points},
             sources=self._sources,
+            floats=self._schemes.floats,
             relu=self._relu,
             phase=phase,
             drops=drops,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from stages.graph.aten.call import PREVIOUS, Call, Param, Translation, params
+from stages.graph.aten.refusal import RefusalError
 from stages.graph.ir import Node
 
 
@@ -38,10 +39,10 @@ def _softmax(call: Call) -> Node:
 
 def _attention(call: Call) -> tuple[Node, ...]:
     """``softmax(q kᵀ · scale) v``."""
+    if p := call.arg(4, "dropout_p", 0.0):
+        raise RefusalError(f"drops values in evaluation too; write dropout_p={p:g} if self.training else 0.0")
     if call.arg(3, "attn_mask") is not None or call.arg(5, "is_causal", False):
         raise ValueError("masks have no integer form; attend to all positions")
-    if p := call.arg(4, "dropout_p", 0.0):
-        raise ValueError(f"drops values in evaluation too; write dropout_p={p:g} if self.training else 0.0")
     if call.kwargs.get("enable_gqa"):
         raise ValueError("enable_gqa has no integer form")
     q, k, v = (call.input_shape(i) for i in range(3))

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stages.graph.aten.batch import Placement
 from stages.graph.ir import Node
 
 
-class Ref(NamedTuple):
-    """An argument that is a value of the graph."""
+@dataclass(frozen=True)
+class Ref:
+    """An argument that is a value of the graph: its name, and where its samples lay when it was traced."""
 
     name: str
+    layout: Placement
 
 
-class Param(NamedTuple):
-    """An argument that is a parameter or buffer: its key and its tensor."""
+@dataclass(frozen=True, eq=False)
+class Param:
+    """An argument that no sample decides: a parameter, a buffer, or what is computed of such.
+
+    Its tensor has as many dimensions as were traced; one that held the batch, alike for all samples, is 1.
+    """
 
     key: str
     tensor: Tensor
@@ -27,17 +34,24 @@ class Param(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One ATen call: arguments with values as `Ref` and parameters as `Param`; shape of one output sample.
+    """One ATen call: arguments with values as `Ref` and constants as `Param`, and the layout of its result.
 
-    `params` are the graph's; a translation may add to them what it derives from one (`derived`).
+    Dimension numbers in arguments are those of the trace; `axis` gives a sample's. `params` are the graph's;
+    a translation may add to them what it derives from one (`derived`). `emit` adds a node and names it.
     """
 
     overload: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    shape: tuple[int, ...]
+    layout: Placement
     nodes: Mapping[str, Node]
     params: MutableMapping[str, Tensor]
+    emit: Callable[[Node], str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample of the result."""
+        return self.layout.sample
 
     def arg(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or keyword."""
@@ -45,10 +59,7 @@ class Call:
 
     def value(self, position: int = 0) -> str:
         """The name of the value given as an argument; ValueError for a constant or parameter."""
-        argument = self.args[position]
-        if not isinstance(argument, Ref):
-            raise ValueError("one operand is a constant; fold it into a neighbouring layer")
-        return argument.name
+        return self._ref(position).name
 
     def input_shape(self, position: int = 0) -> tuple[int, ...]:
         """The shape of one sample of the value given as an argument."""
@@ -70,21 +81,40 @@ class Call:
         return Param(key, self.params[key])
 
     def constant(self, param: Param, shape: tuple[int, ...]) -> Node:
-        """A parameter, of one sample or with a batch dimension of 1, as a value of `shape`."""
-        tensor = param.tensor[0] if param.tensor.ndim > len(shape) else param.tensor
+        """A constant, broadcast against the result as traced, as a value of which one sample has `shape`."""
+        tensor = param.tensor
+        layout = self.layout
+        if tensor.ndim > len(shape):
+            dims = len(layout.shape) - layout.dim  # where the batch is, counted from the end
+            tensor = tensor.squeeze(-dims) if layout.alone and dims <= tensor.ndim else tensor
+            tensor = tensor.reshape(tensor.shape[tensor.ndim - len(shape) :])
         value = self.derived(param, tensor.expand(shape).float())
         name = next(iter(self.nodes))
         return Node(name="", op="constant", inputs=(name,), params={"value": value.key}, shape=shape)
 
-    def axis(self, dim: int) -> int:
-        """A dimension number of the call, negative ones counted from the end, as one of a sample.
+    def operand(self, position: int) -> str:
+        """The name of an argument that is a value, or a constant made one, with its own shape."""
+        argument = self.args[position]
+        if isinstance(argument, Param):
+            return self.emit(self.constant(argument, self.shape))
+        return self.value(position)
 
-        Raises ValueError for the batch dimension.
+    def axis(self, dim: int, position: int = 0) -> int:
+        """A dimension number of an argument, negative ones counted from the end, as one of a sample.
+
+        Raises `RefusalError` for the batch dimension.
         """
-        axis = int(dim) % (len(self.input_shape()) + 1) - 1
-        if axis < 0:
-            raise ValueError("works along the batch dimension, which must stay as it is")
-        return axis
+        return self._ref(position).layout.axis(dim)
+
+    def input_layout(self, position: int = 0) -> Placement:
+        """Where the samples of the value given as an argument lie."""
+        return self._ref(position).layout
+
+    def _ref(self, position: int) -> Ref:
+        argument = self.args[position]
+        if not isinstance(argument, Ref):
+            raise ValueError("one operand is a constant; fold it into a neighbouring layer")
+        return argument
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from stages.graph.aten.call import Call, Param, Translation, pair, params
+from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
 
@@ -70,7 +71,10 @@ def _linear(call: Call) -> Node:
 def _batch_norm(call: Call) -> Node | tuple[Node, ...]:
     _, gamma, beta, mean, variance = call.args[:5]
     if not (isinstance(mean, Param) and isinstance(variance, Param)):
-        raise ValueError("has no running statistics; set track_running_stats=True")
+        raise RefusalError(
+            "has no running statistics: it normalizes by those of a batch, whose samples it mixes. Set "
+            "track_running_stats=True"
+        )
     node = Node(
         name="",
         op="batch_norm",

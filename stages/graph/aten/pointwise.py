@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.graph.aten.call import PREVIOUS, Call, Param, Ref, Translation
 from stages.graph.aten.functions import affine, number
+from stages.graph.aten.refusal import RefusalError
 from stages.graph.ir import Node
 
 
@@ -111,7 +112,7 @@ def _rsub(call: Call) -> Node:
 def _dropout(function: str, call: Call) -> Node | str:
     p = float(call.arg(1, "p", 0.5))
     if call.arg(2, "train", False):
-        raise ValueError(
+        raise RefusalError(
             "drops values in evaluation too: F.dropout is on unless it is told otherwise. Write "
             f"F.dropout(x, {p:g}, training=self.training), or nn.Dropout({p:g})"
         )

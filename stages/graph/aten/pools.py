@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from stages.graph.aten.call import Call, Translation, pair
+from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
 
@@ -62,7 +63,7 @@ def _mean(call: Call) -> Node | tuple[Node, ...]:
     dims = call.arg(1, "dim")
     dims = (dims,) if isinstance(dims, int) else dims
     if not dims:
-        raise ValueError("averages the batch dimension too; name the others")
+        raise RefusalError("averages the batch dimension too; name the others")
     axes = tuple(sorted({call.axis(dim) for dim in dims}))
     keepdim = bool(call.arg(2, "keepdim", False))
     if len(shape) != 3 or axes != (1, 2):

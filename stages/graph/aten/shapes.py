@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from stages.graph.aten.batch import Placement
 from stages.graph.aten.call import Call, Param, Ref, Translation
 from stages.graph.ir import Node
 
 
 def _cat(call: Call) -> Node:
-    if any(not isinstance(item, Ref) for item in call.args[0]):
-        raise ValueError("joins a constant; only values of the network can be joined")
-    axis = int(call.arg(1, "dim", 0)) % (len(call.shape) + 1)
-    if axis == 0:
-        raise ValueError("joins along the batch dimension")
-    return Node(
-        name="",
-        op="concat",
-        inputs=tuple(item.name for item in call.args[0]),
-        attrs={"axis": axis - 1},
-    )
+    parts = call.args[0]
+    layouts = [item.layout for item in parts if isinstance(item, Ref)]
+    axis = layouts[0].axis(int(call.arg(1, "dim", 0)))
+    names = [item.name if isinstance(item, Ref) else _constant_part(call, item, axis) for item in parts]
+    return Node(name="", op="concat", inputs=tuple(names), attrs={"axis": axis})
+
+
+def _constant_part(call: Call, item: Any, axis: int) -> str:
+    """A constant that is joined to values, with its own size along the axis."""
+    if not isinstance(item, Param):
+        raise ValueError("joins what is no tensor")
+    dim = axis + (call.layout.alone and axis >= call.layout.dim)
+    shape = tuple(item.tensor.shape[dim] if i == axis else n for i, n in enumerate(call.shape))
+    return call.emit(call.constant(item, shape))
 
 
 def _reshape(call: Call) -> Node | str:
@@ -39,10 +44,9 @@ def _pad(call: Call) -> Node | str:
             f"pads {flat} with {value}; only non-negative padding with zeros has an integer kernel"
         )
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)][::-1]
-    rank = len(call.shape)
-    if len(pairs) > rank:
-        raise ValueError("pads the batch dimension")
-    pads = ((0, 0),) * (rank - len(pairs)) + tuple(pairs)
+    traced = call.input_layout()
+    whole = ((0, 0),) * (len(traced.shape) - len(pairs)) + tuple(pairs)
+    pads = tuple(pair for dim, pair in enumerate(whole) if not (traced.alone and dim == traced.dim))
     if not any(a or b for a, b in pads):
         return call.value()
     return Node(name="", op="pad", inputs=(call.value(),), attrs={"pads": pads})
@@ -50,13 +54,15 @@ def _pad(call: Call) -> Node | str:
 
 def _slice(call: Call) -> Node | str:
     shape = call.input_shape()
-    axis = int(call.arg(1, "dim", 0)) % (len(shape) + 1)
+    dim, traced = int(call.arg(1, "dim", 0)), call.input_layout()
     start, end, step = call.arg(2, "start"), call.arg(3, "end"), call.arg(4, "step", 1)
-    if axis == 0:
-        if (start or 0) == 0 and (end is None or end > 2**62) and step == 1:
-            return call.value()
-        raise ValueError("slices the batch dimension")
-    axis -= 1
+    if traced.is_batch(dim) and slice(start, end, step).indices(traced.shape[dim]) == (
+        0,
+        traced.shape[dim],
+        1,
+    ):
+        return call.value()
+    axis = traced.axis(dim)
     start, end, step = slice(start, end, step).indices(shape[axis])
     if (start, end, step) == (0, shape[axis], 1):
         return call.value()
@@ -106,21 +112,30 @@ def _unbind(call: Call, part: int) -> tuple[Node, ...]:
     return _select(call, call.axis(call.arg(1, "dim", 0)), part)
 
 
-def _permute(call: Call) -> Node:
-    dims = [int(dim) % (len(call.shape) + 1) for dim in call.args[1]]
-    if dims[0] != 0:
-        raise ValueError("moves the batch dimension; it must stay the first")
-    return _permuted(call, tuple(dim - 1 for dim in dims[1:]))
+def _permute(call: Call) -> Node | str:
+    return _permuted(call, [int(dim) for dim in call.args[1]])
 
 
-def _transpose(call: Call) -> Node:
-    a, b = call.axis(call.args[1]), call.axis(call.args[2])
-    exchanged = {a: b, b: a}
-    return _permuted(call, tuple(exchanged.get(i, i) for i in range(len(call.shape))))
+def _transpose(call: Call) -> Node | str:
+    dims = list(range(len(call.layout.shape)))
+    a, b = (int(dim) for dim in call.args[1:3])
+    dims[a], dims[b] = dims[b], dims[a]
+    return _permuted(call, dims)
 
 
-def _permuted(call: Call, axes: tuple[int, ...]) -> Node:
+def _permuted(call: Call, dims: Sequence[int]) -> Node | str:
+    """Dimensions of the trace in another order: of a sample's, the batch's left out where it is alone."""
+    traced = call.input_layout()
+    own = [dim for dim in dims if not (traced.alone and traced.is_batch(dim))]
+    axes = tuple(_axis(traced, dim) for dim in own)
+    if axes == tuple(range(len(axes))):
+        return call.value()
     return Node(name="", op="permute", inputs=(call.value(),), attrs={"axes": axes})
+
+
+def _axis(traced: Placement, dim: int) -> int:
+    """The axis of a sample; that of what is merged with the batch, where the dimension holds it."""
+    return traced.dim if traced.is_batch(dim) else traced.axis(dim)
 
 
 def _expand(call: Call) -> Node | str:
@@ -130,6 +145,21 @@ def _expand(call: Call) -> Node | str:
         raise ValueError(f"expands {call.input_shape()} to {call.shape}; let its reader broadcast")
     return call.value()
 
+
+RESHAPES = frozenset(
+    {
+        "flatten",
+        "view",
+        "reshape",
+        "squeeze",
+        "unsqueeze",
+        "unflatten",
+        "_unsafe_view",
+        "view_as",
+        "reshape_as",
+    }
+)
+"""Operators that leave values in their order."""
 
 PARTS: Mapping[str, Callable[[Call, int], Node | tuple[Node, ...]]] = {
     "chunk": _chunk,
@@ -142,12 +172,7 @@ PARTS: Mapping[str, Callable[[Call, int], Node | tuple[Node, ...]]] = {
 SHAPES: Mapping[str, Translation] = {
     "cat": _cat,
     "concat": _cat,
-    "flatten": _reshape,
-    "view": _reshape,
-    "reshape": _reshape,
-    "squeeze": _reshape,
-    "unsqueeze": _reshape,
-    "unflatten": _reshape,
+    **dict.fromkeys(RESHAPES, _reshape),
     "permute": _permute,
     "transpose": _transpose,
     "select": _select_int,

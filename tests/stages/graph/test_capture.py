@@ -66,6 +66,17 @@ class ClassToken(nn.Module):
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
 
 
+class Called(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 def ops(graph):
     return [node.op for node in graph.nodes]
 
@@ -203,39 +214,49 @@ def test_capture_leaves_the_module_as_it_was():
     assert module.body.running_mean.eq(0).all()
 
 
-def test_all_unsupported_operators_are_refused_together_with_op_and_module_path():
-    body = nn.Sequential(nn.Softplus(), nn.ReLU(), nn.Flatten(), nn.LogSigmoid())
+def test_all_that_cannot_be_taken_is_refused_together_with_op_and_module_path():
+    body = nn.Sequential(Called(F.dropout), nn.ReLU(), nn.BatchNorm2d(4, track_running_stats=False))
     with pytest.raises(PipelineError) as error:
         capture(Small(body), (3, 8, 8))
     text = str(error.value)
-    assert "softplus in body.0: no integer form" in text
-    assert "in body.3" in text
-    assert "clamp" not in text.split("Supported")[0], (
-        "what only follows from a refused operator is not listed"
-    )
-    assert "Supported: " in text
+    assert "dropout in body.0: drops values in evaluation too" in text
+    assert "batch_norm in body.2" not in text, "what only follows from a refused operator is not listed"
+    with pytest.raises(
+        PipelineError, match=r"cannot be taken as it is:\n  batch_norm in body: has no running"
+    ):
+        capture(Small(nn.BatchNorm2d(4, track_running_stats=False)), (3, 8, 8))
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (lambda x: x.mean((1, 2, 3), keepdim=True) + torch.rand(4, 8, 8), "integer form"),
-        (lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1), "expands"),
-        (lambda x: x + x.mean((2, 3), keepdim=True), "broadcasts"),
-        (lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), "count_include_pad"),
-        (lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True), "ceil_mode"),
-        (lambda x: F.adaptive_avg_pool2d(x, 3), "divisors of the input size"),
-        (lambda x: F.pad(x, (1, 1), value=2.0), "padding with zeros"),
-        (lambda x: torch.clamp(x, min=0.5), "leave out 0"),
+        (lambda x: torch.cumsum(x, 1), "has no integer form"),
+        (lambda x: torch.where(x > 0, x, x - 1), "has no integer form"),
+        (nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv3d(1, 2, 3)), "has no integer form"),
+        (lambda x: x.topk(2, dim=1)[0], "has no integer form"),
+    ],
+)
+def test_a_variant_without_integer_form_is_an_island_that_says_why(body, reason):
+    """capture() compares the graph with the module."""
+    graph = capture(Small(body), (3, 8, 8))
+    assert reason in [node.attrs["why"] for node in graph.nodes if node.op == "aten"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
         (lambda x: x.mean(0, keepdim=True).expand(2, 4, 8, 8), "batch"),
-        (lambda x: x - x.relu(), "subtracts two values"),
-        (lambda x: 1 / x, "integer form"),
-        (lambda x: x.transpose(0, 1), "must stay the batch"),
-        (lambda x: F.interpolate(x, size=(12, 8)), "no whole factor"),
-        (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "masks"),
-        (lambda x: x @ x.mean(1, keepdim=True), "only .* of one sample"),
+        (lambda x: x - x.mean((0, 2, 3), keepdim=True), "no dimension of the batch: it mixes the samples"),
+        (lambda x: x.flatten(1) @ x.flatten(1).T, "2 dimensions of the batch: it mixes the samples"),
         (lambda x: x[1:], "batch"),
-        (nn.BatchNorm2d(4, track_running_stats=False), "track_running_stats"),
+        (lambda x: x.flip(0), "mixes the samples of a batch: one of two gets another result alone"),
+        (lambda x: x.reshape(4, -1), "mixes the samples"),
+        (lambda x: x.transpose(0, 1), "the result: its first dimension is not the batch"),
+        (lambda x: torch.ones(3), "the result: does not depend on the input"),
+        (lambda x: x + torch.rand_like(x), "draws random numbers in evaluation"),
+        (lambda x: F.pad(x, (0, 0) * 3 + (0, 1)), "no dimension of the batch"),
+        (lambda x: x + torch.arange(len(x)).reshape(-1, 1, 1, 1), "differs from one sample of a batch"),
+        (nn.Sequential(nn.Flatten(2), nn.LSTM(64, 4, batch_first=True)), "is recurrent"),
         (
             lambda x: F.dropout(x, 0.3),
             r"in evaluation too.*Write F.dropout\(x, 0.3, training=self.training\)",
@@ -244,9 +265,75 @@ def test_all_unsupported_operators_are_refused_together_with_op_and_module_path(
         (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1), "if self.training else 0.0"),
     ],
 )
-def test_a_variant_without_integer_form_says_why(body, reason):
+def test_what_mixes_samples_or_draws_numbers_is_refused(body, reason):
     with pytest.raises(PipelineError, match=reason):
         capture(Small(body), (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # the attention of every vision transformer of timm: the batch moves inwards and back
+        (
+            lambda x: x.flatten(1).reshape(len(x), 8, 2, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)[0],
+            ["reshape", "reshape", "permute", "slice", "reshape"],
+        ),
+        # windows, merged with the batch and taken apart again
+        (
+            lambda x: F.relu(x.view(len(x), 4, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 4)).view(
+                len(x), 64, 4
+            ),
+            ["reshape", "permute", "reshape", "clamp", "reshape"],
+        ),
+        (lambda x: F.relu(x.permute(2, 3, 0, 1)).permute(2, 3, 0, 1), ["permute", "clamp", "permute"]),
+        (lambda x: x.transpose(0, 1).softmax(0).transpose(0, 1), ["softmax"]),
+        (lambda x: torch.cat([x, torch.zeros(len(x), 1, 8, 8)], 1), ["constant", "concat"]),
+        (lambda x: x.flatten(2) + torch.arange(64.0).reshape(1, 64).sin(), ["reshape", "constant", "add"]),
+    ],
+)
+def test_the_batch_may_move_and_merge(body, expected):
+    assert ops(capture(Small(body), (3, 8, 8)))[2:] == expected
+
+
+def test_weights_made_of_weights_are_one_weight():
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))
+    graph = capture(nn.Sequential(module, nn.ReLU(), module), (6,))
+    first, second = (node for node in graph.nodes if node.op == "linear")
+    assert first.params["weight"] == second.params["weight"]
+    torch.testing.assert_close(graph.param(first, "weight"), module.weight)
+    assert first.params["weight"] not in graph.frozen
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_float_types_are_cast_with_a_word(dtype, caplog):
+    module = Small(nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(256, 3))).to(dtype)
+    with caplog.at_level("INFO"):
+        graph = capture(module, (3, 8, 8))
+    assert all(tensor.dtype == torch.float32 for tensor in graph.params.values())
+    assert f"cast from {str(dtype).removeprefix('torch.')} to float32" in caplog.text
+    assert module.conv.weight.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("gives", "output", "expected"),
+    [
+        (lambda x: (F.relu(x),), None, "clamp"),
+        (lambda x: [F.relu(x), x.tanh()], None, "clamp"),
+        (lambda x: [F.relu(x), x.tanh()], "1", "table"),
+        (lambda x: {"logits": F.relu(x), "aux": x.tanh()}, None, "clamp"),
+        (lambda x: {"none": None, "deep": {"aux": x.tanh()}}, None, "table"),
+        (lambda x: {"logits": F.relu(x), "deep": {"aux": x.tanh()}}, "deep.aux", "table"),
+        (lambda x: {"logits": F.relu(x), "deep": {"aux": x.tanh()}}, "aux", "table"),
+    ],
+)
+def test_one_of_several_results_is_taken(gives, output, expected):
+    graph = capture(Small(gives), (3, 8, 8), output=output)
+    assert graph[graph.output].op == expected
+
+
+def test_a_result_that_there_is_not_is_refused_with_the_names():
+    with pytest.raises(PipelineError, match=r"model.output=other: .*\nRemedy: one of a, b"):
+        capture(Small(lambda x: {"a": x.relu(), "b": x.tanh()}), (3, 8, 8), output="other")
 
 
 def test_control_flow_on_values_is_refused_with_the_remedy():

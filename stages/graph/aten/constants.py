@@ -1,0 +1,132 @@
+"""What does not depend on the input is computed at capture: position tables, masks, weights made of weights.
+
+Shapes may depend on the size of the batch all the same (``token.expand(len(x), -1, -1)``). Such constants are
+computed for `SAMPLES` samples, and have to be alike for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.graph.aten.batch import Placement
+from stages.graph.aten.call import Param
+from stages.graph.aten.refusal import RefusalError
+
+SAMPLES = 2
+"""The size of the batch that constants are computed for."""
+
+_SAME = frozenset({"detach", "alias", "clone", "contiguous", "lift_fresh_copy", "detach_"})
+"""Functions whose result is their argument."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """A constant of the trace: the key of its parameter, and its tensor for `SAMPLES` samples."""
+
+    key: str
+    tensor: Tensor
+
+
+@dataclass(kw_only=True)
+class Constants:
+    """The constants computed so far.
+
+    Args:
+        batch: the size of the batch in the trace.
+        params: the graph's parameters, to which those that are read are added.
+        trained: the keys of what training moves.
+    """
+
+    batch: int
+    params: dict[str, Tensor]
+    trained: set[str]
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    def compute(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], name: str
+    ) -> Any:
+        """A call on constants: a `Constant` of the name, a tuple of them, or whatever else it gives.
+
+        Calls of the same function with the same constants give one, so that layers that share a weight which
+        is computed go on sharing it.
+        """
+        base = str(function).removeprefix("aten.").split(".")[0]
+        if base in _SAME and isinstance(args[0], Constant):
+            return args[0]
+        where = repr((str(function), [_keyed(a) for a in args], [(k, _keyed(v)) for k, v in kwargs.items()]))
+        mutable = base.endswith("_")
+        if mutable:
+            self._made.clear()
+        elif where in self._made:
+            return self._made[where]
+        with torch.no_grad():
+            real = function(*map(self._real, args), **{k: self._real(v) for k, v in kwargs.items()})
+        if any(key in self.trained for key in _keys((*args, *kwargs.values()))):
+            self.trained.add(name)
+        if mutable and isinstance(args[0], Constant):
+            return args[0]
+        self._made[where] = result = _wrapped(real, name)
+        return result
+
+    def param(self, constant: Constant, traced: Sequence[int] | None) -> Param:
+        """A constant as an argument: with 1 for a batch in which all samples are alike.
+
+        Args:
+            constant: the constant.
+            traced: its shape in the trace; None where it cannot hold the batch.
+
+        Raises:
+            RefusalError: its samples differ.
+        """
+        tensor = constant.tensor
+        if traced is not None and any(n and n % self.batch == 0 for n in traced):
+            layout = Placement.of(traced, self.batch)
+            shape = tensor.shape
+            parts = tensor.reshape(*shape[: layout.dim], SAMPLES, -1, *shape[layout.dim + 1 :])
+            if not torch.equal(parts.select(layout.dim, 0), parts.select(layout.dim, 1)):
+                raise RefusalError("differs from one sample of a batch to the next")
+            tensor = parts.select(layout.dim, 0)
+        key = constant.key
+        if key in self.params and self.params[key].shape != tensor.shape:
+            key = f"{key}:sample"
+        self.params.setdefault(key, tensor.detach())
+        return Param(key, self.params[key])
+
+    def _real(self, argument: Any) -> Any:
+        if isinstance(argument, Constant):
+            return argument.tensor
+        if isinstance(argument, list | tuple):
+            return type(argument)(self._real(item) for item in argument)
+        if not isinstance(argument, int) or isinstance(argument, bool) or argument % self.batch:
+            return argument
+        return argument // self.batch * SAMPLES
+
+
+def _wrapped(real: Any, name: str) -> Any:
+    if isinstance(real, Tensor):
+        return Constant(key=name, tensor=real)
+    if isinstance(real, list | tuple):
+        return tuple(_wrapped(item, f"{name}.{index}") for index, item in enumerate(real))
+    return real
+
+
+def _keyed(argument: Any) -> Any:
+    """An argument as text that tells it from others, without its tensor."""
+    if isinstance(argument, Constant):
+        return ("constant", argument.key)
+    return [_keyed(item) for item in argument] if isinstance(argument, list | tuple) else argument
+
+
+def _keys(arguments: Sequence[Any]) -> list[str]:
+    found: list[str] = []
+    for argument in arguments:
+        if isinstance(argument, Constant):
+            found.append(argument.key)
+        elif isinstance(argument, list | tuple):
+            found += _keys(argument)
+    return found
