@@ -91,7 +91,7 @@ def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tu
         notes += (f"{tolerance.reason}: an operator may differ by {levels} from the simulation, and {least}",)
     if grouped := [op.output for op in program.ops if op.op.startswith("group_")]:
         notes += (f"scales of groups have reference kernels only: {', '.join(grouped)}",)
-    if islands := [op.output for op in program.ops if op.op.startswith("float_")]:
+    if islands := [op.output for op in program.ops if op.op == "island" or op.op.startswith("float_")]:
         notes += (f"computed in float, between integers: {', '.join(islands)}",)
     return notes
 

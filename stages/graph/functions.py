@@ -52,6 +52,15 @@ def _gelu(x: Tensor, approximate: str) -> Tensor:
     return F.gelu(x, approximate=approximate)
 
 
+def _nonzero(x: Tensor) -> Tensor:
+    return (x != 0.0).to(x.dtype)
+
+
+def _compare(x: Tensor, relation: str, bound: float) -> Tensor:
+    truth: Tensor = getattr(torch, relation)(x, bound)
+    return truth.to(x.dtype)
+
+
 def _elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     return scale * torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) * input_scale))
 
@@ -71,5 +80,8 @@ FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "gelu": _gelu,
     "leaky_relu": F.leaky_relu,
     "elu": _elu,
+    "nonzero": _nonzero,
+    "compare": _compare,
+    "trunc": torch.trunc,
 }
 """Name → function of a float64 tensor and the step's arguments."""

@@ -1,6 +1,6 @@
 """Islands of float in a program: nodes that are computed by their float function, between integers.
 
-Both sides of the wall meet here: `island` writes a node down as the program's operator, and the kernel
+Both sides of the wall meet here: `lower_island` writes a node down as the program's operator, and the kernel
 (`stages.integer.kernels.island`) finds the function again by `prepare`. Simulation and program call the same
 function in float64, so that their levels are the same.
 """
@@ -22,7 +22,7 @@ from stages.graph.ratios import bounds
 from stages.integer.program import Op, Value
 
 
-def island(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+def lower_island(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     """A node as an operator of the program that computes its float function."""
     tensors = {role: tensor.numpy() for role, tensor in quantized.graph.roles(node).items()}
     attributes = {name: value for name, value in node.attrs.items() if name != "why"}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Node
-from stages.graph.islands import is_island, island
-from stages.graph.operators.registry import operator
+from stages.graph.islands import is_island, lower_island
+from stages.graph.operators.registry import is_opaque, operator
 from stages.graph.quantized import QuantizedGraph
 from stages.integer.program import Op, Program, Requantize, Value
 
@@ -36,7 +36,7 @@ def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
 
 def lower_node(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     """One node's operator, over the program's values by name."""
-    own = island if is_island(quantized, node) else operator(node).lower
+    own = lower_island if is_island(quantized, node) else operator(node).lower
     if own is None:
         raise PipelineError(f"'{node.name}': no program holds a {node.op}; fold it first")
     try:
@@ -44,6 +44,8 @@ def lower_node(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value
     except PipelineError:
         raise
     except ValueError as error:
+        if is_opaque(node):  # a function that these scales leave no integers for
+            return lower_island(quantized, node, values)
         raise PipelineError(f"'{node.name}': {error}") from error
 
 

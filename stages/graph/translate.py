@@ -55,7 +55,6 @@ class _Walk:
     nodes: dict[str, Node] = field(default_factory=dict)
     values: dict[torch.fx.Node, Any] = field(default_factory=dict)  # Ref, Constant, tuples of them, numbers
     params: dict[str, Tensor] = field(default_factory=dict)
-    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def graph(self, output: int) -> Graph:
@@ -104,8 +103,7 @@ class _Walk:
             elif isinstance(traced := fx_node.meta.get("val"), Tensor):
                 layout = Placement.of(traced.shape, self.batch)
                 self.nodes["input"] = Node(name="input", op="input", shape=layout.sample)
-                self.dtypes["input"] = traced.dtype
-                self.values[fx_node] = Ref("input", layout)
+                self.values[fx_node] = Ref("input", layout, traced.dtype)
 
     def _walk(self, module: torch.fx.GraphModule) -> list[Any]:
         """The values of what a graph, the program's or one within it, gives."""
@@ -153,7 +151,7 @@ class _Walk:
         self, fx_node: torch.fx.Node, source: torch.fx.Node, overload: str, traced: Tensor
     ) -> Ref:
         """One call that reads values, translated, or as an island."""
-        base = overload.split(".")[0].removesuffix("_")
+        base = _pure(overload.split(".")[0])
         args = tuple(self._as_operand(argument) for argument in source.args)
         kwargs = {name: self._as_operand(argument) for name, argument in source.kwargs.items()}
         refs = [a for a in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(a, Ref)]
@@ -167,6 +165,7 @@ class _Walk:
             args=args,
             kwargs=kwargs,
             layout=layout,
+            dtype=traced.dtype,
             nodes=self.nodes,
             params=self.params,
             emit=partial(self._append, path=path, fx_node=fx_node),
@@ -185,16 +184,14 @@ class _Walk:
                 del self.nodes[name]
             # the function that gives a new tensor stands for the one that changes its argument
             function = ".".join((base, *overload.split(".")[1:]))
-            dtypes = self.dtypes
-            result = island(function, args, kwargs, part=part, layout=layout, dtypes=dtypes, why=str(why))
+            result = island(function, args, kwargs, part=part, layout=layout, why=str(why))
         if isinstance(result, Node):
             result = (result,)
         # a name is an alias: dropout in evaluation mode, a reshape that changes nothing
         name = result if isinstance(result, str) else self._chain(result, layout.sample, path, fx_node)
-        if not isinstance(result, str):
-            self.dtypes[name] = traced.dtype
-        value = Ref(name, layout)
-        if overload.split(".")[0].endswith("_") and isinstance(fx_node.args[0], torch.fx.Node):
+        value = Ref(name, layout, traced.dtype)
+        in_place = base != overload.split(".")[0]
+        if in_place and isinstance(fx_node.args[0], torch.fx.Node):
             self.values[fx_node.args[0]] = value  # in place: later readers see the new value
         return value
 
@@ -256,6 +253,11 @@ class _Walk:
 def _part(base: str, index: int) -> Translation | None:
     """The translation of one of several values that a call gives."""
     return None if base not in PARTS else lambda call: PARTS[base](call, index)
+
+
+def _pure(base: str) -> str:
+    """The function that gives a new tensor, by the name of it or of the one that changes its argument."""
+    return base if base.endswith("__") else base.removesuffix("_")
 
 
 def _used(nodes: Mapping[str, Node], output: str) -> tuple[Node, ...]:

@@ -15,26 +15,43 @@ from stages.graph.ir import Node
 
 @dataclass(frozen=True)
 class Ref:
-    """An argument that is a value of the graph: its name, and where its samples lay when it was traced."""
+    """An argument that is a value of the graph: its name, and where its samples lay and its dtype as traced.
+
+    A graph holds whole numbers and truth values as reals.
+    """
 
     name: str
     layout: Placement
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, eq=False)
 class Param:
     """An argument that no sample decides: a parameter, a buffer, or what is computed of such.
 
-    Its tensor has as many dimensions as were traced; one that held the batch, alike for all samples, is 1.
+    Its tensor has as many dimensions as were traced; of the one that held the batch, `batch_dim`, what one
+    sample has is left, alike for all.
     """
 
     key: str
     tensor: Tensor
+    batch_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class SampleNumbers:
+    """An argument that numbers the samples, ``arange(N)``, as an index into them: each takes its own.
+
+    In the trace `leading` dimensions of 1 stand before the batch, and `following` behind it.
+    """
+
+    leading: int
+    following: int
 
 
 @dataclass(frozen=True)
 class Call:
-    """One ATen call: arguments with values as `Ref` and constants as `Param`, and the layout of its result.
+    """One ATen call: arguments with values as `Ref` and constants as `Param`; layout and dtype of its result.
 
     Dimension numbers in arguments are those of the trace; `axis` gives a sample's. `params` are the graph's;
     a translation may add to them what it derives from one (`derived`). `emit` adds a node and names it.
@@ -44,6 +61,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     layout: Placement
+    dtype: torch.dtype
     nodes: Mapping[str, Node]
     params: MutableMapping[str, Tensor]
     emit: Callable[[Node], str]
@@ -109,6 +127,10 @@ class Call:
     def input_layout(self, position: int = 0) -> Placement:
         """Where the samples of the value given as an argument lie."""
         return self._ref(position).layout
+
+    def input_dtype(self, position: int = 0) -> torch.dtype:
+        """The dtype, in the trace, of the value given as an argument."""
+        return self._ref(position).dtype
 
     def _ref(self, position: int) -> Ref:
         argument = self.args[position]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.graph.aten.batch import Placement
-from stages.graph.aten.call import Param
+from stages.graph.aten.call import Param, SampleNumbers
 from stages.graph.aten.refusal import RefusalError
 
 SAMPLES = 2
@@ -59,7 +59,7 @@ class Constants:
         if base in _SAME and isinstance(args[0], Constant):
             return args[0]
         where = repr((str(function), [_keyed(a) for a in args], [(k, _keyed(v)) for k, v in kwargs.items()]))
-        mutable = base.endswith("_")
+        mutable = base.endswith("_") and not base.endswith("__")
         if mutable:
             self._made.clear()
         elif where in self._made:
@@ -73,8 +73,8 @@ class Constants:
         self._made[where] = result = _wrapped(real, name)
         return result
 
-    def param(self, constant: Constant, traced: Sequence[int] | None) -> Param:
-        """A constant as an argument: with 1 for a batch in which all samples are alike.
+    def param(self, constant: Constant, traced: Sequence[int] | None) -> Param | SampleNumbers:
+        """A constant as an argument: with 1 for a batch in which all samples are alike, or their numbers.
 
         Args:
             constant: the constant.
@@ -83,19 +83,21 @@ class Constants:
         Raises:
             RefusalError: its samples differ.
         """
-        tensor = constant.tensor
+        tensor, batch_dim = constant.tensor, None
         if traced is not None and any(n and n % self.batch == 0 for n in traced):
             layout = Placement.of(traced, self.batch)
             shape = tensor.shape
             parts = tensor.reshape(*shape[: layout.dim], SAMPLES, -1, *shape[layout.dim + 1 :])
+            if not tensor.is_floating_point() and tensor.flatten().tolist() == [*range(SAMPLES)]:
+                return SampleNumbers(layout.dim, len(shape) - layout.dim - 1)
             if not torch.equal(parts.select(layout.dim, 0), parts.select(layout.dim, 1)):
                 raise RefusalError("differs from one sample of a batch to the next")
-            tensor = parts.select(layout.dim, 0)
+            tensor, batch_dim = parts.select(layout.dim, 0), layout.dim
         key = constant.key
         if key in self.params and self.params[key].shape != tensor.shape:
             key = f"{key}:sample"
         self.params.setdefault(key, tensor.detach())
-        return Param(key, self.params[key])
+        return Param(key, self.params[key], batch_dim)
 
     def _real(self, argument: Any) -> Any:
         if isinstance(argument, Constant):

@@ -4,7 +4,8 @@ A call is kept as it was traced, its arguments as tuples (tag, …) that JSON ca
 
 =====================  =========================================================================
 ("value", i, layout)   input i of the node, in the layout ``(dim, outer, inner)`` and dtype of the trace
-("param", role)        a parameter of the node
+("param", role, dim)   a parameter of the node, repeated for each sample along a dimension or None
+("samples", b, a)      the numbers of the samples, after b dimensions of 1 and before a
 ("batch", k)           k times the number of samples: ``N·windows`` of a reshape
 ("list", items)        a list of arguments
 ("dtype", name)        a dtype of torch
@@ -20,13 +21,10 @@ from typing import Any
 import torch
 
 from stages.graph.aten.batch import Placement
-from stages.graph.aten.call import Param, Ref
+from stages.graph.aten.call import Param, Ref, SampleNumbers
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.ir import Node
 from stages.graph.operators.aten import aten_function
-
-Dtypes = Mapping[str, torch.dtype]
-"""Dtypes of values by name, as they were traced."""
 
 
 def island(
@@ -36,7 +34,6 @@ def island(
     *,
     part: int | None,
     layout: Placement,
-    dtypes: Dtypes,
     why: str,
 ) -> Node:
     """One call as a node, without name and shape.
@@ -47,7 +44,6 @@ def island(
         kwargs: likewise.
         part: which of several results it is; None where there is one.
         layout: of the result.
-        dtypes: of the values.
         why: the reason why it has no integer form.
 
     Raises:
@@ -62,11 +58,13 @@ def island(
             inputs.append(argument.name)
             own = argument.layout
             place = (own.dim, own.outer, own.inner)
-            return ("value", len(inputs) - 1, place, _name(dtypes[argument.name]))
+            return ("value", len(inputs) - 1, place, _name(argument.dtype))
         if isinstance(argument, Param):
             role = f"constant{len(roles)}"
             roles[role] = argument.key
-            return "param", role
+            return "param", role, argument.batch_dim
+        if isinstance(argument, SampleNumbers):
+            return "samples", argument.leading, argument.following
         if isinstance(argument, torch.dtype):
             return "dtype", _name(argument)
         if isinstance(argument, list | tuple):

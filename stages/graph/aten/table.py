@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from stages.graph.aten.attention import ATTENTION
 from stages.graph.aten.call import Translation
+from stages.graph.aten.casts import CASTS
 from stages.graph.aten.functions import TABLES
 from stages.graph.aten.layers import LAYERS
 from stages.graph.aten.pointwise import POINTWISE
@@ -21,5 +22,6 @@ TRANSLATIONS: Mapping[str, Translation] = {
     **SHAPES,
     **RESAMPLING,
     **ATTENTION,
+    **CASTS,
 }
 """ATen base name (without the in-place underscore) → translation."""

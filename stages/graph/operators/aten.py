@@ -46,8 +46,8 @@ def aten_function(name: str) -> Callable[..., Any]:
         raise RefusalError("changes a tensor in place; write the function that gives a new one")
     if torch.Tag.nondeterministic_seeded in operator.tags and base not in _DROPS_IF_TOLD:
         raise RefusalError("draws random numbers in evaluation")
-    first = str(schema.arguments[0].type) if schema.arguments else ""
-    if first not in tensors or any(str(result.type) not in tensors for result in schema.returns):
+    takes_none = not tensors.intersection(str(argument.type) for argument in schema.arguments)
+    if takes_none or any(str(result.type) not in tensors for result in schema.returns):
         raise RefusalError("computes no tensor from tensors")
     return operator
 
@@ -63,8 +63,17 @@ def call(attrs: Attributes, params: Parameters, *operands: Tensor) -> Tensor:
             index, layout, traced = content
             return _cast(as_traced(operands[index], *layout), traced)
         if tag == "param":
-            own = params[content[0]]
+            own, dim = params[content[0]], content[1]
+            if dim is not None:
+                own = (
+                    own.unsqueeze(dim)
+                    .expand(*own.shape[:dim], samples, *own.shape[dim:])
+                    .flatten(dim, dim + 1)
+                )
             return own.to(dtype) if own.is_floating_point() else own
+        if tag == "samples":
+            numbers = torch.arange(samples, device=operands[0].device)
+            return numbers.reshape(*[1] * content[0], -1, *[1] * content[1])
         if tag == "batch":
             return content[0] * samples
         if tag == "list":
