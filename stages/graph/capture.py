@@ -155,7 +155,7 @@ def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...], dtype: torc
     with torch.inference_mode():
         expected = torch.utils._pytree.tree_leaves(module(x.to(dtype)))[place]
         actual = execute(graph, x.float())
-        alone = execute(graph, x[:1].float())
+        alone = execute(graph, x[1:].float())
     if not torch.isfinite(expected).all():
         raise PipelineError(
             f"{type(module).__name__} gives NaN or infinity on standard normal input; check its weights."
@@ -168,7 +168,7 @@ def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...], dtype: torc
             "Remedy: avoid in-place changes of tensors that are read again through a view, and results that "
             "depend on the number of samples."
         )
-    if (alone - actual[:1]).abs().max().item() > limit:
+    if (alone - actual[1:]).abs().max().item() > limit:
         raise PipelineError(
             f"{type(module).__name__} mixes the samples of a batch: one of two gets another result alone. "
             "Remedy: let every operation keep to one sample (dimensions and statistics without the batch)."

@@ -86,6 +86,8 @@ class Constants:
         tensor, batch_dim = constant.tensor, None
         if traced is not None and any(n and n % self.batch == 0 for n in traced):
             layout = Placement.of(traced, self.batch)
+            if list(tensor.shape) != [self._real(size) for size in traced]:
+                raise RefusalError("depends on the number of samples by more than its shape")
             shape = tensor.shape
             parts = tensor.reshape(*shape[: layout.dim], SAMPLES, -1, *shape[layout.dim + 1 :])
             if not tensor.is_floating_point() and tensor.flatten().tolist() == [*range(SAMPLES)]:

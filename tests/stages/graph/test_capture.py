@@ -255,7 +255,8 @@ def test_a_variant_without_integer_form_is_an_island_that_says_why(body, reason)
         (lambda x: torch.ones(3), "the result: does not depend on the input"),
         (lambda x: x + torch.rand_like(x), "draws random numbers in evaluation"),
         (lambda x: F.pad(x, (0, 0) * 3 + (0, 1)), "no dimension of the batch"),
-        (lambda x: x + torch.arange(len(x)).reshape(-1, 1, 1, 1), "differs from one sample of a batch"),
+        (lambda x: x + torch.arange(len(x)).reshape(-1, 1, 1, 1), "one of two gets another result alone"),
+        (lambda x: x + torch.arange(2.0, 2.0 + len(x)).reshape(-1, 1, 1, 1), "depends on the number of"),
         (nn.Sequential(nn.Flatten(2), nn.LSTM(64, 4, batch_first=True)), "is recurrent"),
         (
             lambda x: F.dropout(x, 0.3),
