@@ -8,7 +8,8 @@ Five rewrites, each leaving the float function unchanged:
    convolution's result is never rounded to 8 bits on its own.
 3. ``slice(slice(x))`` → one slice.
 4. ``g(f(x))`` → one table, where f and g are element-wise functions, or f a clamp.
-5. ``c · (a × b)`` → the product, of elements or matrices, with a factor; ``x · f(x)`` → one table.
+5. islands of float, one behind the other → one island.
+6. ``c · (a × b)`` → the product, of elements or matrices, with a factor; ``x · f(x)`` → one table.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import replace
 from stages.graph.dropout import behind, only_read_by, undropped, without_dropout
 from stages.graph.functions import Steps
 from stages.graph.ir import Graph, Node
+from stages.graph.merge import merge_islands
 from stages.graph.operators.registry import is_layer, moves, operator
 
 Rewrite = Callable[[Graph, Node], Graph | None]
@@ -33,6 +35,7 @@ def fuse(graph: Graph, *, keep_dropout: bool = False) -> Graph:
     if not keep_dropout:
         graph = without_dropout(graph)
     graph = _rewrite_all(graph, _merge_slices)
+    graph = _rewrite_all(graph, merge_islands)
     graph = _rewrite_all(graph, _fuse_clamp)
     graph = _rewrite_all(graph, _fuse_residual)
     for rewrite in (_fuse_factor, _fuse_tables, _fuse_gate, _fuse_tables):

@@ -85,7 +85,7 @@ def island(
         part,
         (layout.dim, layout.outer, layout.inner),
     )
-    return Node(name="", op="aten", inputs=tuple(inputs), attrs={"call": call, "why": why}, params=roles)
+    return Node(name="", op="aten", inputs=tuple(inputs), attrs={"calls": (call,), "why": why}, params=roles)
 
 
 def _name(dtype: torch.dtype) -> str:

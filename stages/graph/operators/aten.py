@@ -52,27 +52,30 @@ def aten_function(name: str) -> Callable[..., Any]:
     return operator
 
 
-def call(attrs: Attributes, params: Parameters, *operands: Tensor) -> Tensor:
-    """The call's result (N, *shape), in the operands' float dtype."""
-    function, args, kwargs, part, place = attrs["call"]
-    samples, dtype = len(operands[0]), operands[0].dtype
+def calls(attrs: Attributes, params: Parameters, *operands: Tensor) -> Tensor:
+    """The result (N, *shape) of the last call, in the operands' float dtype."""
+    values = list(operands)
+    for call in attrs["calls"]:
+        values.append(_called(call, params, values))
+    return values[-1]
+
+
+def _called(call: tuple[Any, ...], params: Parameters, values: Sequence[Tensor]) -> Tensor:
+    function, args, kwargs, part, place = call
+    samples, dtype, device = len(values[0]), values[0].dtype, values[0].device
 
     def decode(argument: Sequence[Any]) -> Any:
         tag, *content = argument
         if tag == "value":
             index, layout, traced = content
-            return _cast(as_traced(operands[index], *layout), traced)
+            return _cast(as_traced(values[index], *layout), traced)
         if tag == "param":
             own, dim = params[content[0]], content[1]
             if dim is not None:
-                own = (
-                    own.unsqueeze(dim)
-                    .expand(*own.shape[:dim], samples, *own.shape[dim:])
-                    .flatten(dim, dim + 1)
-                )
+                own = torch.repeat_interleave(own.unsqueeze(dim), samples, dim).flatten(dim, dim + 1)
             return own.to(dtype) if own.is_floating_point() else own
         if tag == "samples":
-            numbers = torch.arange(samples, device=operands[0].device)
+            numbers = torch.arange(samples, device=device)
             return numbers.reshape(*[1] * content[0], -1, *[1] * content[1])
         if tag == "batch":
             return content[0] * samples
@@ -100,7 +103,7 @@ OPERATORS = (
     Operator(
         name="aten",
         kind="computes",
-        attributes="call, as traced (`stages.graph.aten.islands`); why it has no integer form",
-        value=call,
+        attributes="calls, as traced (`stages.graph.aten.islands`); why they have no integer form",
+        value=calls,
     ),
 )
