@@ -151,6 +151,7 @@ grids = st.builds(
 )
 
 ARGUMENTS = {
+    "compare": ("ge", 0.5),
     "affine": (-0.7, 0.3),
     "clamp": (-0.5, None),
     "times": ((("sigmoid",),),),
