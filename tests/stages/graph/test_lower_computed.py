@@ -174,6 +174,8 @@ def test_a_table_holds_the_function_rounded_and_clamped(name, x, y):
     table = torch.from_numpy(op.tensors["table"])[levels - low]
 
     real = x.scale.double() * (levels - x.zero_point)
+    if name in ("compare", "trunc"):  # which jump: the reals of levels are float32, and not beside the jump
+        real = (x.scale * (levels - x.zero_point)).double()
     f = FUNCTIONS[name](real, *ARGUMENTS.get(name, ()))
     expected = torch.round(f / y.scale.double()) + y.zero_point
     expected = expected.clamp(y.quant_min, y.quant_max)
