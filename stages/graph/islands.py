@@ -25,7 +25,7 @@ from stages.integer.program import Op, Value
 def lower_island(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     """A node as an operator of the program that computes its float function."""
     tensors = {role: tensor.numpy() for role, tensor in quantized.graph.roles(node).items()}
-    attributes = {name: value for name, value in node.attrs.items() if name != "why"}
+    attributes = {name: value for name, value in node.attrs.items() if name not in ("why", "complex")}
     return Op(
         op="island",
         inputs=node.inputs,

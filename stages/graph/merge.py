@@ -12,16 +12,19 @@ from stages.graph.ir import Graph, Node
 def merge_islands(graph: Graph, node: Node) -> Graph | None:
     """The graph with one of the islands that the island `node` reads merged into it; None where none is read.
 
-    One that others read too, or that clamps, stays.
+    One that others read too, or that clamps, stays. Complex numbers have no levels: an island that gives them
+    is merged into each of its readers.
     """
     if node.op != "aten":
         return None
     for name in node.inputs:
         inner = graph[name]
+        if inner.op != "aten" or inner.clamps:
+            continue
         alone = graph.users(name) == [node] and graph.output != name
-        if inner.op == "aten" and alone and not inner.clamps:
+        if alone or inner.attrs["complex"]:
             merged = _merged(inner, node)
-            nodes = (merged if one is node else one for one in graph.nodes if one is not inner)
+            nodes = (merged if one is node else one for one in graph.nodes if not (alone and one is inner))
             return replace(graph, nodes=tuple(nodes))
     return None
 
@@ -49,7 +52,8 @@ def _merged(inner: Node, outer: Node) -> Node:
     )
     params = {**inner.params, **{roles[role]: key for role, key in outer.params.items()}}
     why = "; ".join(dict.fromkeys((inner.attrs["why"], outer.attrs["why"])))
-    return replace(outer, inputs=inputs, params=params, attrs={"calls": calls, "why": why})
+    attrs = {**outer.attrs, "calls": calls, "why": why}
+    return replace(outer, inputs=inputs, params=params, attrs=attrs)
 
 
 def _renumbered(call: Any, number: Callable[[int], int], roles: dict[str, str]) -> Any:

@@ -184,7 +184,9 @@ class _Walk:
                 del self.nodes[name]
             # the function that gives a new tensor stands for the one that changes its argument
             function = ".".join((base, *overload.split(".")[1:]))
-            result = island(function, args, kwargs, part=part, layout=layout, why=str(why))
+            result = island(
+                function, args, kwargs, part=part, layout=layout, dtype=traced.dtype, why=str(why)
+            )
         if isinstance(result, Node):
             result = (result,)
         # a name is an alias: dropout in evaluation mode, a reshape that changes nothing

@@ -20,8 +20,8 @@ from stages.graph.aten.refusal import RefusalError
 SAMPLES = 2
 """The size of the batch that constants are computed for."""
 
-_SAME = frozenset({"detach", "alias", "clone", "contiguous", "lift_fresh_copy", "detach_"})
-"""Functions whose result is their argument."""
+_SAME = frozenset({"detach", "detach_", "alias", "contiguous"})
+"""Functions whose result is their argument, where that lies in its own order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Constants:
         is computed go on sharing it.
         """
         base = str(function).removeprefix("aten.").split(".")[0]
-        if base in _SAME and isinstance(args[0], Constant):
+        if base in _SAME and isinstance(args[0], Constant) and args[0].tensor.is_contiguous():
             return args[0]
         where = repr((str(function), [_keyed(a) for a in args], [(k, _keyed(v)) for k, v in kwargs.items()]))
         mutable = base.endswith("_") and not base.endswith("__")

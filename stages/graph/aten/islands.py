@@ -34,6 +34,7 @@ def island(
     *,
     part: int | None,
     layout: Placement,
+    dtype: torch.dtype,
     why: str,
 ) -> Node:
     """One call as a node, without name and shape.
@@ -44,6 +45,7 @@ def island(
         kwargs: likewise.
         part: which of several results it is; None where there is one.
         layout: of the result.
+        dtype: of the result; complex numbers have to stay within an island.
         why: the reason why it has no integer form.
 
     Raises:
@@ -85,7 +87,8 @@ def island(
         part,
         (layout.dim, layout.outer, layout.inner),
     )
-    return Node(name="", op="aten", inputs=tuple(inputs), attrs={"calls": (call,), "why": why}, params=roles)
+    attrs = {"calls": (call,), "why": why, "complex": dtype.is_complex}
+    return Node(name="", op="aten", inputs=tuple(inputs), attrs=attrs, params=roles)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -62,7 +62,7 @@ def calls(attrs: Attributes, params: Parameters, *operands: Tensor) -> Tensor:
 
 def _called(call: tuple[Any, ...], params: Parameters, values: Sequence[Tensor]) -> Tensor:
     function, args, kwargs, part, place = call
-    samples, dtype, device = len(values[0]), values[0].dtype, values[0].device
+    samples, dtype, device = len(values[0]), values[0].dtype.to_real(), values[0].device
 
     def decode(argument: Sequence[Any]) -> Any:
         tag, *content = argument
@@ -88,13 +88,14 @@ def _called(call: tuple[Any, ...], params: Parameters, values: Sequence[Tensor])
 
     positional = [decode(argument) for argument in args]
     result = aten_function(function)(*positional, **{name: decode(argument) for name, argument in kwargs})
-    return batch_first(result if part is None else result[part], *place).to(dtype)
+    own = batch_first(result if part is None else result[part], *place)
+    return own if own.is_complex() else own.to(dtype)
 
 
 def _cast(x: Tensor, traced: str) -> Tensor:
     """Whole numbers and truth values, which a graph holds as reals, as the function takes them."""
     wanted: torch.dtype = getattr(torch, traced)
-    if wanted.is_floating_point:
+    if wanted.is_floating_point or wanted.is_complex:
         return x
     return x > 0.5 if wanted == torch.bool else x.round().to(wanted)
 
@@ -103,7 +104,8 @@ OPERATORS = (
     Operator(
         name="aten",
         kind="computes",
-        attributes="calls, as traced (`stages.graph.aten.islands`); why they have no integer form",
+        attributes="calls, as traced (`stages.graph.aten.islands`); why they have no integer form; complex: "
+        "whether the value is",
         value=calls,
     ),
 )

@@ -140,3 +140,20 @@ def test_a_damaged_island_is_refused(graph, x, change, message):
     bad = replace(op, attrs={**op.attrs, **change})
     with pytest.raises(ValueError, match=message):
         validate(replace(program, ops=(*program.ops[:place], bad, *program.ops[place + 1 :])))
+
+
+def test_complex_numbers_stay_within_islands(x):
+    class Mixing(nn.Module):
+        """FNet's (Lee-Thorp et al. 2021), both parts of the spectrum used."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            spectrum = torch.fft.fft2(self.conv(x))
+            return torch.relu(spectrum.real) + spectrum.imag
+
+    program = lower(quantized(fused(Mixing(), SHAPE), x), "float")
+    assert [op.op for op in program.ops] == ["conv2d", "island", "island", "add"]
+    check_parity(program, x)
