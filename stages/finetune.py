@@ -23,6 +23,8 @@ from stages.quant.estimators.base import Estimator
 from stages.quant.granularity.per_group import PerGroup
 from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
 from stages.quant.quantizers.chosen import chosen_granularity
+from stages.tasks.base import Task, require_recipe
+from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
 from stages.training.qat_network import QatNetwork
@@ -43,6 +45,7 @@ class Finetune:
         distillation: how much of the loss compares with the float network's logits.
         requantize: how the program will round; so does the forward pass once all that freezes has done so. In
             the fixed points each such step also runs the program, at about the cost of another forward pass.
+        task: what is learned.
     """
 
     name: ClassVar[str] = "finetune"
@@ -59,10 +62,17 @@ class Finetune:
     quantizer_learning_rate: float | None = None
     distillation: Distillation = field(default_factory=Distillation)
     requantize: Requantize = "float"
+    task: Task = field(default_factory=Classification)
 
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
             raise ValueError("recipe.epochs=0: must be at least 1; training=post_training does without")
+        require_recipe(
+            self.task,
+            "training.finetune.recipe",
+            label_smoothing=self.recipe.label_smoothing,
+            augment=self.recipe.augment,
+        )
         if self.quantizer.activation is None:
             raise ValueError(
                 "quantizer.activation=None: training rounds activations too. Remedy: "
@@ -111,13 +121,14 @@ class Finetune:
             label_smoothing=self.recipe.label_smoothing,
             teacher=teacher_of(model, ctx.device),
             distillation=self.distillation,
+            task=self.task,
         )
 
         def record(number: int, epoch: Epoch) -> None:
             values = {
                 "finetune/loss": epoch.loss,
-                "finetune/top1": epoch.accuracy,
-                "finetune/held_out_top1": epoch.held_out,
+                f"finetune/{self.task.batched.key}": epoch.quality,
+                f"finetune/held_out_{self.task.batched.key}": epoch.held_out,
                 "finetune/learning_rate": epoch.learning_rate,
             }
             ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
@@ -126,6 +137,7 @@ class Finetune:
             network,
             self.data,
             self.recipe,
+            task=self.task,
             seed=ctx.seed,
             device=ctx.device,
             objective=objective,

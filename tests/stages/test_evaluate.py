@@ -52,7 +52,7 @@ def test_only_weights_are_rounded(ctx, digits_inputs, bits):
     assert (metrics.predictions["simulated"] == logits.argmax(1).numpy()).mean() > 0.99
     expected = float((logits.argmax(1).numpy() == baseline.labels).mean())
     assert metrics.values["simulated/top1"] == pytest.approx(expected, abs=0.01)
-    assert metrics.values["float/top1"] == float((baseline.logits.argmax(1) == baseline.labels).mean())
+    assert metrics.values["float/top1"] == float((baseline.outputs.argmax(1) == baseline.labels).mean())
     assert metrics.values["test/samples"] == 360
     assert (metrics.values["simulated/top1"] > 0.9) == (bits == 8)
     assert not any(name.startswith("integer/") for name in metrics.values)
