@@ -29,8 +29,8 @@ class Split:
             raise ValueError(f"images={_describe(self.images)}: must be uint8 of shape (N, C, H, W)")
         if self.labels.shape[:1] != self.images.shape[:1] or self.labels.dtype not in (np.int64, np.float32):
             raise ValueError(
-                f"labels={_describe(self.labels)}: must be int64 or float32 of shape ({len(self.images)}, …), "
-                "one an image"
+                f"labels={_describe(self.labels)}: must be int64 or float32 of shape "
+                f"({len(self.images)}, …), one an image"
             )
 
     def __len__(self) -> int:

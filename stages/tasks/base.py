@@ -123,8 +123,8 @@ def require_recipe(task: Task, path: str, *, label_smoothing: float, augment: st
         )
     if augment != "none" and task.placed:
         raise ValueError(
-            f"{path}.augment={augment}: moves images, and not the maps that belong to them (task={task.name})."
-            f" Remedy: {path}.augment=none"
+            f"{path}.augment={augment}: moves images, and not the maps that belong to them (task={task.name}"
+            f"). Remedy: {path}.augment=none"
         )
 
 

@@ -51,8 +51,8 @@ class Classification:
             yield f"{given}, and the largest of (N, {num_classes}) is taken. Remedy: flatten or pool it"
         elif shape in ((), (1,)):
             yield (
-                f"{given}, and the largest of one output is always class 0. Remedy: task=binary, or a network "
-                f"with an output for each of the {num_classes} classes of the data"
+                f"{given}, and the largest of one output is always class 0. Remedy: task=binary, or a "
+                f"network with an output for each of the {num_classes} classes of the data"
             )
         elif shape != (num_classes,):
             yield (
@@ -66,8 +66,8 @@ class Classification:
             )
         elif labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
             yield (
-                f"labels are {range_of(labels)}, and the data has {num_classes} classes, 0..{num_classes - 1}."
-                " Remedy: correct the data's labels, or its num_classes"
+                f"labels are {range_of(labels)}, and the data has {num_classes} classes, 0..{num_classes - 1}"
+                ". Remedy: correct the data's labels, or its num_classes"
             )
 
     def decisions(self, outputs: Outputs) -> NDArray[np.int64]:
