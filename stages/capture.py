@@ -47,8 +47,9 @@ class Capture:
             module = self.model.build(self.data.shape, self._outputs())
             graph = capture(module, self.data.shape)
             fold_batch_norm(graph)
-        labels = np.asarray(self.data.test().labels)
-        require_fit(self.task, graph[graph.output].shape, self.data.num_classes, labels)
+        for split in (self.data.test(), self.data.train()):
+            shape, labels = graph[graph.output].shape, np.asarray(split.labels)
+            require_fit(self.task, shape, self.data.num_classes, labels)
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Capture; the graph is verified against the module."""
