@@ -42,7 +42,7 @@ class Finetune:
         recipe: optimizer, learning rate and the like.
         schedule: when rounding begins, and when ranges and BatchNorm rest.
         quantizer_learning_rate: peak for what the estimator learns; None for the recipe's.
-        distillation: how much of the loss compares with the float network's logits.
+        distillation: how much of the loss compares with the float network's outputs.
         requantize: how the program will round; so does the forward pass once all that freezes has done so. In
             the fixed points each such step also runs the program, at about the cost of another forward pass.
         task: what is learned.
@@ -149,7 +149,7 @@ class Finetune:
 
 
 def teacher_of(model: Graph, device: str) -> Callable[[Tensor], Tensor]:
-    """The float network, x to logits, float32; in the precision in which it costs least.
+    """The float network, x to outputs, float32; in the precision in which it costs least.
 
     In bfloat16 where the CPU multiplies it: its probabilities are a target of training, of which three digits
     are plenty, and it is a fifth of a step's cost in float32.
