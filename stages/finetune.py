@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from stages.quant.estimators.base import Estimator
 from stages.quant.granularity.per_group import PerGroup
 from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
 from stages.quant.quantizers.chosen import chosen_granularity
-from stages.tasks.base import Task, require_recipe
+from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
@@ -99,8 +100,10 @@ class Finetune:
             )
 
     def check(self) -> None:
-        """Raise where the data is missing."""
+        """Raise where the data is missing, or has labels that cannot be learned from."""
         self.data.check()
+        if self.distillation.weight < 1.0:
+            require_learnable(self.task, np.asarray(self.data.train().labels))
 
     def run(self, ctx: RunContext, inputs: Inputs) -> QuantizedModel:
         """Train; a killed training goes on from its last epoch."""

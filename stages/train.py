@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,7 +15,7 @@ from pipeline.stage import Inputs
 from stages.artifacts import TrainedModel
 from stages.data.base import Data
 from stages.models.base import Model, build
-from stages.tasks.base import Task, require_recipe
+from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
@@ -59,8 +60,10 @@ class Train:
         return any(recipe.epochs > 0 for recipe in recipes if recipe is not None)
 
     def check(self) -> None:
-        """Raise for missing data, and weights that do not fit."""
+        """Raise for missing data, labels that cannot be learned from, and weights that do not fit."""
         self.data.check()
+        if self.depends_on_threads:
+            require_learnable(self.task, np.asarray(self.data.train().labels))
         with torch.random.fork_rng(devices=[]):
             self.model.build(self.data.shape, self._outputs())
 

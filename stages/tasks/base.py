@@ -7,7 +7,7 @@ throughout) as `stages.data.base.Split` has them. The contract of parity is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -44,7 +44,11 @@ class Measure:
 
 @runtime_checkable
 class Task(Protocol):
-    """What a network is for: a frozen dataclass built from configuration."""
+    """What a network is for: a frozen dataclass built from configuration.
+
+    One that cannot learn from all labels that it measures by says so in a method
+    ``unlearnable(labels) -> str | None`` (see `require_learnable`).
+    """
 
     name: ClassVar[str]
     """Its option in the group ``task``."""
@@ -126,6 +130,13 @@ def require_recipe(task: Task, path: str, *, label_smoothing: float, augment: st
             f"{path}.augment={augment}: moves images, and not the maps that belong to them (task={task.name}"
             f"). Remedy: {path}.augment=none"
         )
+
+
+def require_learnable(task: Task, labels: Targets) -> None:
+    """Raise `PipelineError` where labels are not what the task's loss can learn from."""
+    reason: Callable[[Targets], str | None] | None = getattr(task, "unlearnable", None)
+    if reason is not None and (problem := reason(labels)) is not None:
+        raise PipelineError(f"task={task.name}: {problem}")
 
 
 def agreeing(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:

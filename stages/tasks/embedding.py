@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import PipelineError
 from stages.tasks.base import Measure, Outputs, Targets
-from stages.tasks.targets import described, of_output
+from stages.tasks.targets import described, integral, of_output
 
 TEMPERATURE = 0.1
 """Cosines are divided by it in the training loss, as in the paper."""
@@ -61,6 +60,16 @@ class Embedding:
         """The outputs themselves."""
         return outputs
 
+    def unlearnable(self, labels: Targets) -> str | None:
+        """Labels that are no classes have nothing to contrast."""
+        if labels.ndim == 1 and integral(labels):
+            return None
+        return (
+            f"training needs classes, integers (N,), and labels are {described(labels)}. Remedy: "
+            "model.weights=PATH with training=post_training, or "
+            "training.finetune.distillation.weight=1.0, which learns from the float network alone"
+        )
+
     def tied(self, outputs: Outputs) -> None:
         """Nothing is chosen."""
 
@@ -88,17 +97,10 @@ class Embedding:
         return right / asked if asked else float("nan")
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """``−mean log softmax(cos / 0.1)`` of the others of a sample's class among all others.
+        """The ``−mean log softmax(cos / 0.1)`` of the others of a sample's class among all others.
 
-        Raises:
-            PipelineError: labels are no classes.
+        Labels are classes (`unlearnable`).
         """
-        if y.ndim != 1 or y.is_floating_point():
-            raise PipelineError(
-                f"task=embedding: training needs classes, integers (N,), and labels are "
-                f"{described(y.cpu().numpy())}. Remedy: model.weights=PATH with training=post_training, or "
-                "training.finetune.distillation.weight=1.0, which learns from the float network alone"
-            )
         unit = F.normalize(outputs, dim=1)
         itself = torch.eye(len(y), dtype=torch.bool, device=y.device)
         log_p = F.log_softmax((unit @ unit.T / TEMPERATURE).masked_fill(itself, -torch.inf), dim=1)

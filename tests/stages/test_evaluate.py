@@ -26,6 +26,7 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
+from stages.tasks.regression import Regression
 from tests.composed import built
 
 DATA = Digits()
@@ -171,3 +172,9 @@ def test_training_and_sensitivity_need_quantized_activations():
         built("training=qat_finetune", "quantizer.activation=null")
     with pytest.raises(ConfigError, match=r"sensitivity.*quantizer\.activation=None"):
         built("mixed_precision=sensitivity", "quantizer.activation=null")
+
+
+def test_a_loaded_program_is_held_against_the_task(ctx, program):
+    stage = Evaluate(data=DATA, backend=Reference(threads=1), task=Regression())
+    with pytest.raises(PipelineError, match=r"task=regression: .*output is \(N, 10\), 10 a sample"):
+        stage.run(ctx, {IntegerProgram: program})

@@ -183,10 +183,17 @@ def test_a_backend_that_rounds_otherwise_promises_no_equal_outputs(tmp_path):
             r"output is \(N, 4\), and a map a class, \(N, 4, H, W\), is taken\. Remedy: task=classification",
         ),
         (
-            "Bright",
+            "Brightest",
             "Pixelwise",
             ("task=embedding",),
-            r"output is \(N, 3, 8, 8\), and a vector a sample, \(N, width\) of at least 2, is taken",
+            r"output is \(N, 4, 8, 8\), and a vector a sample, \(N, width\) of at least 2, is taken",
+        ),
+        (
+            "Brightness",
+            "Perceptron",
+            ("task=embedding",),
+            r"training needs classes, integers \(N,\), and labels are float32 \(512, 2\)\. Remedy: "
+            r"model\.weights=PATH",
         ),
     ],
 )
