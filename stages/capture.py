@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from pipeline.context import RunContext
@@ -14,6 +15,8 @@ from stages.data.base import Data
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
 from stages.models.base import Model, build
+from stages.tasks.base import Task, require_fit
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Capture:
     Args:
         model: the architecture that was trained.
         data: the data set, for the shape of its images and the number of its classes.
+        task: what the outputs mean.
     """
 
     name: ClassVar[str] = "capture"
@@ -32,14 +36,25 @@ class Capture:
 
     model: Model
     data: Data
+    task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
-        """Raise for operators without an integer form, before anything is trained."""
+        """Raise for operators without an integer form, and outputs or labels that are not the task's.
+
+        All that before anything is trained.
+        """
         with torch.random.fork_rng(devices=[]):
-            module = self.model.build(self.data.shape, self.data.num_classes)
-            fold_batch_norm(capture(module, self.data.shape))
+            module = self.model.build(self.data.shape, self._outputs())
+            graph = capture(module, self.data.shape)
+            fold_batch_norm(graph)
+        for split in (self.data.test(), self.data.train()):
+            shape, labels = graph[graph.output].shape, np.asarray(split.labels)
+            require_fit(self.task, shape, self.data.num_classes, labels)
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Capture; the graph is verified against the module."""
-        module = inputs[TrainedModel].restore(build(self.model, self.data, ctx.seed))
+        module = inputs[TrainedModel].restore(build(self.model, self.data, ctx.seed, self._outputs()))
         return FloatModel(graph=capture(module, self.data.shape))
+
+    def _outputs(self) -> int:
+        return self.task.outputs(self.data.num_classes)

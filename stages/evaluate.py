@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,13 +13,15 @@ from stages.artifacts import Baseline, IntegerProgram, Metrics, QuantizedModel
 from stages.backends.base import EXACT, Backend, Executable, Tolerance
 from stages.data.base import Data
 from stages.integer.program import Program
-from stages.measuring.accuracy import figures, logits_of, predictions_of, sample_ids, tied
-from stages.measuring.forms import Form, Logits, integer_form, prepare, simulated_form
+from stages.measuring.accuracy import figures, outputs_of, sample_ids
+from stages.measuring.forms import Form, integer_form, prepare, simulated_form
+from stages.tasks.base import Outputs, Task, require_fit
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Run test samples through the quantized forms of the network, and compare them with float's logits.
+    """Run test samples through the quantized forms of the network, and compare them with float's outputs.
 
     A program alone is enough: what is not there is not measured.
 
@@ -28,6 +30,7 @@ class Evaluate:
         backend: executor of the integer program; None where there is no program.
         samples: how many test samples, drawn by the run's seed; None for all.
         batch_size: samples at a time.
+        task: what the outputs mean.
     """
 
     name: ClassVar[str] = "evaluate"
@@ -40,6 +43,7 @@ class Evaluate:
     backend: Backend | None = None
     samples: int | None = None
     batch_size: int = 256
+    task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
         """Raise where the data is missing."""
@@ -60,22 +64,27 @@ class Evaluate:
         )
         if program is not None:
             executable, tolerance = prepare(program, self.backend, self.data)
+            if not (self.task.single or tolerance.exact):
+                tolerance = replace(tolerance, min_agreement=0.0)
             forms["integer"] = integer_form(executable, program)
             backend, notes = executable.name, _notes(executable, program, tolerance)
 
         split = self.data.test()
         ids = sample_ids(split, self.samples, ctx.seed) if baseline is None else baseline.sample_ids
         labels = np.asarray(split.labels)[ids]
-        logits = {} if baseline is None else {"float": baseline.logits}
-        logits |= logits_of(forms, self.data, split, ids, self.batch_size, ctx.console)
-        values = {**figures(logits, labels), "test/samples": float(len(ids))}
+        if program is not None:  # one that was loaded has not been checked
+            shape = program.values[program.output].shape
+            require_fit(self.task, shape, self.data.num_classes, np.asarray(split.labels))
+        outputs = {} if baseline is None else {"float": baseline.outputs}
+        outputs |= outputs_of(forms, self.data, split, ids, self.batch_size, ctx.console)
+        values = {**figures(self.task, outputs, labels), "test/samples": float(len(ids))}
         values |= {**(baseline.values if baseline else {}), **(integers.metrics() if integers else {})}
         if {"model/float_bytes", "model/integer_bytes"} <= set(values):
             values["model/compression"] = values["model/float_bytes"] / values["model/integer_bytes"]
         return Metrics(
             values=values,
-            predictions={"labels": labels, **predictions_of(logits)},
-            notes=(*notes, *_ties(logits)),
+            predictions={"labels": labels, **{n: self.task.decisions(own) for n, own in outputs.items()}},
+            notes=(*notes, *_ties(self.task, outputs)),
             backend=backend,
             tolerance=tolerance,
         )
@@ -96,8 +105,11 @@ def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tu
     return notes
 
 
-def _ties(logits: dict[str, Logits]) -> tuple[str, ...]:
-    if "integer" not in logits or not (count := int(tied(logits["integer"]).sum())):
+def _ties(task: Task, outputs: dict[str, Outputs]) -> tuple[str, ...]:
+    tied = task.tied(outputs["integer"]) if "integer" in outputs else None
+    if tied is None or not (count := int(tied.sum())):
         return ()
-    samples = len(logits["integer"])
-    return (f"top-1 of {count} of {samples} samples is tied between classes in integers; the lowest counts",)
+    return (
+        f"{task.decision} of {count} of {len(tied)} samples is tied between classes in integers; the lowest "
+        "counts",
+    )

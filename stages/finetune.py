@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from stages.quant.estimators.base import Estimator
 from stages.quant.granularity.per_group import PerGroup
 from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
 from stages.quant.quantizers.chosen import chosen_granularity
+from stages.tasks.base import Task, require_learnable, require_recipe
+from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
 from stages.training.qat_network import QatNetwork
@@ -40,9 +43,10 @@ class Finetune:
         recipe: optimizer, learning rate and the like.
         schedule: when rounding begins, and when ranges and BatchNorm rest.
         quantizer_learning_rate: peak for what the estimator learns; None for the recipe's.
-        distillation: how much of the loss compares with the float network's logits.
+        distillation: how much of the loss compares with the float network's outputs.
         requantize: how the program will round; so does the forward pass once all that freezes has done so. In
             the fixed points each such step also runs the program, at about the cost of another forward pass.
+        task: what is learned.
     """
 
     name: ClassVar[str] = "finetune"
@@ -59,10 +63,17 @@ class Finetune:
     quantizer_learning_rate: float | None = None
     distillation: Distillation = field(default_factory=Distillation)
     requantize: Requantize = "float"
+    task: Task = field(default_factory=Classification)
 
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
             raise ValueError("recipe.epochs=0: must be at least 1; training=post_training does without")
+        require_recipe(
+            self.task,
+            "training.finetune.recipe",
+            label_smoothing=self.recipe.label_smoothing,
+            augment=self.recipe.augment,
+        )
         if self.quantizer.activation is None:
             raise ValueError(
                 "quantizer.activation=None: training rounds activations too. Remedy: "
@@ -89,8 +100,10 @@ class Finetune:
             )
 
     def check(self) -> None:
-        """Raise where the data is missing."""
+        """Raise where the data is missing, or has labels that cannot be learned from."""
         self.data.check()
+        if self.distillation.weight < 1.0:
+            require_learnable(self.task, np.asarray(self.data.train().labels))
 
     def run(self, ctx: RunContext, inputs: Inputs) -> QuantizedModel:
         """Train; a killed training goes on from its last epoch."""
@@ -111,13 +124,14 @@ class Finetune:
             label_smoothing=self.recipe.label_smoothing,
             teacher=teacher_of(model, ctx.device),
             distillation=self.distillation,
+            task=self.task,
         )
 
         def record(number: int, epoch: Epoch) -> None:
             values = {
                 "finetune/loss": epoch.loss,
-                "finetune/top1": epoch.accuracy,
-                "finetune/held_out_top1": epoch.held_out,
+                f"finetune/{self.task.batched.key}": epoch.quality,
+                f"finetune/held_out_{self.task.batched.key}": epoch.held_out,
                 "finetune/learning_rate": epoch.learning_rate,
             }
             ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
@@ -126,6 +140,7 @@ class Finetune:
             network,
             self.data,
             self.recipe,
+            task=self.task,
             seed=ctx.seed,
             device=ctx.device,
             objective=objective,
@@ -137,7 +152,7 @@ class Finetune:
 
 
 def teacher_of(model: Graph, device: str) -> Callable[[Tensor], Tensor]:
-    """The float network, x to logits, float32; in the precision in which it costs least.
+    """The float network, x to outputs, float32; in the precision in which it costs least.
 
     In bfloat16 where the CPU multiplies it: its probabilities are a target of training, of which three digits
     are plenty, and it is a fifth of a step's cost in float32.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pipeline.context import RunContext
@@ -14,6 +14,8 @@ from stages.data.base import Data
 from stages.measuring.accuracy import compared_batches
 from stages.measuring.forms import prepare
 from stages.measuring.parity import LayerComparison
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class CompareLayers:
         samples: how many test samples *evaluate* takes; None for all.
         parity_samples: how many of them are compared.
         batch_size: most samples at a time.
+        task: what the outputs mean.
     """
 
     name: ClassVar[str] = "parity"
@@ -39,6 +42,7 @@ class CompareLayers:
     samples: int | None = None
     parity_samples: int = 256
     batch_size: int = 64
+    task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
         """Raise where the data is missing."""
@@ -51,7 +55,7 @@ class CompareLayers:
         executable, _ = prepare(program, self.backend, self.data)
         reference = None if executable.name == "reference" else Reference().compile(program)
         comparison = LayerComparison(
-            program, executable, reference, None if model is None else model.quantized
+            program, executable, reference, None if model is None else model.quantized, self.task
         )
         for x, _ in compared_batches(
             self.data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
@@ -21,6 +21,8 @@ from stages.artifacts import (
 from stages.reporting.page import RunResults, render
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Report:
     produces: ClassVar[None] = None
     cacheable: ClassVar[bool] = False
 
+    task: Task = field(default_factory=Classification)
+
     def check(self) -> None:
         """Nothing can be known to fail."""
 
@@ -55,6 +59,7 @@ class Report:
             parity=inputs.get(Parity),
             roundings=inputs.get(Roundings),
             verdict=inputs.get(Verdict),
+            task=self.task,
         )
         rendered = render(run, settings=read_settings(ctx.run_dir), date=datetime.now().astimezone())
         page, plots = ctx.run_dir / "report.html", ctx.run_dir / "plots"
@@ -64,6 +69,8 @@ class Report:
             (plots / f"{name}.svg").write_text(drawing, encoding="utf-8")
         ctx.tracker.artifact(page)
         ctx.tracker.artifact(plots)
-        ctx.console.table("result", CLOSING_COLUMNS, closing_table(run.values(), run.integer_kernels))
+        ctx.console.table(
+            "result", CLOSING_COLUMNS, closing_table(run.values(), run.integer_kernels, self.task)
+        )
         for note in run.metrics.notes:
             ctx.console.say(f"note: {note}")

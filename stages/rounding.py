@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pipeline.context import RunContext
@@ -13,6 +13,8 @@ from stages.data.base import Data
 from stages.measuring.accuracy import compared_batches
 from stages.measuring.forms import prepare
 from stages.measuring.rounding import ModeComparison
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class CompareRoundings:
         samples: how many test samples *evaluate* takes; None for all.
         parity_samples: how many of them are compared.
         batch_size: most samples at a time.
+        task: what the outputs mean.
     """
 
     name: ClassVar[str] = "rounding"
@@ -37,6 +40,7 @@ class CompareRoundings:
     samples: int | None = None
     parity_samples: int = 256
     batch_size: int = 64
+    task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
         """Raise where the data is missing."""
@@ -46,7 +50,7 @@ class CompareRoundings:
         """Count equal levels and right answers of each mode."""
         program = inputs[IntegerProgram].program
         executable, _ = prepare(program, self.backend, self.data)
-        comparison = ModeComparison(program, self.backend)
+        comparison = ModeComparison(program, self.backend, self.task)
         for x, labels in compared_batches(
             self.data,
             samples=self.samples,

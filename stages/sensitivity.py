@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -28,6 +28,8 @@ from stages.quant.qparams import quantize
 from stages.quant.quantizers.base import Quantizer, WeightsAndActivations, with_bits
 from stages.quant.weights import weight_levels
 from stages.reporting.sensitivity import plot
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class SensitivityTable:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSensitivity:
-    """Round one layer's weight at a time, and compare the logits with the float network's.
+    """Round one layer's weight at a time, and compare the outputs with the float network's.
 
     Args:
         data: the data set that the calibration samples are from.
@@ -102,6 +104,7 @@ class MeasureSensitivity:
         bits: the widths to try.
         samples: how many of the calibration samples, the first drawn.
         batch_size: samples at a time.
+        task: what the outputs mean.
     """
 
     name: ClassVar[str] = "sensitivity"
@@ -116,6 +119,7 @@ class MeasureSensitivity:
     bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
     samples: int = 256
     batch_size: int = 64
+    task: Task = field(default_factory=Classification)
 
     def __post_init__(self) -> None:
         if not self.bits or not all(2 <= bits <= 8 for bits in self.bits):
@@ -138,7 +142,7 @@ class MeasureSensitivity:
         graph = arranged(self.quantizer, observations.graph)
         schemes = resolve_schemes(self.quantizer, graph)
         rounded = {name: self._rounded(graph, name, own) for name, own in schemes.weights.items()}
-        sensitivity = Sensitivity(graph, rounded)
+        sensitivity = Sensitivity(graph, rounded, self.task)
         ids = np.array(observations.sample_ids[: self.samples], dtype=np.int64)  # drawn across classes
         with ctx.console.progress("measuring sensitivity", len(ids)) as advance:
             for x, y in batches(self.data.train(), self.batch_size, self.data, order=ids):

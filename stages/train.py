@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,8 @@ from pipeline.stage import Inputs
 from stages.artifacts import TrainedModel
 from stages.data.base import Data
 from stages.models.base import Model, build
+from stages.tasks.base import Task, require_learnable, require_recipe
+from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
 
@@ -28,6 +31,7 @@ class Train:
         training: the recipe; not used with given weights.
         further: the recipe of a second training, from given weights or where the first ended; None for none.
         initial_weights: ``given``: those of ``model.weights``, where there are any; ``random``, even so.
+        task: what is learned.
     """
 
     name: ClassVar[str] = "train"
@@ -40,6 +44,14 @@ class Train:
     training: FloatTraining
     further: FloatTraining | None = None
     initial_weights: Literal["given", "random"] = "given"
+    task: Task = field(default_factory=Classification)
+
+    def __post_init__(self) -> None:
+        for path, recipe in (("training.float", self.training), ("training.further", self.further)):
+            if recipe is not None:
+                require_recipe(
+                    self.task, path, label_smoothing=recipe.label_smoothing, augment=recipe.augment
+                )
 
     @property
     def depends_on_threads(self) -> bool:
@@ -48,20 +60,25 @@ class Train:
         return any(recipe.epochs > 0 for recipe in recipes if recipe is not None)
 
     def check(self) -> None:
-        """Raise for missing data, and weights that do not fit."""
+        """Raise for missing data, labels that cannot be learned from, and weights that do not fit."""
         self.data.check()
+        if self.depends_on_threads:
+            require_learnable(self.task, np.asarray(self.data.train().labels))
         with torch.random.fork_rng(devices=[]):
-            self.model.build(self.data.shape, self.data.num_classes)
+            self.model.build(self.data.shape, self._outputs())
 
     def run(self, ctx: RunContext, inputs: Inputs) -> TrainedModel:
         """Train where there are no weights, then further; a killed training goes on from its last epoch."""
         model = self._start()
-        module = build(model, self.data, ctx.seed)
+        module = build(model, self.data, ctx.seed, self._outputs())
         if model.weights is None:
             self._fit(ctx, module, self.training, "train")
         if self.further is not None:
             self._fit(ctx, module, self.further, "further")
         return TrainedModel.of(module)
+
+    def _outputs(self) -> int:
+        return self.task.outputs(self.data.num_classes)
 
     def _start(self) -> Model:
         component: Any = self.model  # a dataclass, as all components are
@@ -72,8 +89,8 @@ class Train:
         def record(number: int, epoch: Epoch) -> None:
             values = {
                 f"{name}/loss": epoch.loss,
-                f"{name}/top1": epoch.accuracy,
-                f"{name}/held_out_top1": epoch.held_out,
+                f"{name}/{self.task.batched.key}": epoch.quality,
+                f"{name}/held_out_{self.task.batched.key}": epoch.held_out,
             }
             ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
 
@@ -81,6 +98,7 @@ class Train:
             module,
             self.data,
             recipe,
+            task=self.task,
             seed=ctx.seed,  # the order of *finetune*, whose rival the further training is
             device=ctx.device,
             progress=ctx.console.progress,

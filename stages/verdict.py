@@ -17,8 +17,8 @@ class Judge:
     """Say whether integers and simulation lie as near each other as agreed.
 
     Args:
-        min_agreement: least share of test samples with the same top-1 in integers and simulation; None takes
-            what the backend declares: 1 where it is exact.
+        min_agreement: least share of test samples on which integers and simulation decide the same; None
+            takes what the backend declares: 1 where it is exact.
         max_off_by: most levels of difference at any layer; None takes 0 where the backend is exact, and no
             limit where it is not.
     """

@@ -32,6 +32,7 @@ def compare(runs: Sequence[Run], contents: Contents) -> dict[str, Any]:
     Runs on different test sets are never weighed against each other: fronts, effects, tests and the best
     run are per set.
     """
+    contents = contents.among(runs)
     factors = find_factors(runs)
     values = {name: np.array([contents.value(name, run) for run in runs]) for name in contents.shown}
     figures = [name for name in contents.shown if np.isfinite(values[name]).any()]

@@ -6,8 +6,8 @@ All of it is configuration, ``hydra.callbacks.compare``; this module knows no fi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline.compare.records import Predictions, Run
@@ -31,6 +31,8 @@ class Figure:
         scale: ``ratio`` for what is compared by ratio, as sizes and times are: logarithmic in plots where
             the values span more than a factor of ten.
         role: what it is in scatter plots, Pareto fronts and the choice of the best run; None for no part.
+        substitute: whether it takes the role quality where no run has the figure of that role; of several the
+            first that is there.
         parts: where on the page, beside hints and effects: ``best`` (the best run's head), ``table``,
             ``parallel`` (coordinates).
     """
@@ -44,6 +46,7 @@ class Figure:
     digits: int | None = None
     scale: Literal["linear", "ratio"] = "linear"
     role: Literal["quality", "size", "speed"] | None = None
+    substitute: bool = False
     parts: tuple[Literal["best", "table", "parallel"], ...] = ("table", "parallel")
 
     def __post_init__(self) -> None:
@@ -91,6 +94,19 @@ class Contents:
         by_role = {figure.role: name for name, figure in self.shown.items()}
         return {role: by_role[role] for role in ROLES if role in by_role}
 
+    def among(self, runs: Sequence[Run]) -> Contents:
+        """The same, with the quality that these runs have: its figure's, or the first substitute's."""
+        quality = self.roles["quality"]
+        candidates = [quality, *(name for name, figure in self.shown.items() if figure.substitute)]
+        measured = (n for n in candidates if any(math.isfinite(self.value(n, run)) for run in runs))
+        if (found := next(measured, quality)) == quality:
+            return self
+        figures = {
+            quality: replace(self.shown[quality], role=None),
+            found: replace(self.shown[found], role="quality"),
+        }
+        return replace(self, figures={**self.figures, **figures})
+
     def value(self, name: str, run: Run) -> float:
         """A run's figure, unscaled; NaN where it was not measured."""
         figure = self.shown[name]
@@ -105,4 +121,4 @@ class Contents:
     def described(self, name: str) -> dict[str, Any]:
         """A figure as the page's script takes it."""
         figure = vars(self.shown[name]) | {"key": name, "parts": list(self.shown[name].parts)}
-        return {key: value for key, value in figure.items() if key not in ("metric", "inverse")}
+        return {key: value for key, value in figure.items() if key not in ("metric", "inverse", "substitute")}

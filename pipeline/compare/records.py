@@ -193,7 +193,8 @@ def _outcome(client: Any, run: Run, predictions: Predictions, scratch: Path) -> 
         truth, predicted = arrays[predictions.truth], arrays[predictions.predicted]
     except (OSError, SafetensorError, KeyError):
         return None
-    if truth.shape != predicted.shape or truth.ndim != 1:
+    classes = truth.dtype.kind in "iu" and predicted.dtype.kind in "iu"
+    if truth.shape != predicted.shape or truth.ndim != 1 or not classes:
         return None
     digest = sha256(np.ascontiguousarray(truth, dtype="<i8").tobytes()).hexdigest()
     return Outcome(samples=digest, correct=truth == predicted)

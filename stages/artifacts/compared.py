@@ -54,14 +54,16 @@ class Parity:
     Args:
         layers: in execution order.
         samples: how many were compared.
-        same_top1: of them, those with the same top-1 in the reference and the backend in use.
+        agreeing: of them, those whose decision is the same in the reference and the backend in use.
+        decision: what that is: ``top-1``, or as the task says.
         notes: what the backend in use says of itself.
     """
 
     kind: ClassVar[str] = "parity"
     layers: tuple[LayerParity, ...]
     samples: int
-    same_top1: int
+    agreeing: int
+    decision: str = "top-1"
     notes: tuple[str, ...] = ()
 
     def save(self, directory: Path) -> None:
@@ -79,7 +81,8 @@ class Parity:
         return cls(
             layers=tuple(LayerParity(**_integer_keys(layer)) for layer in document["layers"]),
             samples=document["samples"],
-            same_top1=document["same_top1"],
+            agreeing=document["agreeing"],
+            decision=document["decision"],
             notes=tuple(document["notes"]),
         )
 
@@ -88,6 +91,7 @@ class Parity:
         simulated = [layer.simulated_minus_integer for layer in self.layers]
         backend = [layer.reference_minus_backend for layer in self.layers]
         everything: dict[int, int] = {}
+        decision = self.decision.replace("-", "")
         for histogram in backend:
             for difference, count in histogram.items():
                 everything[difference] = everything.get(difference, 0) + count
@@ -98,7 +102,7 @@ class Parity:
             "parity/backend_max_off_by": float(max(map(LayerParity.max_off_by, backend), default=0)),
             "parity/backend_equal_share": LayerParity.equal_share(everything),
             "parity/backend_within_1": LayerParity.equal_share(everything, within=1),
-            "parity/backend_same_top1": self.same_top1 / self.samples if self.samples else 1.0,
+            f"parity/backend_same_{decision}": self.agreeing / self.samples if self.samples else 1.0,
         }
 
 
@@ -111,16 +115,18 @@ class RoundingCost:
         exact: whether the backend in use computes it exactly.
         equal_share: the share of output levels that are those of the chosen mode.
         max_off_by: the largest difference from them.
-        same_top1: the share of samples with the chosen mode's top-1.
-        top1: the accuracy.
+        agreement: the share of samples with the chosen mode's decision.
+        measure: the key of the figure in `quality`: ``top1``, or as the task says.
+        quality: its value; None where it is not defined.
     """
 
     mode: str
     exact: bool
     equal_share: float
     max_off_by: int
-    same_top1: float
-    top1: float
+    agreement: float
+    measure: str
+    quality: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +151,12 @@ class Roundings:
         return cls(costs=tuple(RoundingCost(**cost) for cost in document))
 
     def metrics(self) -> dict[str, float]:
-        """``rounding/<mode>/equal_share`` and ``rounding/<mode>/top1``."""
+        """``rounding/<mode>/equal_share`` and the task's figure, ``rounding/<mode>/top1``."""
         values = {}
         for cost in self.costs:
             values[f"rounding/{cost.mode}/equal_share"] = cost.equal_share
-            values[f"rounding/{cost.mode}/top1"] = cost.top1
+            if cost.quality is not None:
+                values[f"rounding/{cost.mode}/{cost.measure}"] = cost.quality
         return values
 
 

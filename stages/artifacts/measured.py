@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -23,8 +22,8 @@ class Metrics:
     Args:
         values: flat metric name → number, as MLflow gets them. A figure that is not defined (the SQNR of
             equal logits) or not measured is left out.
-        predictions: ``labels``, ``float``, ``simulated``, ``integer``, as far as they are there: int64 (N,),
-            the class each gave to each test sample; the lowest of those that tie.
+        predictions: ``labels``, ``float``, ``simulated``, ``integer``, as far as they are there: (N, …),
+            what each decided about each test sample. Classes are int64 (N,), the lowest of those that tie.
         notes: what a reader should know: a backend that fell back, a rounding that is not exact.
         backend: the name of what ran the integers; empty where none were run.
         tolerance: what those integers have to keep.
@@ -32,7 +31,7 @@ class Metrics:
 
     kind: ClassVar[str] = "metrics"
     values: Mapping[str, float]
-    predictions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    predictions: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     backend: str = ""
     tolerance: Tolerance = EXACT

@@ -18,18 +18,19 @@ class Split:
 
     Args:
         images: uint8 (N, C, H, W), in memory or memory-mapped.
-        labels: int64 (N,), classes ``0 .. num_classes-1``.
+        labels: int64 or float32, (N, …), as the task takes them; classes ``0 .. num_classes-1`` are (N,).
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
             raise ValueError(f"images={_describe(self.images)}: must be uint8 of shape (N, C, H, W)")
-        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.int64:
+        if self.labels.shape[:1] != self.images.shape[:1] or self.labels.dtype not in (np.int64, np.float32):
             raise ValueError(
-                f"labels={_describe(self.labels)}: must be int64 of shape ({len(self.images)},), one an image"
+                f"labels={_describe(self.labels)}: must be int64 or float32 of shape "
+                f"({len(self.images)}, …), one an image"
             )
 
     def __len__(self) -> int:

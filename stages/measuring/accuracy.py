@@ -1,8 +1,8 @@
-"""Accuracy: logits of each form on the same test samples, and what they say.
+"""Accuracy: outputs of each form on the same test samples, and what they say by the run's task.
 
 Where the largest logit is one of several classes, the lowest of them is the prediction, in every form; on
 integers, which have 256 levels, that happens, and `integer/tied_top1` counts it. The signal-to-quantization-
-noise ratio of logits is ``SQNR = 10 log10(Σ f² / Σ (f' − f)²)`` in dB, f those of float.
+noise ratio of outputs is ``SQNR = 10 log10(Σ f² / Σ (f' − f)²)`` in dB, f those of float.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor
 from pipeline.console import Console
 from stages.data.base import Data, Split
 from stages.data.batches import batches, subset
-from stages.measuring.forms import Form, Logits
+from stages.measuring.forms import Form
+from stages.tasks.base import Outputs, Targets, Task, agreeing, figures_by_form
 
 Ids = NDArray[np.int64]
 
@@ -52,11 +53,11 @@ def compared_batches(
             advance(len(x))
 
 
-def logits_of(
+def outputs_of(
     forms: Mapping[str, Form], data: Data, split: Split, ids: Ids, batch_size: int, console: Console
-) -> dict[str, Logits]:
-    """Logits (N, classes) of each form for the samples `ids`, all forms batch by batch."""
-    parts: dict[str, list[Logits]] = {name: [] for name in forms}
+) -> dict[str, Outputs]:
+    """Outputs (N, …) of each form for the samples `ids`, all forms batch by batch."""
+    parts: dict[str, list[Outputs]] = {name: [] for name in forms}
     if not forms:
         return {}
     with console.progress(f"running {', '.join(forms)}", len(ids)) as advance:
@@ -67,32 +68,22 @@ def logits_of(
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def predictions_of(logits: Mapping[str, Logits]) -> dict[str, NDArray[np.int64]]:
-    """The class that each form gives each sample: of those that tie the lowest, which argmax takes."""
-    return {name: values.argmax(axis=1).astype(np.int64) for name, values in logits.items()}
-
-
-def tied(logits: Logits) -> NDArray[np.bool_]:
-    """The samples, (N,), whose largest logit is that of several classes."""
-    largest: NDArray[np.bool_] = (logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    return largest
-
-
-def figures(logits: Mapping[str, Logits], labels: NDArray[np.int64]) -> dict[str, float]:
-    """``<form>/top1``, and of what was quantized ``…/agreement``, ``…/tied_top1`` and ``…/sqnr_db``.
+def figures(task: Task, outputs: Mapping[str, Outputs], labels: Targets) -> dict[str, float]:
+    """``<form>/<measure>`` of the task, and of what was quantized agreement, ties and ``…/sqnr_db``.
 
     A figure whose forms are not there is left out, and so is the ratio where no noise defines it.
     """
-    predictions = predictions_of(logits)
-    values = {f"{name}/top1": float((predicted == labels).mean()) for name, predicted in predictions.items()}
-    if "integer" in logits:
-        values["integer/tied_top1"] = float(tied(logits["integer"]).mean())
-        if "simulated" in logits:
-            same = predictions["integer"] == predictions["simulated"]
+    values = figures_by_form(task, outputs, labels)
+    if "integer" in outputs:
+        tied = task.tied(outputs["integer"])
+        if tied is not None:
+            values[f"integer/tied_{task.batched.key}"] = float(tied.mean())
+        if "simulated" in outputs:
+            same = agreeing(task.decisions(outputs["integer"]), task.decisions(outputs["simulated"]))
             values["integer/agreement"] = float(same.mean())
-    quantized = next((name for name in ("integer", "simulated") if name in logits), None)
-    if quantized is not None and "float" in logits:
-        reference, actual = logits["float"], logits[quantized]
+    quantized = next((name for name in ("integer", "simulated") if name in outputs), None)
+    if quantized is not None and "float" in outputs:
+        reference, actual = outputs["float"], outputs[quantized]
         signal = float(np.square(reference, dtype=np.float64).sum())
         ratio = sqnr_db(signal, float(np.square(actual - reference, dtype=np.float64).sum()))
         if ratio is not None:

@@ -1,15 +1,13 @@
 """The forms of a network as functions of images: float, simulated, integer.
 
-Each takes float32 (N, C, H, W) and gives float32 logits (N, classes).
+Each takes a batch (N, …) as the network does, and gives float32 outputs (N, …).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import PipelineError
@@ -22,16 +20,16 @@ from stages.graph.fuse import fuse
 from stages.graph.ir import Graph
 from stages.graph.simulate import Simulation, simulation_of
 from stages.integer.program import Program
+from stages.tasks.base import Outputs
 
-Logits = NDArray[np.float32]
-Form = Callable[[Tensor], Logits]
+Form = Callable[[Tensor], Outputs]
 
 
 def float_form(graph: Graph) -> Form:
     """The network as captured, BatchNorm folded and fused, as it is deployed."""
     deployed = fuse(fold_batch_norm(graph))
 
-    def form(x: Tensor) -> Logits:
+    def form(x: Tensor) -> Outputs:
         with torch.inference_mode():
             return execute(deployed, x).numpy()
 
@@ -47,7 +45,7 @@ def simulated_form(model: QuantizedModel | None, program: Program | None) -> For
     else:
         return None
 
-    def form(x: Tensor) -> Logits:
+    def form(x: Tensor) -> Outputs:
         with torch.inference_mode():
             return simulation(x).numpy()
 

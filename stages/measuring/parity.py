@@ -23,9 +23,10 @@ from stages.graph.points import quantization_points
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.simulate import Simulation
 from stages.integer.bounds import layer_accumulators
-from stages.integer.interpreter import quantize_input
+from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Integers, Program
 from stages.measuring.accuracy import sqnr_db
+from stages.tasks.base import Task, agreeing
 
 SPAN = 255
 """Levels lie in 8 bits, so that no two differ by more."""
@@ -59,6 +60,7 @@ class LayerComparison:
         backend: the executable that is judged.
         reference: the reference's executable; None where `backend` is the reference itself.
         quantized: the network that was lowered to `program`; None where the program is all there is.
+        task: what the outputs mean.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class LayerComparison:
         backend: Executable,
         reference: Executable | None,
         quantized: QuantizedGraph | None,
+        task: Task,
     ) -> None:
+        self._task = task
         self._program = program
         self._backend = backend
         self._reference = reference
@@ -76,7 +80,7 @@ class LayerComparison:
         points = program.values if quantized is None else quantization_points(quantized.graph)
         self._counts = {name: _Counts() for name in points}
         self._samples = 0
-        self._same_top1 = 0
+        self._agreeing = 0
 
     def update(self, x: Tensor) -> None:
         """Run all forms on `x`, float32 (N, C, H, W), and count."""
@@ -94,8 +98,11 @@ class LayerComparison:
                 counts.signal += float(np.square(floats[name], dtype=np.float64).sum())
                 counts.noise += float(np.square(real - floats[name], dtype=np.float64).sum())
         output = self._program.output
-        top1 = (levels[output].reshape(len(x), -1).argmax(1) for levels in (exact, integers))
-        self._same_top1 += int(np.equal(*top1).sum())
+        decided = (
+            self._task.decisions(dequantize_output(self._program, levels[output]))
+            for levels in (exact, integers)
+        )
+        self._agreeing += int(agreeing(*decided).sum())
         self._samples += len(x)
 
     def _float_values(self, x: Tensor) -> dict[str, NDArray[np.float32]]:
@@ -133,6 +140,7 @@ class LayerComparison:
         return Parity(
             layers=tuple(layers),
             samples=self._samples,
-            same_top1=self._same_top1,
+            agreeing=self._agreeing,
+            decision=self._task.decision,
             notes=tuple(self._backend.notes),
         )

@@ -6,17 +6,21 @@ in use where that is exact, else on the reference, which is in all. What differs
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.artifacts import RoundingCost, Roundings
 from stages.backends.base import Backend, Executable
 from stages.backends.reference import Reference
-from stages.integer.interpreter import quantize_input
+from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Integers, Program, Requantize
+from stages.tasks.base import Targets, Task, agreeing
 
 MODES: tuple[Requantize, ...] = get_args(Requantize)
 
@@ -26,8 +30,8 @@ class _Counts:
     equal: int = 0
     elements: int = 0
     max_off_by: int = 0
-    same_top1: int = 0
-    correct: int = 0
+    agreeing: int = 0
+    tally: Tensor | None = None
 
 
 class ModeComparison:
@@ -36,28 +40,32 @@ class ModeComparison:
     Args:
         program: in the chosen mode.
         backend: in use.
+        task: what the outputs mean.
     """
 
-    def __init__(self, program: Program, backend: Backend) -> None:
+    def __init__(self, program: Program, backend: Backend, task: Task) -> None:
+        self._task = task
         self._program = program
         self._modes = {mode: _exact(replace(program, requantize=mode), backend) for mode in MODES}
         self._counts = {mode: _Counts() for mode in MODES}
         self._samples = 0
 
-    def update(self, x: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-        """Run every mode on `x`, float (N, C, H, W) with labels int64 (N,), and count."""
+    def update(self, x: NDArray[np.float32], labels: Targets) -> None:
+        """Run every mode on `x`, a batch (N, …) as the network takes it, with its labels, and count."""
         q = quantize_input(self._program, x)
         levels = {mode: executable.run(q) for mode, executable in self._modes.items()}
         chosen = levels[self._program.requantize]
-        chosen_top1 = _top1(chosen)
+        decided = self._decisions(chosen)
+        y = torch.from_numpy(labels)
         for mode, counts in self._counts.items():
             difference = np.abs(levels[mode].astype(np.int16) - chosen)
-            top1 = _top1(levels[mode])
             counts.equal += int((difference == 0).sum())
             counts.elements += difference.size
             counts.max_off_by = max(counts.max_off_by, int(difference.max(initial=0)))
-            counts.same_top1 += int((top1 == chosen_top1).sum())
-            counts.correct += int((top1 == labels).sum())
+            counts.agreeing += int(agreeing(self._decisions(levels[mode]), decided).sum())
+            outputs = torch.from_numpy(dequantize_output(self._program, levels[mode]))
+            tally = self._task.tally(outputs, y)
+            counts.tally = tally if counts.tally is None else counts.tally + tally
         self._samples += len(x)
 
     def roundings(self, exact: frozenset[str]) -> Roundings:
@@ -74,14 +82,22 @@ class ModeComparison:
                 exact=mode in exact,
                 equal_share=counts.equal / counts.elements,
                 max_off_by=counts.max_off_by,
-                same_top1=counts.same_top1 / self._samples,
-                top1=counts.correct / self._samples,
+                agreement=counts.agreeing / self._samples,
+                measure=self._task.batched.key,
+                quality=self._quality(counts),
             )
             for mode, counts in sorted(
                 self._counts.items(), key=lambda item: item[0] != self._program.requantize
             )
         )
         return Roundings(costs=tuple(costs))
+
+    def _decisions(self, levels: Integers) -> NDArray[Any]:
+        return self._task.decisions(dequantize_output(self._program, levels))
+
+    def _quality(self, counts: _Counts) -> float | None:
+        score = math.nan if counts.tally is None else self._task.score(counts.tally)
+        return score if math.isfinite(score) else None
 
 
 def _exact(program: Program, backend: Backend) -> Executable:
@@ -90,8 +106,3 @@ def _exact(program: Program, backend: Backend) -> Executable:
         if executable.name == backend.name:
             return executable
     return Reference().compile(program)
-
-
-def _top1(levels: Integers) -> NDArray[np.int64]:
-    classes: NDArray[np.int64] = levels.reshape(len(levels), -1).argmax(axis=1)
-    return classes

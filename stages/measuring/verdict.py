@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from stages.artifacts import LayerParity, Metrics, Parity, Verdict
+from stages.tasks.base import agreeing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,8 @@ class Contract:
     """What a run has to keep.
 
     Args:
-        min_agreement: least share of test samples with the same top-1 in integers and simulation; None takes
-            what the backend declares: 1 where it is exact.
+        min_agreement: least share of test samples on which integers and simulation decide the same; None
+            takes what the backend declares: 1 where it is exact.
         max_off_by: most levels that integers may differ at any layer from the simulation, or from the
             reference; None takes 0 where the backend is exact, and no limit where it is not.
     """
@@ -56,7 +57,7 @@ def _agreement(
     least = tolerance.min_agreement if contract.min_agreement is None else contract.min_agreement
     if least == 0.0 or not {"integer", "simulated"} <= set(predictions):
         return
-    same = predictions["integer"] == predictions["simulated"]
+    same = agreeing(predictions["integer"], predictions["simulated"])
     agree, samples = int(same.sum()), len(same)
     share = agree / samples
     declared = "" if contract.min_agreement is not None else f", what backend {metrics.backend} declares"

@@ -35,7 +35,14 @@ class Model(Protocol):
         """The sha256 of the weights file; empty where there is none."""
 
 
-def build(model: Model, data: Data, seed: int) -> nn.Module:
-    """The network for a data set, its random weights drawn by the run's seed: the same ones each time."""
+def build(model: Model, data: Data, seed: int, outputs: int | None = None) -> nn.Module:
+    """The network for a data set, its random weights drawn by the run's seed: the same ones each time.
+
+    Args:
+        model: the architecture.
+        data: gives the shape of a sample.
+        seed: the run's.
+        outputs: how many; None for one a class.
+    """
     torch.manual_seed(derive_seed(seed, "weights"))
-    return model.build(data.shape, data.num_classes)
+    return model.build(data.shape, data.num_classes if outputs is None else outputs)

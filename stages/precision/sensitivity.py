@@ -1,10 +1,11 @@
 """How much a network minds few bits in one layer: that layer's weight is rounded, all else is float.
 
-Over samples, with f the logits of the float network, g those with one layer rounded:
+Over samples, with f the outputs of the float network, g those with one layer rounded, and the task's own
+divergence D and loss L (in classification ``D = KL(softmax f ‖ softmax g)`` and cross-entropy, both in nats):
 
     ``SQNR = 10 log10(Σ f² / Σ (g − f)²)``, in dB,
-    ``divergence = E[KL(softmax f ‖ softmax g)]``, in nats, at least 0, without labels,
-    ``loss change = E[CE(g) − CE(f)]``, in nats, by the labels.
+    ``divergence = E[D]``, at least 0, without labels,
+    ``loss change = E[L(g) − L(f)]``, by the labels.
 
 The values before the layer are the float network's: they are computed once a batch and kept, and only what
 depends on the layer is computed again.
@@ -17,12 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stages.graph.execute import compute, execute
 from stages.graph.ir import Graph, Node
 from stages.quant.qparams import QParams, dequantize
+from stages.tasks.base import Task
 
 RoundedWeight = tuple[Tensor, QParams]
 """A weight as integers, and their grid."""
@@ -30,7 +31,7 @@ RoundedWeight = tuple[Tensor, QParams]
 
 @dataclass(frozen=True, kw_only=True)
 class RoundingEffect:
-    """What rounding one layer to some bits does to the logits."""
+    """What rounding one layer to some bits does to the outputs."""
 
     sqnr_db: float
     divergence: float
@@ -43,9 +44,11 @@ class Sensitivity:
     Args:
         graph: the float network, folded and fused.
         rounded: by layer name, the weight at each number of bits.
+        task: what the outputs mean.
     """
 
-    def __init__(self, graph: Graph, rounded: Mapping[str, Mapping[int, RoundedWeight]]) -> None:
+    def __init__(self, graph: Graph, rounded: Mapping[str, Mapping[int, RoundedWeight]], task: Task) -> None:
+        self._task = task
         self._graph = graph
         self._rounded = rounded
         # noise power, divergence, loss change
@@ -56,7 +59,7 @@ class Sensitivity:
         self._samples = 0
 
     def update(self, x: Tensor, labels: Tensor) -> None:
-        """Measure all layers at all bits on samples `x`, float32 (N, …), of classes `labels`, int64 (N,)."""
+        """Measure all layers at all bits on samples `x`, (N, …), with their labels."""
         values: dict[str, Tensor] = {}
 
         def keep(node: Node, value: Tensor) -> Tensor:
@@ -64,24 +67,23 @@ class Sensitivity:
             return value
 
         with torch.inference_mode():
-            logits = execute(self._graph, x, keep).double()
-            log_p, loss = F.log_softmax(logits, dim=1), F.cross_entropy(logits, labels, reduction="sum")
-            self._signal += float(logits.square().sum())
+            outputs = execute(self._graph, x, keep).double()
+            loss = self._task.loss(outputs, labels)
+            self._signal += float(outputs.square().sum())
             self._samples += len(x)
             for name, choices in self._rounded.items():
                 for bits, (levels, qparams) in choices.items():
                     perturbed = self._resume(name, dequantize(levels, qparams), values).double()
-                    log_q = F.log_softmax(perturbed, dim=1)
                     self._sums[name, bits] += torch.stack(
                         [
-                            (perturbed - logits).square().sum(),
-                            F.kl_div(log_q, log_p, reduction="sum", log_target=True),
-                            F.nll_loss(log_q, labels, reduction="sum") - loss,
+                            (perturbed - outputs).square().sum(),
+                            self._task.divergence(perturbed, outputs) * len(x),
+                            (self._task.loss(perturbed, labels) - loss) * len(x),
                         ]
                     )
 
     def _resume(self, name: str, weight: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """The logits with another weight in one layer, from the values of the unchanged network."""
+        """The outputs with another weight in one layer, from the values of the unchanged network."""
         graph = self._graph.with_params({self._graph[name].params["weight"]: weight})
         changed: dict[str, Tensor] = {}
         for node in graph.nodes:

@@ -61,7 +61,13 @@ class Changes:
 
 
 def prediction_changes(predictions: Mapping[str, NDArray[np.int64]]) -> Changes | None:
-    """Compare ``float`` and ``integer``; None where one of them, or ``labels``, is missing or empty."""
+    """Compare ``float`` and ``integer``; None where one of them, or ``labels``, is missing or empty.
+
+    None too where they are not one class a sample.
+    """
+    compared = [predictions.get(name) for name in ("labels", "float", "integer")]
+    if any(own is not None and (own.ndim != 1 or own.dtype.kind not in "iu") for own in compared):
+        return None
     if any(predictions.get(name, np.empty(0)).size == 0 for name in ("labels", "float", "integer")):
         return None
     labels, before, after = (predictions[name] for name in ("labels", "float", "integer"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
 
@@ -21,7 +21,7 @@ from stages.artifacts import (
     Speeds,
     Verdict,
 )
-from stages.reporting import text
+from stages.reporting import summary, text
 from stages.reporting.activations import panel, panels, sparkline
 from stages.reporting.confusion import confusion_plot, prediction_changes
 from stages.reporting.errors import error_plot
@@ -29,6 +29,8 @@ from stages.reporting.layers import Layer, layer_table
 from stages.reporting.settings import Settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 from stages.reporting.weights import weight_plot, weight_ranges
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class RunResults:
     parity: Parity | None = None
     roundings: Roundings | None = None
     verdict: Verdict | None = None
+    task: Task = field(default_factory=Classification)
 
     @property
     def integer_kernels(self) -> bool | None:
@@ -94,12 +97,16 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
             verdict=run.verdict,
             notes=run.metrics.notes,
             columns=CLOSING_COLUMNS,
-            closing=closing_table(values, run.integer_kernels),
+            closing=closing_table(values, run.integer_kernels, run.task),
             values=values,
             speeds=run.speeds,
             layers=layers,
             roundings=() if run.roundings is None else run.roundings.costs,
             changes=changes,
+            recorded=bool(run.metrics.predictions),
+            decision=run.task.decision,
+            quality=run.task.batched,
+            show=summary.shown(run.task.batched),
             drawings=drawings,
             sqnr_share=_sqnr_shares(layers),
             int16=_int16_layers(layers),

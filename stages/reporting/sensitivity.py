@@ -21,7 +21,7 @@ def plot(divergences: Mapping[str, Mapping[int, float]]) -> str:
         points = [(i, divergences[n][bits]) for i, n in enumerate(names) if bits in divergences[n]]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=f"{bits} bits")
     axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylabel("KL divergence from the float network, nats")
+    axes.set_ylabel("divergence from the float network")
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(title="weights of this layer", fontsize="small")

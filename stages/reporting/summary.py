@@ -5,47 +5,73 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from stages.reporting.text import MISSING, count, decibels, percent, points
+from stages.reporting.text import MISSING, count, decibels, percent, points, signed, significant
+from stages.tasks.base import Measure, Task
 
 CLOSING_COLUMNS = ("", "float", "simulated", "integer")
 
 
+def shown(measure: Measure) -> Callable[[float | None], str]:
+    """How a task's figure is written: in percent, or with four significant digits."""
+    return percent if measure.share else significant
+
+
 def closing_table(
-    values: Mapping[str, float], integer_kernels: bool | None = None
+    values: Mapping[str, float], integer_kernels: bool | None, task: Task
 ) -> list[tuple[str, str, str, str]]:
     """One row a measure, cells in the order of `CLOSING_COLUMNS`; what was not measured is a dash.
 
     Args:
         values: the run's figures, by metric name.
         integer_kernels: whether integer kernels compute the network; None where that is not known.
+        task: what the outputs mean.
     """
 
     def row(title: str, show: Callable[[float | None], str], *names: str) -> tuple[str, str, str, str]:
         first, second, third = (show(values.get(name)) if name else MISSING for name in names)
         return title, first, second, third
 
-    def change(top1: float | None) -> str:
-        base = values.get("float/top1")
-        return MISSING if top1 is None or base is None else points(top1 - base)
+    main = task.measures[0]
 
-    quantized = "integer" if "integer/top1" in values else "simulated"
+    def change(value: float | None) -> str:
+        base = values.get(f"float/{main.key}")
+        if value is None or base is None:
+            return MISSING
+        return points(value - base) if main.share else signed(value - base)
+
+    measured = {
+        form for form in CLOSING_COLUMNS[1:] if any(f"{form}/{m.key}" in values for m in task.measures)
+    }
+    quantized = "integer" if "integer" in measured else "simulated"
 
     def ratio(form: str) -> str:
         value = values.get(f"{form}/sqnr_db")
-        if value is None and form == quantized and {"float/top1", f"{form}/top1"} <= set(values):
+        if value is None and form == quantized and {"float", form} <= measured:
             value = math.inf  # where nothing differs there is no figure
         return decibels(value)
 
     forms = CLOSING_COLUMNS[1:]
+    keys = [f"{form}/{main.key}" for form in forms]
+    others = [
+        row(measure.title, shown(measure), *(f"{form}/{measure.key}" for form in forms))
+        for measure in task.measures[1:]
+        if any(f"{form}/{measure.key}" in values for form in forms)
+    ]
     kernels = MISSING if integer_kernels is None else "yes" if integer_kernels else "no"
     number = values.get("speed/threads")
     threads = "" if number is None else f", {number:.0f} thread{'' if number == 1 else 's'}"
     return [
         ("integer kernels", MISSING, MISSING, kernels),
-        row("top-1", percent, *(f"{form}/top1" for form in forms)),
-        row("change, points", change, "", "simulated/top1", "integer/top1"),
-        row("top-1 as simulated", percent, "", "", "integer/agreement"),
-        ("SQNR of logits, dB", MISSING, ratio("simulated"), ratio("integer")),
+        row(main.title, shown(main), *keys),
+        row(f"change{', points' if main.share else ''}", change, *("", *keys[1:])),
+        *others,
+        row(f"{task.decision} as simulated", percent, "", "", "integer/agreement"),
+        (
+            f"SQNR of {'logits' if task.smooths else 'outputs'}, dB",
+            MISSING,
+            ratio("simulated"),
+            ratio("integer"),
+        ),
         row(f"images per second{threads}", count, *(f"{form}/images_per_second" for form in forms)),
         row("bytes", count, "model/float_bytes", "", "model/integer_bytes"),
         row("times smaller", lambda v: MISSING if v is None else f"{v:.2f}", "", "", "model/compression"),

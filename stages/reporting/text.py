@@ -39,6 +39,13 @@ def points(difference: float | None) -> str:
     return ("+" if difference > 0 else "−") + text
 
 
+def signed(difference: float | None) -> str:
+    """A difference with three significant digits, signed: ``+0.00120``; a dash for None."""
+    if difference is None or math.isnan(difference) or not difference:
+        return MISSING if difference is None or math.isnan(difference) else "0"
+    return ("+" if difference > 0 else "") + significant(difference, 3)
+
+
 def decibels(value: float | None) -> str:
     """One decimal, ∞ where there is no noise; a dash for None."""
     if value is None or math.isnan(value):

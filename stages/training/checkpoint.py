@@ -25,12 +25,12 @@ KEY = "training"
 class Epoch(NamedTuple):
     """What one epoch gave.
 
-    Mean loss, the share of training samples it got right as they passed by, its duration, the learning rate
-    of its last step, and the accuracy on held-out samples after it (NaN where none are held out).
+    Mean loss, the task's figure (`Task.batched`) on training samples as they passed by, its duration, the
+    learning rate of its last step, and the figure on held-out samples after it (NaN where none are held out).
     """
 
     loss: float
-    accuracy: float
+    quality: float
     seconds: float
     learning_rate: float = math.nan
     held_out: float = math.nan

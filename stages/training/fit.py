@@ -22,10 +22,12 @@ from pipeline.errors import PipelineError
 from pipeline.seed import derive_seed
 from stages.data.base import Data
 from stages.data.batches import batches, channels_last
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 from stages.training.augment import crop_flip
 from stages.training.checkpoint import Epoch, identity_of, load_checkpoint, save_checkpoint
-from stages.training.held_out import Kept, accuracy, best_epoch, hold_out
-from stages.training.objective import CrossEntropy, Objective
+from stages.training.held_out import Kept, best_epoch, hold_out, quality
+from stages.training.objective import FloatObjective, Objective
 
 CHECK_EVERY = 50
 """Steps between looks at the loss; each makes a GPU wait."""
@@ -50,7 +52,7 @@ class FloatTraining:
         clip_grad: largest norm of the whole gradient; None for no limit.
         held_out: share of the training split, in [0, 1), that is not trained on but measured after each
             epoch.
-        patience: stop after so many epochs without a better accuracy on the held-out samples, and go back
+        patience: stop after so many epochs without a better figure on the held-out samples, and go back
             to the best epoch's weights; None trains to the end.
     """
 
@@ -116,6 +118,7 @@ def fit(
     data: Data,
     recipe: FloatTraining,
     *,
+    task: Task | None = None,
     seed: int,
     device: str = "cpu",
     objective: Objective | None = None,
@@ -126,12 +129,13 @@ def fit(
     """Train `module` in place on ``data.train()``; leaves it in evaluation mode.
 
     Args:
-        module: float32 (N, C, H, W) to logits (N, num_classes); moved to `device`.
+        module: a batch (N, …) to outputs (N, …); moved to `device`.
         data: the data set.
         recipe: how to train.
+        task: what is learned; None for classification.
         seed: of order, augmentation, dropout and held-out samples.
         device: as torch names it.
-        objective: what to minimize; None for cross-entropy.
+        objective: what to minimize; None for the task's loss in float.
         progress: shows how far it is, for example ``console.progress``.
         on_epoch: called after each epoch with its number (from 1) and what it gave; after a resumption
             also for the epochs done before.
@@ -142,13 +146,13 @@ def fit(
         PipelineError: the loss became NaN or infinite, or all parameters are frozen.
     """
     module.to(device).train()
-    loop = _Loop(
-        module, data, recipe, seed, device, objective or CrossEntropy(module, recipe.label_smoothing)
-    )
+    task = task or Classification()
+    objective = objective or FloatObjective(module, task, recipe.label_smoothing)
+    loop = _Loop(module, data, recipe, task, seed, device, objective)
     history: list[Epoch] = []
     identity = ""
     if checkpoint is not None:
-        identity = identity_of(module, recipe, seed, data.fingerprint())
+        identity = identity_of(module, recipe, task, seed, data.fingerprint())
         history = load_checkpoint(checkpoint, identity, module, loop.optimizer)
     best = Kept(checkpoint)
     with progress("training", loop.steps) as advance:
@@ -177,12 +181,13 @@ class _Loop:
         module: nn.Module,
         data: Data,
         recipe: FloatTraining,
+        task: Task,
         seed: int,
         device: str,
         objective: Objective,
     ) -> None:
         self.module, self.data, self.recipe, self.objective = module, data, recipe, objective
-        self.seed, self.device = seed, device
+        self.task, self.seed, self.device = task, seed, device
         self.split = data.train()
         self.rows, self.held_out = hold_out(self.split, recipe.held_out, seed)
         self.per_epoch = math.ceil(len(self.rows) / recipe.batch_size)
@@ -203,7 +208,8 @@ class _Loop:
         order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
         if len(order) % self.recipe.batch_size == 1:
             order = order[:-1]  # BatchNorm has no variance over a single sample
-        loss_sum, correct = (torch.zeros((), device=self.device) for _ in range(2))
+        loss_sum = torch.zeros((), device=self.device)
+        tally: Tensor | None = None
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(derive_seed(self.seed, f"dropout/{number}"))
             for index, (x, y) in enumerate(
@@ -212,17 +218,18 @@ class _Loop:
                 if self.recipe.augment == "crop_flip":
                     x = crop_flip(x, generator)
                 x, y = channels_last(x).to(self.device), y.to(self.device)
-                loss, logits = self._step(x, y, (number - 1) * self.per_epoch + index)
+                loss, outputs = self._step(x, y, (number - 1) * self.per_epoch + index)
                 loss_sum += loss.detach() * len(y)
-                correct += (logits.detach().argmax(1) == y).sum()
+                own = self.task.tally(outputs.detach(), y)
+                tally = own if tally is None else tally + own
                 if index % CHECK_EVERY == 0:
                     _check_finite(loss_sum, self.recipe, number)
                 advance(1)
         _check_finite(loss_sum, self.recipe, number)
-        held_out = accuracy(self.module, self.split, self.data, self.held_out, self.device)
+        held_out = quality(self.module, self.split, self.data, self.held_out, self.task, self.device)
         return Epoch(
             loss=loss_sum.item() / len(order),
-            accuracy=correct.item() / len(order),
+            quality=math.nan if tally is None else self.task.score(tally),
             seconds=time.perf_counter() - start,
             learning_rate=self.recipe.rate(number * self.per_epoch - 1, self.steps),
             held_out=held_out,
@@ -235,7 +242,8 @@ class _Loop:
             for number in range(1, len(history) + 1)
             if self.objective.settled(number * self.per_epoch, self.steps)
         )
-        return best_epoch([epoch.held_out for epoch in history], next(usable, len(history) + 1))
+        gains = [self.task.batched.gain(epoch.held_out) for epoch in history]
+        return best_epoch(gains, next(usable, len(history) + 1))
 
     def stops(self, history: list[Epoch]) -> bool:
         """Whether patience has run out."""
@@ -245,13 +253,13 @@ class _Loop:
     def _step(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(step, self.steps) * group.get("rate", 1.0)
-        loss, logits = self.objective.loss(x, y, step, self.steps)
+        loss, outputs = self.objective.loss(x, y, step, self.steps)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
-        return loss, logits
+        return loss, outputs
 
 
 def _check_finite(loss: Tensor, recipe: FloatTraining, epoch: int) -> None:

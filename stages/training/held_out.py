@@ -19,6 +19,7 @@ from pipeline.seed import derive_seed
 from stages.data.base import Data, Split
 from stages.data.batches import batches
 from stages.data.files import written_atomically
+from stages.tasks.base import Task
 
 Rows = NDArray[np.int64]
 
@@ -31,24 +32,34 @@ def hold_out(split: Split, share: float, seed: int) -> tuple[Rows, Rows]:
     return np.setdiff1d(rows, held), np.sort(held)
 
 
-def accuracy(module: nn.Module, split: Split, data: Data, rows: Rows, device: str = "cpu") -> float:
-    """Top-1 on the given rows, in evaluation mode; NaN where there are none. Leaves the mode as it was."""
+def quality(
+    module: nn.Module, split: Split, data: Data, rows: Rows, task: Task, device: str = "cpu"
+) -> float:
+    """The task's figure (`Task.batched`) on the given rows, in evaluation mode; NaN where there are none.
+
+    Leaves the mode as it was.
+    """
     if not len(rows):
         return math.nan
     training = module.training
     module.eval()
-    correct = 0
+    tallies = []
     with torch.inference_mode():
         for x, y in batches(split, 256, data, order=rows):
-            correct += int((module(x.to(device)).argmax(1) == y.to(device)).sum())
+            tallies.append(task.tally(module(x.to(device)), y.to(device)))
     module.train(training)
-    return correct / len(rows)
+    return task.score(torch.stack(tallies).sum(0))
 
 
-def best_epoch(accuracies: Sequence[float], first: int) -> int:
-    """Number (from 1) of the best epoch among those from `first` on, the earliest of equals; 0 for none."""
-    candidates = range(max(first, 1), len(accuracies) + 1)
-    return max(candidates, key=lambda number: (accuracies[number - 1], -number), default=0)
+def best_epoch(gains: Sequence[float], first: int) -> int:
+    """Number (from 1) of the best epoch among those from `first` on, the earliest of equals; 0 for none.
+
+    Args:
+        gains: after each epoch, larger being better.
+        first: the first epoch that counts.
+    """
+    candidates = range(max(first, 1), len(gains) + 1)
+    return max(candidates, key=lambda number: (gains[number - 1], -number), default=0)
 
 
 class Kept:

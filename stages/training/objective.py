@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from stages.tasks.base import Task
 
 
 class Objective(Protocol):
@@ -14,23 +15,24 @@ class Objective(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """The network: float32 (N, C, H, W) to logits (N, num_classes)."""
+        """The network: a batch (N, …) to outputs (N, …)."""
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """As torch's optimizers take them; ``rate`` in a group (else 1) multiplies the learning rate."""
 
     def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
-        """The loss, shape (), and the logits for a batch at `step` of `steps`."""
+        """The loss, shape (), and the outputs for a batch at `step` of `steps`."""
 
     def settled(self, step: int, steps: int) -> bool:
         """Whether a network whose training ended after `step` steps can be used as it is."""
 
 
-class CrossEntropy:
-    """Classification in float: the default."""
+class FloatObjective:
+    """The task's loss of a network in float: the default."""
 
-    def __init__(self, module: nn.Module, label_smoothing: float = 0.0) -> None:
+    def __init__(self, module: nn.Module, task: Task, label_smoothing: float = 0.0) -> None:
         self.module = module
+        self._task = task
         self._label_smoothing = label_smoothing
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
@@ -38,9 +40,9 @@ class CrossEntropy:
         return decayed_apart(self.module.parameters(), weight_decay)
 
     def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy."""
-        logits = self.module(x)
-        return F.cross_entropy(logits, y, label_smoothing=self._label_smoothing), logits
+        """The mean over the batch."""
+        outputs = self.module(x)
+        return self._task.loss(outputs, y, self._label_smoothing), outputs
 
     def settled(self, step: int, steps: int) -> bool:
         """At any time."""

@@ -1,9 +1,10 @@
 """What quantization-aware training minimizes, and when which part of it moves.
 
-    ``loss = (1 − d) · cross_entropy(z, y) + d · T² · KL(softmax(t/T) ‖ softmax(z/T)) + penalty``
+    ``loss = (1 − d) · L(z, y) + d · D(z, t, T) + penalty``
 
-with logits z, those of the float network t as teacher (Hinton et al. 2015), d the weight of distillation and
-T its temperature.
+with outputs z, those of the float network t as teacher, d the weight of distillation and T its temperature.
+L is the task's loss and D its divergence; in classification cross-entropy and
+``T² · KL(softmax(t/T) ‖ softmax(z/T))`` (Hinton et al. 2015).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.tasks.base import Task
 from stages.training.objective import decayed_apart
 from stages.training.qat_layer import BatchNorm, Phase
 from stages.training.qat_network import QatNetwork
@@ -101,8 +102,9 @@ class QatObjective:
         schedule: when what moves.
         quantizer_rate: learning rate of the estimator's parameters over that of the others.
         label_smoothing: in [0, 1).
-        teacher: the float network, x to logits; asked only where `distillation` has a weight.
+        teacher: the float network, x to outputs; asked only where `distillation` has a weight.
         distillation: how much it teaches.
+        task: what is learned.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class QatObjective:
         label_smoothing: float = 0.0,
         teacher: Callable[[Tensor], Tensor],
         distillation: Distillation,
+        task: Task,
     ) -> None:
         self.module: nn.Module = network
         self._network = network
@@ -122,6 +125,7 @@ class QatObjective:
         self._label_smoothing = label_smoothing
         self._teacher = teacher
         self._distillation = distillation
+        self._task = task
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Weights; biases and BatchNorm; what estimators learn, which does not decay either."""
@@ -135,16 +139,16 @@ class QatObjective:
         self._network.phase = replace(self._schedule.phase(step, steps), draw=step + 1)
         if step == self._schedule.first(steps):
             self._network.initialize(x)
-        logits = self._network(x)
-        loss = F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
+        outputs = self._network(x)
+        loss = torch.zeros(())
+        if self._distillation.weight < 1.0:  # labels may be none that the task can learn from
+            loss = self._task.loss(outputs, y, self._label_smoothing)
         if self._distillation.weight:
-            temperature = self._distillation.temperature
             with torch.no_grad():
-                target = F.log_softmax(self._teacher(x) / temperature, dim=1)
-            predicted = F.log_softmax(logits / temperature, dim=1)
-            divergence = F.kl_div(predicted, target, reduction="batchmean", log_target=True)
-            loss = torch.lerp(loss, temperature**2 * divergence, self._distillation.weight)
-        return loss + self._network.penalty(), logits
+                target = self._teacher(x)
+            divergence = self._task.divergence(outputs, target, self._distillation.temperature)
+            loss = torch.lerp(loss.to(divergence), divergence, self._distillation.weight)
+        return loss + self._network.penalty(), outputs
 
     def settled(self, step: int, steps: int) -> bool:
         """Early stopping waits for everything that freezes."""

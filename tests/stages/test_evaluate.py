@@ -26,6 +26,7 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.qparams import fake_quantize
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
+from stages.tasks.regression import Regression
 from tests.composed import built
 
 DATA = Digits()
@@ -52,7 +53,7 @@ def test_only_weights_are_rounded(ctx, digits_inputs, bits):
     assert (metrics.predictions["simulated"] == logits.argmax(1).numpy()).mean() > 0.99
     expected = float((logits.argmax(1).numpy() == baseline.labels).mean())
     assert metrics.values["simulated/top1"] == pytest.approx(expected, abs=0.01)
-    assert metrics.values["float/top1"] == float((baseline.logits.argmax(1) == baseline.labels).mean())
+    assert metrics.values["float/top1"] == float((baseline.outputs.argmax(1) == baseline.labels).mean())
     assert metrics.values["test/samples"] == 360
     assert (metrics.values["simulated/top1"] > 0.9) == (bits == 8)
     assert not any(name.startswith("integer/") for name in metrics.values)
@@ -91,6 +92,7 @@ def test_all_forms_are_measured_on_the_baselines_samples(ctx, digits_inputs, mod
         ("labels", "float", "simulated", "integer"), 150
     )
     assert set(metrics.values) == {
+        *("float/top5", "simulated/top5", "integer/top5"),
         *("float/top1", "simulated/top1", "integer/top1", "integer/agreement", "integer/tied_top1"),
         *("integer/sqnr_db", "test/samples", "model/float_bytes", "model/integer_bytes", "model/parameters"),
         *("model/compression", "convert/layers", "convert/int16_layers"),
@@ -170,3 +172,9 @@ def test_training_and_sensitivity_need_quantized_activations():
         built("training=qat_finetune", "quantizer.activation=null")
     with pytest.raises(ConfigError, match=r"sensitivity.*quantizer\.activation=None"):
         built("mixed_precision=sensitivity", "quantizer.activation=null")
+
+
+def test_a_loaded_program_is_held_against_the_task(ctx, program):
+    stage = Evaluate(data=DATA, backend=Reference(threads=1), task=Regression())
+    with pytest.raises(PipelineError, match=r"task=regression: .*output is \(N, 10\), 10 a sample"):
+        stage.run(ctx, {IntegerProgram: program})

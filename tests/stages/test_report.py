@@ -58,7 +58,7 @@ def inputs():
         Observations: Observations(graph=graph, statistics={}, sample_ids=()),
         QuantizedModel: QuantizedModel(quantized=quantized),
         Metrics: Metrics(values=values, notes=("a backend fell back",)),
-        Parity: Parity(layers=(parity,), samples=10, same_top1=10),
+        Parity: Parity(layers=(parity,), samples=10, agreeing=10),
     }
 
 

@@ -63,3 +63,18 @@ def test_roles_come_quality_first_whatever_the_order():
 def test_what_ranks_nothing_or_twice_is_refused(figures, text):
     with pytest.raises(ValueError, match=text):
         Contents(figures=figures)
+
+
+def test_a_substitute_is_the_quality_of_runs_without_it(make):
+    other = Figure(label="O", better="lower", substitute=True)
+    contents = Contents(figures={"q": QUALITY, "o": other, "p": other})
+    assert contents.roles == {"quality": "q"}
+
+    def among(*metrics):
+        return contents.among([make(i, {}, metrics=own) for i, own in enumerate(metrics)]).roles["quality"]
+
+    assert among({"o": 1.0}, {"q": 0.5}) == "q"
+    assert among({"p": 1.0}, {"o": 2.0}) == "o"
+    assert among({"p": 1.0}, {}) == "p"
+    assert among({}) == "q"
+    assert "substitute" not in contents.described("o")

@@ -13,6 +13,7 @@ from stages.graph.execute import execute
 from stages.graph.lower import lower
 from stages.integer.interpreter import quantize_input
 from stages.measuring.parity import LayerComparison
+from stages.tasks.classification import Classification
 from tests.stages.reporting.conftest import make_run
 
 X = torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(3))
@@ -24,7 +25,7 @@ def quantized():
 
 
 def compared(quantized, program, backend, reference=None):
-    comparison = LayerComparison(program, backend, reference, quantized)
+    comparison = LayerComparison(program, backend, reference, quantized, Classification())
     for batch in X.split(4):
         comparison.update(batch)
     return comparison.parity()
@@ -55,7 +56,7 @@ def test_every_value_is_compared_with_simulation_and_float(quantized):
         ("one", "conv2d"),
         ("two", "conv2d"),
     ]
-    assert (parity.samples, parity.same_top1) == (6, 6)
+    assert (parity.samples, parity.agreeing) == (6, 6)
     elements = [6 * 4 * 5 * 5] * 3
     assert [layer.simulated_minus_integer for layer in parity.layers] == [{0: n} for n in elements]
     assert [layer.reference_minus_backend for layer in parity.layers] == [{0: n} for n in elements]
@@ -90,7 +91,7 @@ def test_a_program_alone_is_compared_with_simulation_and_reference(quantized):
 def test_values_without_noise_have_no_ratio(quantized):
     """Zeros are exact at every scale."""
     program = lower(quantized, "float")
-    comparison = LayerComparison(program, Reference().compile(program), None, quantized)
+    comparison = LayerComparison(program, Reference().compile(program), None, quantized, Classification())
     comparison.update(torch.zeros(2, 4, 5, 5))
     parity = comparison.parity()
     assert [(layer.sqnr_db, layer.noiseless) for layer in parity.layers] == [(None, True)] * 3
@@ -98,7 +99,9 @@ def test_values_without_noise_have_no_ratio(quantized):
 
 def test_without_samples_nothing_was_measured(quantized, tmp_path):
     program = lower(quantized, "float")
-    parity = LayerComparison(program, Reference().compile(program), None, quantized).parity()
+    parity = LayerComparison(
+        program, Reference().compile(program), None, quantized, Classification()
+    ).parity()
     assert (parity.samples, parity.layers[0].sqnr_db, parity.layers[0].noiseless) == (0, None, False)
     parity.save(tmp_path)
     assert Parity.load(tmp_path) == parity
@@ -126,7 +129,7 @@ def test_figures_are_those_of_the_worst_layer():
         )
 
     layers = (layer("a", {0: 3, 1: 1}), layer("b", {0: 9, -4: 1}), layer("c", {0: 2}))
-    figures = Parity(layers=layers, samples=4, same_top1=3).metrics()
+    figures = Parity(layers=layers, samples=4, agreeing=3).metrics()
     assert figures["parity/max_off_by"] == 4.0
     assert figures["parity/worst_equal_share"] == 0.75
     assert figures["parity/backend_same_top1"] == 0.75

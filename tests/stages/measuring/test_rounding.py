@@ -11,6 +11,7 @@ from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.interpreter import quantize_input
 from stages.integer.program import Op, Program, Value
 from stages.measuring.rounding import MODES, ModeComparison
+from stages.tasks.classification import Classification
 
 
 def halving() -> Program:
@@ -45,7 +46,7 @@ def test_each_mode_rounds_in_its_way(mode):
 
 def costs(chosen: str, exact: frozenset[str] = frozenset()) -> dict[str, RoundingCost]:
     program = replace(halving(), requantize=chosen)
-    comparison = ModeComparison(program, Reference())
+    comparison = ModeComparison(program, Reference(), Classification())
     labels = np.array([0, 0, 0, 1, 1])
     for batch in (slice(0, 2), slice(2, 5)):
         comparison.update(X[batch], labels[batch])
@@ -62,8 +63,8 @@ def test_modes_are_compared_with_the_chosen_one(chosen):
         levels = np.array(EXPECTED[mode])
         assert cost.equal_share == (levels == own).mean()
         assert cost.max_off_by == np.abs(levels - own).max()
-        assert cost.same_top1 == (levels.argmax(1) == own.argmax(1)).mean()
-        assert cost.top1 == (levels.argmax(1) == [0, 0, 0, 1, 1]).mean()
+        assert cost.agreement == (levels.argmax(1) == own.argmax(1)).mean()
+        assert cost.quality == (levels.argmax(1) == [0, 0, 0, 1, 1]).mean()
 
 
 def test_what_a_backend_computes_exactly_is_said():
@@ -75,7 +76,7 @@ def test_what_a_backend_computes_exactly_is_said():
 
 
 def test_without_samples_there_is_no_cost():
-    assert ModeComparison(halving(), Reference()).roundings(frozenset()).costs == ()
+    assert ModeComparison(halving(), Reference(), Classification()).roundings(frozenset()).costs == ()
 
 
 def test_costs_are_kept_and_recorded(tmp_path):

@@ -36,7 +36,7 @@ def parity(simulated=None, backend=None):
             sqnr_db=30.0,
         ),
     )
-    return Parity(layers=layers, samples=10, same_top1=10)
+    return Parity(layers=layers, samples=10, agreeing=10)
 
 
 def test_an_exact_backend_has_to_be_equal_in_everything():

@@ -15,6 +15,7 @@ from stages.graph.points import layers
 from stages.precision.sensitivity import Sensitivity, macs
 from stages.quant.qparams import dequantize, quantize
 from stages.quant.quantizers.symmetric import Symmetric
+from stages.tasks.classification import Classification
 
 
 class Branches(nn.Module):
@@ -61,7 +62,7 @@ def samples():
 @pytest.mark.parametrize("batch_size", [30, 8])
 def test_effects_are_those_of_the_whole_network(graph, rounded, samples, batch_size):
     x, y = samples
-    sensitivity = Sensitivity(graph, rounded)
+    sensitivity = Sensitivity(graph, rounded, Classification())
     for batch in zip(x.split(batch_size), y.split(batch_size), strict=True):
         sensitivity.update(*batch)
     effects = sensitivity.effects()
@@ -82,7 +83,7 @@ def test_effects_are_those_of_the_whole_network(graph, rounded, samples, batch_s
 
 
 def test_more_bits_disturb_less(graph, rounded, samples):
-    sensitivity = Sensitivity(graph, rounded)
+    sensitivity = Sensitivity(graph, rounded, Classification())
     sensitivity.update(*samples)
     for by_bits in sensitivity.effects().values():
         assert by_bits[2].sqnr_db < by_bits[4].sqnr_db < by_bits[8].sqnr_db

@@ -103,7 +103,15 @@ def make_run(names: list[str], **metrics: object) -> RunResults:
     changed[:3] = [1, 2, 0]
     predictions = {"labels": labels, "float": labels, "simulated": labels, "integer": changed}
     roundings = tuple(
-        RoundingCost(mode=mode, exact=exact, equal_share=equal, max_off_by=off, same_top1=1.0, top1=0.875)
+        RoundingCost(
+            mode=mode,
+            exact=exact,
+            equal_share=equal,
+            max_off_by=off,
+            agreement=1.0,
+            measure="top1",
+            quality=0.875,
+        )
         for mode, exact, equal, off in (("float", True, 1.0, 0), ("fixed_point", False, 0.9375, 1))
     )
     fields = {"values": VALUES, "predictions": predictions} | metrics
@@ -117,7 +125,7 @@ def make_run(names: list[str], **metrics: object) -> RunResults:
             threads=2,
             batch_size=64,
         ),
-        parity=Parity(layers=parity, samples=10, same_top1=10),
+        parity=Parity(layers=parity, samples=10, agreeing=10),
         roundings=Roundings(costs=roundings),
         verdict=Verdict(demanded="agreement of at least 99.00%"),
     )

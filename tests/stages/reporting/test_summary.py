@@ -3,6 +3,7 @@
 import pytest
 
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
+from stages.tasks.classification import Classification
 
 
 def read(cell: str) -> float | None:
@@ -15,7 +16,10 @@ def read(cell: str) -> float | None:
 
 def test_numbers_equal_the_metrics(run_of):
     values = run_of(["conv"]).values()
-    table = {title: [read(cell) for cell in cells] for title, *cells in closing_table(values)[1:]}
+    table = {
+        title: [read(cell) for cell in cells]
+        for title, *cells in closing_table(values, None, Classification())[1:]
+    }
     assert CLOSING_COLUMNS[1:] == ("float", "simulated", "integer")
     assert table["top-1"] == [values[f"{form}/top1"] for form in CLOSING_COLUMNS[1:]]
     assert table["change, points"] == [None, -0.06, -0.09]
@@ -30,17 +34,19 @@ def test_numbers_equal_the_metrics(run_of):
 
 @pytest.mark.parametrize(("known", "cell"), [(None, "–"), (True, "yes"), (False, "no")])
 def test_it_says_whether_integer_kernels_compute_the_network(known, cell):
-    assert closing_table({}, known)[0] == ("integer kernels", "–", "–", cell)
+    assert closing_table({}, known, Classification())[0] == ("integer kernels", "–", "–", cell)
 
 
 def test_what_was_not_measured_is_a_dash():
-    cells = [cell for _, *cells in closing_table({}) for cell in cells]
+    cells = [cell for _, *cells in closing_table({}, None, Classification()) for cell in cells]
     assert set(cells) == {"–"}
 
 
 def test_a_ratio_without_noise_is_infinite_and_an_unmeasured_one_a_dash():
     def cells(*names):
-        rows = {title: cells for title, *cells in closing_table(dict.fromkeys(names, 0.5))}
+        rows = {
+            title: cells for title, *cells in closing_table(dict.fromkeys(names, 0.5), None, Classification())
+        }
         return rows["SQNR of logits, dB"]
 
     assert cells("float/top1", "simulated/top1", "integer/top1") == ["–", "–", "∞"]

@@ -12,9 +12,10 @@ from torch import nn
 
 from stages.data.base import Split
 from stages.data.digits import Digits
+from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
 from stages.training.fit import FloatTraining, fit
-from stages.training.held_out import Kept, accuracy, best_epoch, hold_out
+from stages.training.held_out import Kept, best_epoch, hold_out, quality
 
 RECIPE = FloatTraining(epochs=6, batch_size=64, held_out=0.2)
 RESTLESS = FloatTraining(
@@ -82,7 +83,7 @@ def test_held_out_accuracy_is_that_of_the_weights_after_the_epoch():
     module.load_state_dict(weights)
     data = Digits()
     _, held = hold_out(data.train(), RECIPE.held_out, 0)
-    assert history[0].held_out == accuracy(module, data.train(), data, held)
+    assert history[0].held_out == quality(module, data.train(), data, held, Classification())
     assert 0.3 < history[0].held_out < 1.0
     steps = math.ceil(0.8 * len(data.train()) / 64)
     assert history[0].learning_rate == replace(RECIPE, epochs=1).rate(steps - 1, steps)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from stages.tasks.classification import Classification
 from stages.training.qat_layer import Phase
 from stages.training.qat_objective import Distillation, QatObjective, QatSchedule
 
@@ -60,7 +61,7 @@ def no_teacher(x):
     raise AssertionError("nobody asked for a teacher")
 
 
-UNTAUGHT = {"teacher": no_teacher, "distillation": Distillation()}
+UNTAUGHT = {"teacher": no_teacher, "distillation": Distillation(), "task": Classification()}
 
 
 class Student(nn.Linear):
@@ -91,7 +92,9 @@ def test_distillation_is_hinton_s(batch):
     x, y = batch
     student, teacher = Student(), nn.Linear(4, 3)
     distillation = Distillation(weight=0.3, temperature=2.0)
-    objective = QatObjective(student, QatSchedule(), teacher=teacher, distillation=distillation)
+    objective = QatObjective(
+        student, QatSchedule(), teacher=teacher, distillation=distillation, task=Classification()
+    )
     loss, logits = objective.loss(x, y, 3, 10)
     p = (teacher(x) / 2.0).softmax(1)
     divergence = (p * (p.log() - (logits / 2.0).log_softmax(1))).sum(1).mean()
