@@ -137,7 +137,7 @@ def test_what_trainings_write_beside_tensors_is_read(state, tmp_path):
 
 
 class Settings:
-    """Of a training framework."""
+    """What a training framework keeps beside tensors."""
 
 
 @pytest.mark.parametrize("zipped", [True, False])
