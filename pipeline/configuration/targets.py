@@ -53,8 +53,9 @@ def _method(class_name: str, name: str) -> Callable[..., Any] | None:
 def _imported(module_name: str, target: str) -> Any:
     try:
         return importlib.import_module(module_name)
-    except ImportError as error:
-        raise TargetError(f"'{target}': importing '{module_name}' failed: {error}") from error
+    except Exception as error:  # a module of the user's, or of a library's, may raise anything
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise TargetError(f"'{target}': importing '{module_name}' failed: {kind}{error}") from error
 
 
 def _exists(module_name: str) -> bool:
