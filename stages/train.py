@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -75,11 +75,10 @@ class Train:
         if weights_of(self.model) == self._weights():
             return self.model
         component: Any = self.model
-        is_replaceable: bool = is_dataclass(component)  # apart from the condition, which would narrow Any
-        if not is_replaceable:
+        if "weights" not in getattr(component, "__dataclass_fields__", {}):
             raise PipelineError(
                 f"training.initial_weights=random: the weights of {type(component).__name__} cannot be left "
-                "out. Remedy: make it a dataclass, or model.weights=null"
+                "out. Remedy: a dataclass with a field weights, or model.weights=null"
             )
         start: Any = replace(component, weights=None)
         return cast(Model, start)
