@@ -13,7 +13,7 @@ from stages.artifacts import FloatModel, TrainedModel
 from stages.data.base import Data
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
-from stages.models.base import Model, build
+from stages.models.base import Model, build, output_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Capture:
         """Raise for operators without an integer form, before anything is trained."""
         with torch.random.fork_rng(devices=[]):
             module = self.model.build(self.data.shape, self.data.num_classes)
-            fold_batch_norm(capture(module, self.data.shape))
+            fold_batch_norm(capture(module, self.data.shape, output=output_of(self.model)))
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Capture; the graph is verified against the module."""
         module = inputs[TrainedModel].restore(build(self.model, self.data, ctx.seed))
-        return FloatModel(graph=capture(module, self.data.shape))
+        return FloatModel(graph=capture(module, self.data.shape, output=output_of(self.model)))

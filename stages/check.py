@@ -12,7 +12,7 @@ from stages.backends.base import Backend
 from stages.data.base import Data
 from stages.integer.program import Requantize
 from stages.measuring.preflight import Preflight, inspect_network
-from stages.models.base import Model
+from stages.models.base import Model, output_of
 from stages.quant.granularity.base import Granularity
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.reporting.text import count, percent
@@ -67,6 +67,7 @@ class Check:
             granularity=self.granularity,
             requantize=self.requantize,
             backend=self.backend,
+            output=output_of(self.model),
         )
         _show(found, self.backend, console)
         return not found.refused

@@ -26,7 +26,7 @@ from stages.backends.native_kernels.drafts import drafts_of
 from stages.backends.native_kernels.planner import Pins
 from stages.graph.calibrate import calibrate
 from stages.graph.capture import capture
-from stages.graph.cost import operations
+from stages.graph.cost import operations, traced_calls
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
@@ -121,6 +121,7 @@ def inspect_network(
     granularity: Granularity,
     requantize: Requantize,
     backend: Backend,
+    output: str | int | None = None,
 ) -> Preflight:
     """Follow the network to a program, and ask of each operator what runs it.
 
@@ -131,11 +132,12 @@ def inspect_network(
         granularity: which weights share a scale.
         requantize: how accumulators become levels.
         backend: what is timed.
+        output: which of several results, by key or position; None for the first.
     """
     count = float(sum(parameter.numel() for parameter in module.parameters()))
     figures = {"model/parameters": count, "model/float_bytes": 4 * count}
     try:
-        captured = capture(module, shape)
+        captured = capture(module, shape, output=output)
         figures |= FloatModel(graph=captured).metrics()
         graph = fuse(fold_batch_norm(captured))
     except PipelineError as error:
@@ -195,10 +197,10 @@ def _placed(graph: Graph, places: Mapping[str, tuple[str, Place]]) -> Iterator[P
         if node.op == "input":
             continue
         op, place = places.get(node.name, (node.op, "unknown"))
-        function = node.attrs["call"][0].partition(".")[0] if node.op == "aten" else node.op
+        function = "+".join(dict.fromkeys(traced_calls(node))) or node.op
         yield Placed(
             name=node.name,
-            op=function if op == "island" else op,
+            op=function if op in ("island", "aten") else op,
             module=node.module,
             place=place,
             operations=counts[node.name],

@@ -53,6 +53,12 @@ def weights_of(model: Model) -> str | None:
     return weights
 
 
+def output_of(model: Model) -> str | int | None:
+    """Which of a network's several results counts, by key or position; None for the first."""
+    output: str | int | None = getattr(model, "output", None)
+    return output
+
+
 def fingerprint_of(model: Model) -> str:
     """The model's own fingerprint, else the sha256 of its weights file; empty where there is neither."""
     own = getattr(model, "fingerprint", None)

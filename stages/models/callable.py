@@ -29,12 +29,14 @@ class TorchModel:
         args: its arguments by name; None for none.
         weights: file of trained weights, or None.
         key: under which key of the file they stand; None where that is clear.
+        output: which of several results, by key or position; None for the first.
     """
 
     target: Callable[..., Any]
     args: Mapping[str, Any] | None = field(default=None)
     weights: str | None = None
     key: str | None = None
+    output: str | int | None = None
 
     def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Call the target, and load the weights.

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.graph.capture import capture
-from stages.graph.cost import operations
+from stages.graph.cost import operations, traced_calls
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
-from stages.graph.ir import Graph, Node
 
 
 class Net(nn.Module):
@@ -40,31 +39,20 @@ def test_layers_and_products_count_multiply_accumulates_and_all_else_elements():
     assert by_op["mean"] == [5]
 
 
-def test_islands_that_multiply_count_their_products():
-    nodes = (
-        Node(name="input", op="input", shape=(3, 8)),
-        Node(
-            name="a",
-            op="aten",
-            inputs=("input", "input"),
-            attrs={"call": ("bmm.default", (), (), None, ())},
-            shape=(3, 3),
-        ),
-        Node(
-            name="b",
-            op="aten",
-            inputs=("a",),
-            attrs={"call": ("cumsum.default", (), (), None, ())},
-            shape=(3, 3),
-        ),
-        Node(
-            name="c",
-            op="aten",
-            inputs=("input",),
-            attrs={"call": ("conv3d.default", (), (), None, ())},
-            params={"p0": "w", "p1": "b"},
-            shape=(2, 5),
-        ),
-    )
-    graph = Graph(nodes=nodes, params={"w": torch.zeros(2, 3, 1, 2, 2), "b": torch.zeros(2)}, output="c")
-    assert operations(graph) == {"input": 0, "a": 9 * 8, "b": 9, "c": 10 * 12}
+class Islands(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(2, 3, 3, padding=1)
+
+    def forward(self, x):
+        return torch.cumsum(self.conv(x.flatten(1).reshape(-1, 2, 4, 4, 4)), dim=2)
+
+
+def test_islands_count_the_products_of_their_calls():
+    torch.manual_seed(0)
+    graph = fuse(fold_batch_norm(capture(Islands(), (8, 4, 4))))
+    counts = operations(graph)
+    islands = [node for node in graph.nodes if traced_calls(node)]
+    assert {call for node in islands for call in traced_calls(node)} == {"conv3d", "cumsum"}
+    # 3 · 4 · 4 · 4 elements of 2 · 27 products each
+    assert sum(counts[node.name] for node in islands) - 192 * 54 in (0, 192)

@@ -7,6 +7,8 @@ from torch import nn
 
 from pipeline.errors import PipelineError
 from pipeline.store.keys import identity
+from stages.artifacts import TrainedModel
+from stages.capture import Capture
 from stages.data.digits import Digits
 from stages.models.base import Model, fingerprint_of, weights_of
 from stages.models.callable import TorchModel
@@ -108,3 +110,25 @@ def test_a_callable_is_known_by_its_name_and_its_source():
     key = identity(stage(TorchModel(target=perceptron)), 1)
     assert key["config"]["model"]["target"] == f"{__name__}.perceptron" and __name__ in key["code"]
     assert "torch" in identity(stage(TorchModel(target=nn.ReLU)), 1)["libraries"]
+
+
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        y = self.fc(x.flatten(1))
+        return {"features": x.flatten(1), "logits": y}
+
+
+def test_of_several_results_the_model_says_which_counts(ctx):
+    def captured(output: str | int | None):
+        model = TorchModel(target=Several, output=output)
+        stage = Capture(model=model, data=Digits())
+        stage.check()
+        return stage.run(ctx, {TrainedModel: TrainedModel.of(Several())}).graph
+
+    for output, shape in (("logits", (10,)), ("features", (64,)), (None, (64,))):
+        graph = captured(output)
+        assert graph[graph.output].shape == shape
