@@ -11,7 +11,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from pipeline.configuration.overrides import check_overrides
 from pipeline.configuration.schema import register
+from pipeline.errors import ConfigError
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
@@ -33,7 +35,11 @@ if __name__ == "__main__":
     # a terminated run unwinds like an interrupted one, and is recorded as killed
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        check_overrides(sys.argv[1:])
         main()
+    except ConfigError as error:  # Hydra prints those that are raised within main
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except BaseException as error:
         from pipeline.sweeps.callback import abandon
 

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ _GIVEN = os.environ.get(THREADS[0], "")
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 
 
-def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[str, float]:
+def execute(
+    cfg: DictConfig, *, tags: Mapping[str, str] | None = None, code: Collection[str] | None = None
+) -> dict[str, float]:
     """Build what `cfg` describes, run it, record it; returns the run's metrics.
 
     Everything that can be refused without computing is refused before a run is opened. In a sweep, a job
@@ -49,6 +51,7 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     Args:
         cfg: the resolved configuration, without Hydra's own.
         tags: recorded beside those that describe the run, and before them where names coincide.
+        code: packages beside the pipeline's own that `cfg` may name; None for any, where the user wrote it.
 
     Raises:
         PipelineError: the configuration is wrong, the tracker cannot be reached, or a stage refuses.
@@ -61,7 +64,7 @@ def execute(cfg: DictConfig, *, tags: Mapping[str, str] | None = None) -> dict[s
     # libraries read these variables when they load, which is when the stages are built
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
     console = Console()
-    run, stages = _build(cfg)
+    run, stages = _build(cfg, code)
     check_wiring(stages)
     store = open_store(run.store, warn=console.warn)
     ctx = RunContext(
@@ -141,8 +144,8 @@ def threads_of(cfg: DictConfig) -> int:
     return threads or available_cores()
 
 
-def _build(cfg: DictConfig) -> tuple[RunConfig, list[Any]]:
-    builder = Builder(cfg)
+def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, list[Any]]:
+    builder = Builder(cfg, code=code)
     run = builder.build_as(RunConfig)
     builder.build()  # groups that no stage refers to are checked too
     builder.raise_problems()

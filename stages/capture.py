@@ -14,7 +14,7 @@ from stages.artifacts import FloatModel, TrainedModel
 from stages.data.base import Data
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
-from stages.models.base import Model, build
+from stages.models.base import Model, build, output_of
 from stages.tasks.base import Task, require_fit
 from stages.tasks.classification import Classification
 
@@ -45,7 +45,7 @@ class Capture:
         """
         with torch.random.fork_rng(devices=[]):
             module = self.model.build(self.data.shape, self._outputs())
-            graph = capture(module, self.data.shape)
+            graph = capture(module, self.data.shape, output=output_of(self.model))
             fold_batch_norm(graph)
         for split in (self.data.test(), self.data.train()):
             shape, labels = graph[graph.output].shape, np.asarray(split.labels)
@@ -54,7 +54,7 @@ class Capture:
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Capture; the graph is verified against the module."""
         module = inputs[TrainedModel].restore(build(self.model, self.data, ctx.seed, self._outputs()))
-        return FloatModel(graph=capture(module, self.data.shape))
+        return FloatModel(graph=capture(module, self.data.shape, output=output_of(self.model)))
 
     def _outputs(self) -> int:
         return self.task.outputs(self.data.num_classes)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.context import RunContext
+from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import TrainedModel
 from stages.data.base import Data
-from stages.models.base import Model, build
+from stages.models.base import Model, build, fingerprint_of, weights_of
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
@@ -56,7 +57,7 @@ class Train:
     @property
     def depends_on_threads(self) -> bool:
         """Where anything is trained."""
-        recipes = (self.training if self._start().weights is None else None, self.further)
+        recipes = (self.training if self._weights() is None else None, self.further)
         return any(recipe.epochs > 0 for recipe in recipes if recipe is not None)
 
     def check(self) -> None:
@@ -69,9 +70,8 @@ class Train:
 
     def run(self, ctx: RunContext, inputs: Inputs) -> TrainedModel:
         """Train where there are no weights, then further; a killed training goes on from its last epoch."""
-        model = self._start()
-        module = build(model, self.data, ctx.seed, self._outputs())
-        if model.weights is None:
+        module = build(self._start(), self.data, ctx.seed, self._outputs())
+        if self._weights() is None:
             self._fit(ctx, module, self.training, "train")
         if self.further is not None:
             self._fit(ctx, module, self.further, "further")
@@ -80,10 +80,25 @@ class Train:
     def _outputs(self) -> int:
         return self.task.outputs(self.data.num_classes)
 
+    def fingerprint(self) -> str:
+        """The model's: a class of the user's own may have none."""
+        return fingerprint_of(self.model)
+
+    def _weights(self) -> str | None:
+        return weights_of(self.model) if self.initial_weights == "given" else None
+
     def _start(self) -> Model:
-        component: Any = self.model  # a dataclass, as all components are
-        start: Model = component if self.initial_weights == "given" else replace(component, weights=None)
-        return start
+        """The model without its weights, where training starts from random ones."""
+        if weights_of(self.model) == self._weights():
+            return self.model
+        component: Any = self.model
+        if "weights" not in getattr(component, "__dataclass_fields__", {}):
+            raise PipelineError(
+                f"training.initial_weights=random: the weights of {type(component).__name__} cannot be left "
+                "out. Remedy: a dataclass with a field weights, or model.weights=null"
+            )
+        start: Any = replace(component, weights=None)
+        return cast(Model, start)
 
     def _fit(self, ctx: RunContext, module: nn.Module, recipe: FloatTraining, name: str) -> None:
         def record(number: int, epoch: Epoch) -> None:

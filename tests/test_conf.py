@@ -21,6 +21,9 @@ OPTIONS = sorted(
     if path.parent != CONF and "hydra" not in path.parts
 )
 
+GIVEN = {"target": "torch.nn.Identity"}
+"""Mandatory values that are more than text."""
+
 
 def built(*overrides: str) -> tuple[Builder, RunConfig]:
     register()
@@ -50,9 +53,10 @@ def test_an_option_composes_and_builds(option):
     values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     mandatory = [key for key, value in values.items() if value == "???"]
     package = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group}."
-    builder, run = built(option, *(f"{package}{key}=given" for key in sorted(mandatory)))
+    builder, run = built(option, *(f"{package}{key}={GIVEN.get(key, 'given')}" for key in sorted(mandatory)))
     check_wiring([stage for stage in run.stages.values() if stage is not None])
-    assert builder.user_code == []  # what is built in lies in the pipeline's own packages
+    # what is built in lies in the pipeline's own packages; a target is the user's to name
+    assert builder.user_code == [f"{group}.target: {GIVEN['target']}" for key in mandatory if key == "target"]
     if "@package _global_" not in path.read_text(encoding="utf-8"):
         assert builder.build(group) is not None
 

@@ -1,7 +1,10 @@
 """The checked builder: a configuration becomes component instances, or one list of all its mistakes.
 
 A mapping with ``_target_`` is a component: the dotted name of a class (or function) and values for its
-arguments. Every node is built once: where ``${quantizer}`` refers to a group, the group's own config path
+arguments; an argument annotated ``Callable`` takes such a name too, for what it names. A name may lead to the
+user's own code, which is listed for the log, unless the configuration came from elsewhere (``code``).
+
+Every node is built once: where ``${quantizer}`` refers to a group, the group's own config path
 is the one that messages name, and all its users share the instance.
 """
 
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -24,9 +27,6 @@ from pipeline.errors import ConfigError, alternatives
 T = TypeVar("T")
 
 TRUSTED = ("pipeline", "stages")
-USER_CODE = ("model", "data")
-"""Config keys under which a target may name the user's own code."""
-
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 _FIELD = re.compile(r"(\w+)=")
 _FAILED: Any = object()
@@ -37,14 +37,23 @@ class Builder:
 
     Args:
         root: the whole configuration, which references resolve against.
-        trusted: packages whose classes any ``_target_`` may name.
+        trusted: packages whose classes any configuration may name.
+        code: further packages whose code this one may run; None for any, where the user composed it. What
+            came with a record or a download runs none but these: a name is enough to run any function.
     """
 
-    def __init__(self, root: DictConfig, *, trusted: tuple[str, ...] = TRUSTED) -> None:
+    def __init__(
+        self,
+        root: DictConfig,
+        *,
+        trusted: tuple[str, ...] = TRUSTED,
+        code: Collection[str] | None = None,
+    ) -> None:
         self.user_code: list[str] = []
         """The user's own targets, as ``model: my_net.Net``, for the run's log."""
         self._root = root
         self._trusted = trusted
+        self._code = code
         self._problems: dict[str, None] = {}  # an ordered set: shared nodes report once
         self._built: dict[str, Any] = {}
         self._written: dict[str, str] = {}  # path of use -> path where the value is written
@@ -115,20 +124,29 @@ class Builder:
             values[str(key)] = self._child(node, key, text) if known else self._problem(_no_name(text))  # type: ignore[arg-type]
         if "_target_" not in node:
             return _FAILED if _any_failed(values.values()) else values
-        target = node["_target_"]
+        component = self._located(node["_target_"], f"{path}._target_")
+        return _FAILED if component is _FAILED else self._call(component, values, path)
+
+    def _located(self, target: object, path: str) -> Any:
+        """What the dotted name at `path` names; a problem where that is nothing, or code that may not run."""
+        top = str(target).partition(".")[0]
+        if top not in self._trusted and self._code is not None and top not in self._code:
+            return self._problem(  # before anything is imported, which runs code too
+                f"{path}: '{target}' is code that a recorded configuration names; a record may come from "
+                f"anywhere, so that it runs none. Remedy: where you know it, trust=[{top}]"
+            )
         try:
             component = locate(target)
         except TargetError as error:
-            return self._problem(f"{path}._target_: {error}")
-        if target.split(".")[0] not in self._trusted:
-            if not set(re.split(r"[.\[]", path)) & set(USER_CODE):
-                roots = " or ".join(f"{root}." for root in self._trusted)
-                return self._problem(
-                    f"{path}._target_: '{target}' must start with {roots}; "
-                    f"your own code is allowed under {' and '.join(USER_CODE)} only"
-                )
-            self.user_code.append(f"{path}: {target}")
-        return self._call(component, values, path)
+            return self._problem(f"{path}: {error}")
+        home = str(getattr(component, "__module__", "")).partition(".")[0]
+        if top in self._trusted and home in self._trusted:
+            return component
+        if top in self._trusted and self._code is not None:  # a module's import, as pipeline.session.Path
+            return self._problem(f"{path}: '{target}' is not the pipeline's own, but imported there")
+        # a group that several stages refer to is built once, and listed once
+        self.user_code.append(f"{path.removesuffix('._target_')}: {target}")
+        return component
 
     def _call(self, component: Callable[..., Any], values: Mapping[str, Any], path: str) -> Any:
         """Check `values` against the component's arguments, convert them, and call it."""
@@ -165,12 +183,15 @@ class Builder:
             return self._problem(f"{path}{separator if path else ''}{error}")
 
     def _grouped(self, value: Any, hint: Any, path: str) -> Any:
-        """The value, groups without ``_target_`` in it called as the dataclasses that `hint` asks for."""
-        if not isinstance(value, Mapping):
-            return value
+        """The value, groups without ``_target_`` in it called as the dataclasses that `hint` asks for, and
+        the name of a callable, where `hint` asks for one, as what it names."""
         if get_origin(hint) in (Union, UnionType):  # X | None
             (hint, *others) = [member for member in get_args(hint) if member is not NoneType]
             hint = Any if others else hint
+        if isinstance(value, str) and (hint is Callable or get_origin(hint) is Callable):
+            return self._located(value, path)
+        if not isinstance(value, Mapping):
+            return value
         if is_dataclass(hint):
             return self._call(hint, value, path)  # type: ignore[arg-type]
         if get_origin(hint) in (dict, Mapping):

@@ -67,7 +67,9 @@ def _scalar(value: Any, cls: type[Any]) -> Any:
             if _same(value, member.value) or value == member.name:
                 return member
         return _refuse_choice(value, [member.name for member in cls])
-    return value if _is_instance(value, cls) else _refuse(value, _name(cls))
+    if _is_instance(value, cls):
+        return value
+    return _refuse(value, _name(cls), _incomplete(value, cls))
 
 
 def _sequence(value: Any, origin: Any, arguments: tuple[Any, ...]) -> Any:
@@ -140,6 +142,8 @@ def _same(value: Any, other: Any) -> bool:
 
 
 _ABSENT = object()
+_PLAIN = (str, int, float, bool, list, tuple, dict)
+_NEWLINE = "\n"
 
 
 def _is_instance(value: Any, cls: type[Any]) -> bool:
@@ -147,7 +151,13 @@ def _is_instance(value: Any, cls: type[Any]) -> bool:
         return isinstance(value, cls)
     if not getattr(cls, "_is_runtime_protocol", False):
         return not isinstance(value, str | int | float | list | dict)
-    return all(inspect.getattr_static(value, name, _ABSENT) is not _ABSENT for name in _members(cls))
+    return not _lacking(value, cls)
+
+
+def _lacking(value: Any, protocol: type[Any]) -> list[str]:
+    """The members of a protocol that an object does not have; none of anything but a protocol."""
+    names = _members(protocol) if getattr(protocol, "_is_runtime_protocol", False) else set()
+    return sorted(name for name in names if inspect.getattr_static(value, name, _ABSENT) is _ABSENT)
 
 
 def _members(protocol: type[Any]) -> set[str]:
@@ -157,10 +167,18 @@ def _members(protocol: type[Any]) -> set[str]:
     return {name for name in names if not name.startswith("_")}
 
 
-def _refuse(value: Any, expected: str) -> Any:
+def _refuse(value: Any, expected: str, more: str = "") -> Any:
     given = "null" if value is None else repr(value)
     kind = "" if value is None or isinstance(value, type) else f" ({type(value).__name__})"
-    raise MismatchError(f"expected {expected}, got {given}{kind}")
+    raise MismatchError(f"expected {expected}, got {given}{kind}{more}")
+
+
+def _incomplete(value: Any, protocol: type[Any]) -> str:
+    """Which members an object lacks; a protocol's docstring may end in an example of a complete class."""
+    lacking = [] if value is None or type(value) in _PLAIN else _lacking(value, protocol)
+    _, _, example = (inspect.getdoc(protocol) or "").partition("Example::\n")
+    shown = f"; a complete example:\n\n{example.strip(_NEWLINE)}\n" if example else ""
+    return f": it lacks {', '.join(lacking)}{shown}" if lacking else ""
 
 
 def _refuse_choice(value: Any, choices: Iterable[Any]) -> Any:

@@ -56,6 +56,7 @@ class RunConfig:
             key, and recorded.
         objectives: the metrics that a search gets, in the order of its directions.
         replay: a recorded run's identifier: run it again instead, and compare.
+        trust: packages whose code a replayed record may run, beside the pipeline's own.
         store: the artifact store.
         sweep: how sweeps go on.
         tracking: where the run is recorded, an option of the group ``tracking``.
@@ -67,6 +68,7 @@ class RunConfig:
     threads: int | None = None
     objectives: list[str] = field(default_factory=list)
     replay: str | None = None
+    trust: list[str] = field(default_factory=list)
     store: StoreConfig = field(default_factory=StoreConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: Any = None

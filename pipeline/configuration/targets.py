@@ -17,7 +17,9 @@ class TargetError(ValueError):
 
 
 def locate(target: object) -> Callable[..., Any]:
-    """The class or function that ``package.module.Name`` names; imports its module.
+    """The class or function that ``package.module.Name`` names, or ``package.module.Class.method``.
+
+    Imports the module.
 
     Raises:
         TargetError: there is no such module or name; says which names there are.
@@ -26,16 +28,34 @@ def locate(target: object) -> Callable[..., Any]:
         raise TargetError(f"{target!r} is not a dotted name like package.module.Class")
     module_name, _, name = target.rpartition(".")
     if not _exists(module_name):
-        raise TargetError(f"'{target}': no module '{module_name}'{_siblings(module_name)}")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise TargetError(f"'{target}': importing '{module_name}' failed: {error}") from error
+        if (method := _method(module_name, name)) is not None:
+            return method
+        top = module_name.partition(".")[0]
+        remedy = "" if _exists(top) else f"; install '{top}', or start in the folder that it lies in"
+        raise TargetError(f"'{target}': no module '{module_name}'{_siblings(module_name)}{remedy}")
+    module = _imported(module_name, target)
     if not callable(component := getattr(module, name, None)):
         own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module_name]
         public = [n for n in own if not n.startswith("_")]
         raise TargetError(f"'{target}': '{module_name}' has no class '{name}'; {alternatives(name, public)}")
     return component  # type: ignore[no-any-return]
+
+
+def _method(class_name: str, name: str) -> Callable[..., Any] | None:
+    """A class's own way to make something: ``transformers.ViTModel.from_pretrained``."""
+    module_name, _, cls = class_name.rpartition(".")
+    if not module_name or not _exists(module_name):
+        return None
+    found = getattr(getattr(_imported(module_name, f"{class_name}.{name}"), cls, None), name, None)
+    return found if callable(found) else None
+
+
+def _imported(module_name: str, target: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:  # a module of the user's, or of a library's, may raise anything
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise TargetError(f"'{target}': importing '{module_name}' failed: {kind}{error}") from error
 
 
 def _exists(module_name: str) -> bool:

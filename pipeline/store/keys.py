@@ -12,6 +12,7 @@ line of the code involved, an input's content or the seed, and it differs.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -67,14 +68,14 @@ def describe(value: Any, name: str = "value") -> Any:
         return value.name
     if isinstance(value, Path):
         return value.as_posix()
-    if isinstance(value, type):
+    if isinstance(value, type) or inspect.isroutine(value):
         return _qualified(value)
     if isinstance(value, Mapping):
         return {str(key): describe(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [describe(item, f"{name}[{index}]") for index, item in enumerate(value)]
     has_fingerprint = callable(getattr(value, "fingerprint", None))
-    if not is_dataclass(value) and not has_fingerprint:
+    if not is_dataclass(value) and not has_fingerprint and not _is_plain(value):
         raise PipelineError(
             f"{name}: a {_qualified(type(value))} cannot be part of a cache key; "
             "make it a dataclass, or give it a method fingerprint() -> str"
@@ -87,10 +88,25 @@ def describe(value: Any, name: str = "value") -> Any:
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """A dataclass's fields; of an object of another class all that it holds."""
     if is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             if field.metadata.get("key", True):
                 yield field.name, getattr(value, field.name)
+    elif _is_plain(value):
+        yield from sorted(vars(value).items())
+
+
+class _Nothing:
+    """What an object of a class written in Python takes, beside its attributes."""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an object, of no dataclass, says all of itself by its attributes: it holds no data beside them,
+    in C or in slots, as a tensor does."""
+    cls = type(value)
+    known = isinstance(value, type) or inspect.isroutine(value) or is_dataclass(value)
+    return not known and hasattr(value, "__dict__") and cls.__basicsize__ == _Nothing.__basicsize__
 
 
 def _modules(value: Any) -> Iterator[str]:
@@ -100,12 +116,15 @@ def _modules(value: Any) -> Iterator[str]:
     if isinstance(value, list | tuple):
         items: Iterable[Any] = value
     else:
-        if is_dataclass(value) or callable(getattr(value, "fingerprint", None)):
+        if inspect.isroutine(value) or isinstance(value, type):  # a name of code, as model.target
+            yield value.__module__
+        elif is_dataclass(value) or callable(getattr(value, "fingerprint", None)) or _is_plain(value):
             yield type(value).__module__
         items = (item for _, item in _fields(value))
     for item in items:
         yield from _modules(item)
 
 
-def _qualified(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def _qualified(named: Any) -> str:
+    """The dotted name of a class or function."""
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,8 +1,9 @@
 """``python -m pipeline replay=<run id>``: does a recorded run give the same figures again, to the bit?
 
 The recorded configuration runs as it was resolved then, on as many threads, with nothing taken from the
-store, and what it gives is compared with what was recorded. Only where it is recorded, what is kept, and
-``threads`` where they are given, follow the command line.
+store, and what it gives is compared with what was recorded. Only where it is recorded, what is kept,
+``threads`` where they are given, and ``trust`` follow the command line: a record may come from anywhere, and
+runs no code but the pipeline's own and that of the packages that ``trust`` lists.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ def replay(cfg: DictConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         record = tracking.fetch(cfg.replay, Path(folder))
         logged = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
-        again = OmegaConf.create({**logged, "objectives": [], "replay": None, "tracking": cfg.tracking})
+        given = {"tracking": cfg.tracking, "trust": cfg.trust}
+        again = OmegaConf.create({**logged, "objectives": [], "replay": None, **given})
         again.store = {"path": f"{folder}/store"}
         recorded = record.tags.get("threads", "")
         again.threads = cfg.threads or (int(recorded) if recorded.isdecimal() else again.get("threads"))
-        metrics = execute(again, tags=_tags(record))
+        metrics = execute(again, tags=_tags(record), code=tuple(cfg.trust))
         facts = environment() | {"threads": str(threads_of(again))}
     _compare(record, metrics, facts, Console())
 

@@ -67,3 +67,8 @@ def program_to_onnx(
     model = helper.make_model(graph, opset_imports=[opset], producer_name="quantization-pipeline")
     model.ir_version = IR_VERSION
     return model
+
+
+def refusals(program: Program) -> list[str]:
+    """The names of the program's operators that have no form here; empty where all have one."""
+    return sorted({op.op for op in program.ops} - OPERATORS.keys())

@@ -9,18 +9,33 @@ from torch import nn
 
 from pipeline.seed import derive_seed
 from stages.data.base import Data
+from stages.models.weights import weights_fingerprint
 
 
 @runtime_checkable
 class Model(Protocol):
-    """An architecture and where its weights come from.
+    """An architecture: a class whose arguments are its configuration.
 
     In evaluation mode, the built module can be captured by ``torch.export`` with a dynamic batch dimension.
-    """
+    Two members more are optional. ``weights: str | None`` is a file of trained weights, without which the
+    stage *train* trains; ``build`` loads it (`stages.models.weights.load_weights`). ``fingerprint() -> str``
+    stands for what the result depends on beside the arguments; else it is the weights file's sha256.
 
-    @property
-    def weights(self) -> str | None:
-        """File of trained weights, .safetensors or .pt; None to start from random ones."""
+    Example::
+
+        from dataclasses import dataclass
+        from torch import nn
+
+        @dataclass(frozen=True, kw_only=True)
+        class Mine:
+            width: int = 32
+
+            def build(self, shape, num_classes):  # shape: (channels, height, width)
+                return nn.Sequential(
+                    nn.Conv2d(shape[0], self.width, 3, padding=1), nn.ReLU(),
+                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(self.width, num_classes),
+                )
+    """
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """The network: float32 (N, *shape) to logits (N, num_classes), in training mode.
@@ -31,8 +46,23 @@ class Model(Protocol):
             PipelineError: images too small for the architecture, or weights that do not fit it.
         """
 
-    def fingerprint(self) -> str:
-        """The sha256 of the weights file; empty where there is none."""
+
+def weights_of(model: Model) -> str | None:
+    """The file of trained weights that a model starts from; None for random ones."""
+    weights: str | None = getattr(model, "weights", None)
+    return weights
+
+
+def output_of(model: Model) -> str | int | None:
+    """Which of a network's several results counts, by key or position; None for the first."""
+    output: str | int | None = getattr(model, "output", None)
+    return output
+
+
+def fingerprint_of(model: Model) -> str:
+    """The model's own fingerprint, else the sha256 of its weights file; empty where there is neither."""
+    own = getattr(model, "fingerprint", None)
+    return str(own()) if callable(own) else weights_fingerprint(weights_of(model))
 
 
 def build(model: Model, data: Data, seed: int, outputs: int | None = None) -> nn.Module:

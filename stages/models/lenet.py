@@ -21,9 +21,11 @@ class LeNet5:
 
     Args:
         weights: file of trained weights (keys conv1, conv2, fc1, fc2), or None.
+        key: under which key of the file they stand; None where that is clear.
     """
 
     weights: str | None = None
+    key: str | None = None
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """As in Caffe, the only activation function is the ReLU between the linear layers."""
@@ -44,7 +46,7 @@ class LeNet5:
             ("relu1", nn.ReLU()),
             ("fc2", nn.Linear(500, num_classes)),
         ]
-        return load_weights(nn.Sequential(OrderedDict(layers)), self.weights, "lenet5")
+        return load_weights(nn.Sequential(OrderedDict(layers)), self.weights, "lenet5", self.key)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""
@@ -57,9 +59,11 @@ class LeNet300100:
 
     Args:
         weights: file of trained weights (keys fc1, fc2, fc3), or None.
+        key: under which key of the file they stand; None where that is clear.
     """
 
     weights: str | None = None
+    key: str | None = None
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Pixels are flattened in the order (C, H, W)."""
@@ -71,7 +75,7 @@ class LeNet300100:
             ("relu2", nn.ReLU()),
             ("fc3", nn.Linear(100, num_classes)),
         ]
-        return load_weights(nn.Sequential(OrderedDict(layers)), self.weights, "lenet300_100")
+        return load_weights(nn.Sequential(OrderedDict(layers)), self.weights, "lenet300_100", self.key)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

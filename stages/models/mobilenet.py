@@ -34,12 +34,14 @@ class MobileNetV1:
         stem_stride: of the first convolution; 2 for 224×224, 1 for small images.
         first_stride: of the first block that halves the resolution; 1 for 32×32.
         weights: file of trained weights, or None.
+        key: under which key of the file they stand; None where that is clear.
     """
 
     width: float = 1.0
     stem_stride: Literal[1, 2] = 2
     first_stride: Literal[1, 2] = 2
     weights: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.width, self.stem_stride, self.first_stride)
@@ -54,7 +56,7 @@ class MobileNetV1:
             features.append(depthwise_separable(channels, out_channels, stride))
             channels = out_channels
         module = initialize(_classifier(features, channels, num_classes))
-        return load_weights(module, self.weights, f"mobilenet_v1 with width={self.width}")
+        return load_weights(module, self.weights, f"mobilenet_v1 with width={self.width}", self.key)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""
@@ -70,12 +72,14 @@ class MobileNetV2:
         stem_stride: of the first convolution; 2 for 224×224, 1 for small images.
         first_stride: of the first block that halves the resolution; 1 for 32×32.
         weights: file of trained weights, or None.
+        key: under which key of the file they stand; None where that is clear.
     """
 
     width: float = 1.0
     stem_stride: Literal[1, 2] = 2
     first_stride: Literal[1, 2] = 2
     weights: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.width, self.stem_stride, self.first_stride)
@@ -93,7 +97,7 @@ class MobileNetV2:
         last = _round_channels(1280 * max(1.0, self.width))
         features.append(conv_bn_relu6(channels, last, 1))
         module = initialize(_classifier(features, last, num_classes))
-        return load_weights(module, self.weights, f"mobilenet_v2 with width={self.width}")
+        return load_weights(module, self.weights, f"mobilenet_v2 with width={self.width}", self.key)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

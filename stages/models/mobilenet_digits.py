@@ -24,9 +24,11 @@ class MobileNetDigits:
 
     Args:
         weights: file of trained weights, or None.
+        key: under which key of the file they stand; None where that is clear.
     """
 
     weights: str | None = None
+    key: str | None = None
 
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Any image size works; 8×8 leaves 2×2 to pool."""
@@ -40,7 +42,7 @@ class MobileNetDigits:
         module.add_module("pool", nn.AdaptiveAvgPool2d(1))
         module.add_module("flatten", nn.Flatten())
         module.add_module("classifier", nn.Linear(channels, num_classes))
-        return load_weights(module, self.weights, "mobilenet_digits")
+        return load_weights(module, self.weights, "mobilenet_digits", self.key)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

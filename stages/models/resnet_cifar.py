@@ -20,10 +20,12 @@ class ResNetCifar:
         depth: 6n+2 layers, n basic blocks a stage.
         weights: file of trained weights, or None. Keys: conv1, bn1,
             layer{1,2,3}.{i}.{conv1,bn1,conv2,bn2}, linear.
+        key: under which key of the file they stand; None where that is clear.
     """
 
     depth: Literal[20, 32, 44, 56] = 20
     weights: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if self.depth not in (20, 32, 44, 56):
@@ -32,7 +34,7 @@ class ResNetCifar:
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """269,722 parameters at depth 20 for ten classes."""
         module = ResNet((self.depth - 2) // 6, shape[0], num_classes)
-        return load_weights(module, self.weights, f"resnet{self.depth}")
+        return load_weights(module, self.weights, f"resnet{self.depth}", self.key)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from stages.models.checkpoint_file import existing_weights, read_checkpoint
+from stages.models.state_dict import find_state_dict, is_optional
 
-COUNTER = "num_batches_tracked"
-"""BatchNorm's counter of batches: some files have it, some do not, and no result depends on it."""
+log = logging.getLogger(__name__)
 
 
-def load_weights(module: nn.Module, weights: str | None, architecture: str) -> nn.Module:
+def load_weights(
+    module: nn.Module, weights: str | None, architecture: str, key: str | None = None
+) -> nn.Module:
     """Copy the tensors in the file `weights` into `module`; does nothing for None. Returns `module`.
 
-    A .pt or .pth file may be a state dict or hold one as ``state_dict``, and its keys may begin with
-    ``module.``, as `torch.nn.DataParallel` leaves them.
+    The file may hold a state dict under any key, beside whatever else a training writes, and its names may
+    share a prefix (``module.``, ``_orig_mod.``, ``model.``), which is taken off where that makes them fit.
+    Floats of another width are cast, and the log says so. A tensor that the network has by several names
+    needs to be there by one.
 
     Args:
         module: the network.
-        weights: a .safetensors, .pt or .pth file; relative to the folder the command starts in.
+        weights: a .safetensors file, or what torch.save wrote; relative to the folder the command starts in.
         architecture: what messages call the module, with the fields that choose it.
+        key: under which key of the file the tensors stand; None where that is clear.
 
     Raises:
-        PipelineError: the file is missing or not readable, tensors are missing, unexpected or of another
-            shape, or hold NaN or infinity.
+        PipelineError: the file is missing or not readable, tensors are missing, unexpected, of another shape
+            or kind of number, hold NaN or infinity, or contradict each other.
     """
     if weights is None:
         return module
     path = Path(weights)
-    tensors = _read(path)
-    _check_keys(module.state_dict(), tensors, path, architecture)
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise PipelineError(
-                f"model.weights={path}: '{name}' holds NaN or infinity in {bad} of {tensor.numel()} places.\n"
-                "Remedy: the training that wrote it diverged; take an earlier checkpoint."
-            )
-    module.load_state_dict(tensors, strict=False)
+    expected = module.state_dict()
+    groups = _tied(module, expected)
+    names = {n: n for n in expected} | {n: group[0] for group in groups for n in group}
+    given = find_state_dict(read_checkpoint(path), names, path=path, key=key)
+    tensors = _spread(given, groups, path)
+    _check_keys(expected, tensors, path, architecture)
+    converted = {n: _converted(n, t, expected[n], path) for n, t in tensors.items() if n in expected}
+    _say_casts({n: tensors[n].dtype for n, t in converted.items() if t.dtype != tensors[n].dtype}, path)
+    module.load_state_dict(converted, strict=False)
     return module
 
 
@@ -53,46 +56,78 @@ def weights_fingerprint(weights: str | None) -> str:
     """The sha256 of the file, empty for None. Raises `PipelineError` where it is missing."""
     if weights is None:
         return ""
-    with _existing(Path(weights)).open("rb") as file:
+    with existing_weights(Path(weights)).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise PipelineError(
-            f"model.weights={path}: no such file (looked in {Path.cwd()}).\n"
-            "Remedy: give model.weights=<file.safetensors or .pt>, or null to train from random weights."
-        )
-    return path
+def _tied(module: nn.Module, expected: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of each parameter or buffer that has several."""
+    names: dict[int, list[str]] = {}
+    for named in (module.named_parameters, module.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            if name in expected:
+                names.setdefault(id(tensor), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    _existing(path)
-    try:
-        if path.suffix == ".safetensors":
-            found: object = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+def _spread(given: Mapping[str, Tensor], groups: list[list[str]], path: Path) -> dict[str, Tensor]:
+    """Each tied tensor by all its names. Raises where the file has different values for them."""
+    tensors = dict(given)
+    for group in groups:
+        there = [name for name in group if name in given]
+        for name in there[1:]:
+            if not torch.equal(given[name], given[there[0]]):
+                raise PipelineError(
+                    f"model.weights={path}: '{there[0]}' and '{name}' are one tensor in the network, and two "
+                    "in the file, with different values.\n"
+                    "Remedy: choose the network without tied weights that the file was trained as."
+                )
+        if there:
+            tensors |= dict.fromkeys(group, given[there[0]])
+    return tensors
+
+
+def _converted(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tensor:
+    """A tensor in the network's own kind of number. Raises where that is another kind, or is not finite."""
+    if is_optional(name):
+        return tensor
+    both = f"{_dtype(tensor)}, and the network has {_dtype(expected)}"
+    if tensor.is_quantized or tensor.is_floating_point() != expected.is_floating_point():
         raise PipelineError(
-            f"model.weights={path}: not readable as weights ({str(error).splitlines()[0]}).\n"
-            "Remedy: save a plain state dict, safetensors.torch.save_file(module.state_dict(), …)."
-        ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
-        raise PipelineError(
-            f"model.weights={path}: holds {type(found).__name__}, not a mapping of names to tensors.\n"
-            "Remedy: save module.state_dict(), not the module."
+            f"model.weights={path}: '{name}' is {both}: levels without their scale say nothing of real "
+            "weights.\nRemedy: give the checkpoint of the float network, before any quantization."
+            if expected.is_floating_point()
+            else f"model.weights={path}: '{name}' is {both}.\nRemedy: save whole numbers."
         )
-    return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}
+    if tensor.is_floating_point():
+        if not (finite := torch.isfinite(tensor.float())).all():
+            raise PipelineError(
+                f"model.weights={path}: '{name}' holds NaN or infinity in {int((~finite).sum())} of "
+                f"{tensor.numel()} places.\n"
+                "Remedy: the training that wrote it diverged; take an earlier checkpoint."
+            )
+        return tensor.to(expected.dtype)
+    cast = tensor.to(expected.dtype)
+    if tensor.is_complex() or not torch.equal(cast.to(tensor.dtype), tensor):
+        raise PipelineError(
+            f"model.weights={path}: '{name}' is {both}, which does not hold its values.\n"
+            "Remedy: save it as the network has it."
+        )
+    return cast
+
+
+def _say_casts(casts: Mapping[str, torch.dtype], path: Path) -> None:
+    """A word for the log where floats were of another width."""
+    kinds = sorted({str(dtype).removeprefix("torch.") for dtype in casts.values() if dtype.is_floating_point})
+    if kinds:
+        log.warning("model.weights=%s: %d tensors cast from %s", path, len(casts), ", ".join(kinds))
 
 
 def _check_keys(
     expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, architecture: str
 ) -> None:
-    missing = [n for n in expected if n not in tensors and not n.endswith(COUNTER)]
-    unexpected = [n for n in tensors if n not in expected and not n.endswith(COUNTER)]
+    missing = [n for n in expected if n not in tensors and not is_optional(n)]
+    unexpected = [n for n in tensors if n not in expected and not is_optional(n)]
     shapes = [
         f"{n} {list(tensors[n].shape)} instead of {list(expected[n].shape)}"
         for n in expected
@@ -114,3 +149,7 @@ def _check_keys(
 def _some(names: Iterable[str], count: int = 3) -> str:
     listed = list(names)
     return ", ".join(listed[:count]) + (", …" if len(listed) > count else "")
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -44,6 +44,19 @@ def test_a_replay_runs_the_recorded_configuration_and_compares(project):
     assert "square/value" in stdout
 
 
+def test_a_replay_runs_code_of_the_record_only_where_it_is_trusted(project):
+    own = "+own={_target_: fractions.Fraction, numerator: 1}"
+    assert project.run("tracking=mlflow", own)[0] == 0
+    (run,) = project.runs()
+    assert "user code: own: fractions.Fraction" in (run / "pipeline.log").read_text()
+    ((original,),) = project.recorded("runs", "run_uuid")
+    code, _, stderr = project.run("tracking=mlflow", f"replay={original}")
+    assert code == 1
+    assert "own._target_: 'fractions.Fraction' is code that a recorded configuration names" in stderr
+    assert "trust=[fractions]" in stderr
+    assert project.run("tracking=mlflow", f"replay={original}", "trust=[fractions]")[0] == 0
+
+
 def test_a_replay_of_a_run_with_an_infinite_figure_compares_the_finite_ones(project):
     (source,) = project.fakes.folder.glob("fake_stages_*.py")
     text = source.read_text().replace(

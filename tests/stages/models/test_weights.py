@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import argparse
 import hashlib
+from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from pipeline.errors import PipelineError
 from stages.models.lenet import LeNet5, LeNet300100
 from stages.models.mobilenet_digits import MobileNetDigits
-from stages.models.weights import weights_fingerprint
+from stages.models.weights import load_weights, weights_fingerprint
 
 SHAPE = (1, 8, 8)
 
@@ -99,14 +102,137 @@ class Evil:
 @pytest.mark.parametrize("payload", [Evil(), MobileNetDigits().build(SHAPE, 10)], ids=["code", "module"])
 def test_pickled_code_is_refused(tmp_path, payload, capsys):
     torch.save(payload, tmp_path / "a.pt")
-    with pytest.raises(PipelineError, match=r"not readable as weights(.|\n)*Remedy: save a plain state dict"):
+    with pytest.raises(PipelineError, match=r"reading it would run code(.|\n)*Remedy: where you trust"):
         build(tmp_path / "a.pt")
     assert capsys.readouterr().out == ""
 
 
+def test_a_pickled_module_is_refused_with_the_two_lines_that_convert_it(state, tmp_path, monkeypatch):
+    module = MobileNetDigits().build(SHAPE, 10)
+    module.load_state_dict(state)
+    torch.save(module, tmp_path / "whole.pt")
+    with pytest.raises(PipelineError, match=r"a pickled module of type torch\.nn\.modules\.") as error:
+        build(tmp_path / "whole.pt")
+    lines = [line for line in str(error.value).splitlines() if line.startswith("  ")]
+    assert len(lines) == 2
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(line.strip() for line in lines), {"torch": torch})
+    assert torch.equal(build(tmp_path / "whole_weights.pt").classifier.weight, state["classifier.weight"])
+
+
+def test_what_trainings_write_beside_tensors_is_read(state, tmp_path):
+    beside = {
+        "best": np.float64(0.5),
+        "count": np.int64(3),
+        "curve": np.arange(3.0),
+        "args": argparse.Namespace(lr=0.1),
+        "folder": tmp_path,
+        "seen": {1, 2},
+        "log": defaultdict(list),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
+    }
+    for name in ("model", "net", "params_ema"):
+        torch.save({**beside, name: state}, tmp_path / "a.ckpt")
+        assert torch.equal(build(tmp_path / "a.ckpt").classifier.weight, state["classifier.weight"])
+
+
+class Settings:
+    """What a training framework keeps beside tensors."""
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_type_that_is_not_read_is_named_without_terminal_codes(state, tmp_path, zipped):
+    beside = {"state_dict": state, "settings": Settings()}
+    torch.save(beside, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(PipelineError, match=r"objects beside tensors of type \S*\.Settings") as error:
+        build(tmp_path / "a.ckpt")
+    assert "\x1b" not in str(error.value) and "found['state_dict']" in str(error.value)
+
+
+def test_of_several_keys_one_is_asked_for_unless_one_alone_fits(state, tmp_path):
+    ema = {name: tensor * 2 for name, tensor in state.items()}
+    path = tmp_path / "a.pt"
+    torch.save({"generator": state, "discriminator": {"x.weight": torch.ones(1)}}, path)
+    assert torch.equal(build(path).classifier.weight, state["classifier.weight"])
+    torch.save({"model": state, "outer": {"ema": ema}}, path)
+    with pytest.raises(PipelineError, match=r"'model', 'outer.ema'.\nRemedy: say which: model.key=model"):
+        build(path)
+    module = MobileNetDigits(weights=str(path), key="outer.ema").build(SHAPE, 10)
+    assert torch.equal(module.classifier.weight, ema["classifier.weight"])
+    with pytest.raises(PipelineError, match=r"model.key=modle: no tensors .*did you mean 'model'"):
+        MobileNetDigits(weights=str(path), key="modle").build(SHAPE, 10)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_a_prefix_that_all_names_share_is_taken_off(state, tmp_path, prefix):
+    save_file({f"{prefix}{name}": tensor for name, tensor in state.items()}, tmp_path / "a.safetensors")
+    assert torch.equal(build(tmp_path / "a.safetensors").classifier.weight, state["classifier.weight"])
+
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Linear(2, 2)
+        self.head = self.model  # tied
+
+
+def test_a_network_with_an_attribute_of_the_prefixs_name_loads(tmp_path):
+    net = nn.ModuleDict({"model": nn.Linear(2, 2)})
+    state = net.state_dict()
+    for names in (state, {f"model.{name}": tensor for name, tensor in state.items()}):
+        torch.save(dict(names), tmp_path / "a.pt")
+        loaded = load_weights(nn.ModuleDict({"model": nn.Linear(2, 2)}), str(tmp_path / "a.pt"), "it")
+        assert torch.equal(loaded.state_dict()["model.weight"], state["model.weight"])
+
+
+def test_tied_weights_load_from_one_name_and_from_all(tmp_path):
+    net, path = Wrapped(), tmp_path / "a.safetensors"
+    save_model(net, str(path))
+    assert len(load_file(path)) == 2
+    assert torch.equal(load_weights(Wrapped(), str(path), "it").head.weight, net.head.weight)
+    torch.save(net.state_dict(), tmp_path / "b.pt")
+    assert torch.equal(load_weights(Wrapped(), str(tmp_path / "b.pt"), "it").head.weight, net.head.weight)
+    apart = {name: t.clone() for name, t in net.state_dict().items()}
+    apart["head.weight"] += 1
+    torch.save(apart, tmp_path / "c.pt")
+    with pytest.raises(
+        PipelineError, match=r"'model.weight' and 'head.weight' are one tensor in the network"
+    ):
+        load_weights(Wrapped(), str(tmp_path / "c.pt"), "it")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_width_are_cast_with_a_word(state, tmp_path, dtype, caplog):
+    cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+    save_file(cast, tmp_path / "a.safetensors")
+    module = build(tmp_path / "a.safetensors")
+    assert module.classifier.weight.dtype == torch.float32
+    assert torch.equal(module.classifier.weight, cast["classifier.weight"].float())
+    assert f"tensors cast from {str(dtype).removeprefix('torch.')}" in caplog.text
+
+
+def test_levels_where_the_network_has_floats_are_refused(state, tmp_path):
+    state["classifier.weight"] = (state["classifier.weight"] * 127).to(torch.int8)
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(PipelineError, match=r"'classifier.weight' is int8, and the network has float32"):
+        build(tmp_path / "a.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torchscript_and_exported_programs_are_refused_with_the_remedy(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "a.pt"))
+    with pytest.raises(PipelineError, match=r"TorchScript(.|\n)*torch.jit.load"):
+        build(tmp_path / "a.pt")
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), tmp_path / "b.pt2")
+    with pytest.raises(PipelineError, match=r"Remedy: model=exported model.path="):
+        build(tmp_path / "b.pt2")
+
+
 def test_a_file_without_tensors_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "a.pt")
-    with pytest.raises(PipelineError, match="not a mapping of names to tensors"):
+    with pytest.raises(
+        PipelineError, match=r"a mapping with the keys epoch, not a mapping of names to tensors"
+    ):
         build(tmp_path / "a.pt")
 
 
