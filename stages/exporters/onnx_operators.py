@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from onnx import TensorProto
@@ -12,6 +13,7 @@ from onnx import TensorProto
 from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_writer import Writer
 from stages.integer.bounds import centred_weight
+from stages.integer.kernels.channel_table import first_entries
 from stages.integer.kernels.layer_norm import SPREAD_BITS, UNIT_BITS
 from stages.integer.program import Op, Program
 
@@ -69,8 +71,9 @@ def _ungrouped(op: Op, program: Program) -> Op:
     return replace(op, attrs={**op.attrs, "groups": 1}, tensors=tensors)
 
 
-def _add(writer: Writer, op: Op) -> None:
-    writer.finish(op, writer.node("Add", [writer.reals(name) for name in op.inputs], f"{op.output}/sum"))
+def _elements(kind: str, writer: Writer, op: Op) -> None:
+    """An operator on the elements of its inputs."""
+    writer.finish(op, writer.node(kind, [writer.reals(name) for name in op.inputs], f"{op.output}/elements"))
 
 
 def _concat(writer: Writer, op: Op) -> None:
@@ -141,13 +144,12 @@ def _table(writer: Writer, op: Op) -> None:
     writer.node("Gather", [table, index], f"{op.output}/q")
 
 
-def _prelu(writer: Writer, op: Op) -> None:
+def _channel_table(writer: Writer, op: Op) -> None:
     """The levels of channel c stand at 256 · c, those of all channels in a row."""
     x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
     levels = op.tensors["table"].astype(np.int16) + storage_offset(y)
     table = writer.constant(f"{op.output}/table", levels.astype(np.uint8).reshape(-1))
-    rows = (256 * np.arange(x.shape[0], dtype=np.int32)).reshape(-1, *[1] * (len(x.shape) - 1))
-    first = writer.constant(f"{op.output}/first", rows)
+    first = writer.constant(f"{op.output}/first", first_entries(op, writer.program))
     column = writer.node("Cast", [f"{x.name}/q"], f"{op.output}/column", to=TensorProto.INT32)
     index = writer.node("Add", [column, first], f"{op.output}/index")
     writer.node("Gather", [table, index], f"{op.output}/q")
@@ -244,7 +246,10 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "float_linear": _linear,
     "group_conv2d": lambda writer, op: _conv2d(writer, _ungrouped(op, writer.program)),
     "group_linear": lambda writer, op: _linear(writer, _ungrouped(op, writer.program)),
-    "add": _add,
+    "add": partial(_elements, "Add"),
+    "subtract": partial(_elements, "Sub"),
+    "maximum": partial(_elements, "Max"),
+    "minimum": partial(_elements, "Min"),
     "concat": _concat,
     "avg_pool2d": _avg_pool2d,
     "requantize": _requantize,
@@ -253,7 +258,7 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
-    "prelu": _prelu,
+    "channel_table": _channel_table,
     "constant": _constant,
     "multiply": _multiply,
     "matmul": _matmul,

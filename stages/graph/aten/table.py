@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stages.graph.aten.arithmetic import ARITHMETIC
 from stages.graph.aten.attention import ATTENTION
 from stages.graph.aten.call import Translation
 from stages.graph.aten.casts import CASTS
@@ -17,6 +18,7 @@ from stages.graph.aten.shapes import SHAPES
 TRANSLATIONS: Mapping[str, Translation] = {
     **LAYERS,
     **POINTWISE,
+    **ARITHMETIC,
     **TABLES,
     **POOLS,
     **SHAPES,

@@ -132,11 +132,36 @@ def _linear(op: Op, program: Program, x: np.ndarray, residual: np.ndarray | None
     return levels
 
 
-def _add(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+def _pairs(op: Op, program: Program, inputs: tuple[np.ndarray, ...]):
+    """For each element of the result its index, and the terms of the inputs, which are broadcast."""
+    shape = program.values[op.output].shape
     centred = [_centre(program, name, x) for name, x in zip(op.inputs, inputs, strict=True)]
-    y = np.empty(inputs[0].shape, object)
-    for index in np.ndindex(y.shape):
-        y[index] = _level(op, program, *(_term(op, program, x[index], i) for i, x in enumerate(centred)))
+    for index in np.ndindex(shape):
+        places = [tuple(0 if n == 1 else i for i, n in zip(index, x.shape, strict=True)) for x in centred]
+        yield (
+            index,
+            [_term(op, program, x[at], i) for i, (x, at) in enumerate(zip(centred, places, strict=True))],
+        )
+
+
+def _add(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+    y = np.empty(program.values[op.output].shape, object)
+    for index, terms in _pairs(op, program, inputs):
+        y[index] = _level(op, program, *terms)
+    return y
+
+
+def _subtract(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+    y = np.empty(program.values[op.output].shape, object)
+    for index, (first, second) in _pairs(op, program, inputs):
+        y[index] = _level(op, program, first - second)
+    return y
+
+
+def _extreme(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+    y, choose = np.empty(program.values[op.output].shape, object), {"maximum": max, "minimum": min}[op.op]
+    for index, terms in _pairs(op, program, inputs):
+        y[index] = _level(op, program, choose(terms))
     return y
 
 
@@ -188,10 +213,12 @@ def _table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return np.array([int(op.tensors["table"][v - lowest]) for v in x.ravel()], object)
 
 
-def _prelu(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+def _channel_table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     lowest = -128 if program.values[op.inputs[0]].quant_min < 0 else 0
-    rows = zip(x, op.tensors["table"], strict=True)
-    return np.array([[int(row[v - lowest]) for v in np.ravel(channel)] for channel, row in rows], object)
+    y, axis = np.empty(x.shape, object), op.attrs["axis"]
+    for index in np.ndindex(x.shape):
+        y[index] = int(op.tensors["table"][index[axis]][x[index] - lowest])
+    return y
 
 
 def _constant(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
@@ -281,6 +308,9 @@ _OPS = {
     "conv2d": _conv2d,
     "linear": _linear,
     "add": _add,
+    "subtract": _subtract,
+    "maximum": _extreme,
+    "minimum": _extreme,
     "concat": _concat,
     "requantize": _requantize,
     "avg_pool2d": _avg_pool2d,
@@ -289,7 +319,7 @@ _OPS = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
-    "prelu": _prelu,
+    "channel_table": _channel_table,
     "constant": _constant,
     "multiply": _multiply,
     "mean": _mean,

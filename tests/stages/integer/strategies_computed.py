@@ -24,32 +24,54 @@ class Computed:
     append: Callable[..., Value]
     bounds: Callable[[Value], dict[str, int]]
     ratio: Callable[..., dict[str, Any]]
+    headroom: Callable[[float], int]
 
     def table(self, x: Value) -> Value:
         y = self.value(x.shape)
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, 256).astype(y.dtype)
         return self.append("table", [x], y, {}, table=levels)
 
-    def prelu(self, x: Value) -> Value:
-        y = self.value(x.shape)
-        levels = self.rng.integers(y.quant_min, y.quant_max + 1, (x.shape[0], 256)).astype(y.dtype)
-        return self.append("prelu", [x], y, {}, table=levels)
+    def channel_table(self, x: Value) -> Value:
+        y, axis = self.value(x.shape), self.draw(st.integers(0, len(x.shape) - 1))
+        levels = self.rng.integers(y.quant_min, y.quant_max + 1, (x.shape[axis], 256)).astype(y.dtype)
+        return self.append("channel_table", [x], y, {"axis": axis}, table=levels)
 
     def constant(self, x: Value) -> Value:
         y = self.value(self.one(x.shape, (2, 3)))
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, y.shape).astype(y.dtype)
         return self.append("constant", [x], y, {}, levels=levels)
 
-    def multiply(self, x: Value) -> Value:
+    def broadcast(self, x: Value) -> tuple[list[Value], Value]:
+        """The value and another that broadcasts with it, in some order, and what they give."""
+
         def fits(v: Value) -> bool:
             sizes = zip(v.shape, x.shape, strict=False)
             return len(v.shape) == len(x.shape) and all(m == n or 1 in (m, n) for m, n in sizes)
 
         other = self.one(*filter(fits, self.values.values()))
         shape = tuple(n if m == 1 else m for m, n in zip(x.shape, other.shape, strict=True))
-        y = self.value(shape)
-        inputs = self.draw(st.permutations([x, other]))
+        return list(self.draw(st.permutations([x, other]))), self.value(shape)
+
+    def multiply(self, x: Value) -> Value:
+        inputs, y = self.broadcast(x)
         return self.append("multiply", inputs, y, self.bounds(y), **self.ratio(self.rng.uniform(0.002, 0.05)))
+
+    def add(self, x: Value, op: str = "add") -> Value:
+        inputs, y = self.broadcast(x)
+        real = self.rng.uniform(0.2, 1.5, 2)
+        headroom = self.headroom(float(real.sum() * 255))
+        attrs = {**self.bounds(y), "headroom": headroom}
+        return self.append(op, inputs, y, attrs, **self.ratio(real, headroom))
+
+    def subtract(self, x: Value) -> Value:
+        return self.add(x, "subtract")
+
+    def maximum(self, x: Value, op: str = "maximum") -> Value:
+        inputs, y = self.broadcast(x)
+        return self.append(op, inputs, y, self.bounds(y), **self.ratio(self.rng.uniform(0.2, 2.0, 2)))
+
+    def minimum(self, x: Value) -> Value:
+        return self.maximum(x, "minimum")
 
     def mean(self, x: Value) -> Value:
         axes = self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1))
