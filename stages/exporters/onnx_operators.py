@@ -15,6 +15,7 @@ from stages.exporters.onnx_writer import Writer
 from stages.integer.bounds import centred_weight
 from stages.integer.kernels.channel_table import first_entries
 from stages.integer.kernels.layer_norm import SPREAD_BITS, UNIT_BITS
+from stages.integer.kernels.rms_norm import SPREAD_BITS as RMS_SPREAD_BITS
 from stages.integer.program import Op, Program
 
 
@@ -185,10 +186,12 @@ def _factors(writer: Writer, op: Op) -> list[str]:
 
 def _mean(writer: Writer, op: Op) -> None:
     """A sum and a factor: OpenVINO 2026 computes ReduceMean between quantized values wrongly (N ≥ 64)."""
-    shape, axes = writer.program.values[op.inputs[0]].shape, op.attrs["axes"]
-    name = op.output
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    axes, name = op.attrs["axes"], op.output
     numbers = writer.constant(f"{name}/axes", np.array([axis + 1 for axis in axes], np.int64))
-    share = 1.0 / math.prod(shape[axis] for axis in axes)
+    share = 1.0 / math.prod(x.shape[axis] for axis in axes)
+    ratio = float(op.tensors["ratio"][0]) * y.scale / x.scale
+    share = share if abs(ratio - share) < 1e-6 * share else ratio  # a sum, or what else the ratio holds
     factor = writer.constant(f"{name}/factor", np.array(share, np.float32))
     inputs = [writer.reals(op.inputs[0]), numbers]
     total = writer.node("ReduceSum", inputs, f"{name}/sum", keepdims=int(op.attrs["keepdim"]))
@@ -209,6 +212,28 @@ def _layer_norm(writer: Writer, op: Op) -> None:
     epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0**SPREAD_BITS * size**3)
     inputs = [writer.reals(x.name), *names]
     writer.finish(op, writer.node("LayerNormalization", inputs, f"{op.output}/normal", epsilon=epsilon))
+
+
+def _along(kind: str, writer: Writer, op: Op) -> None:
+    """The largest or smallest levels along dimensions."""
+    axes = [axis + 1 for axis in op.attrs["axes"]]
+    writer.move(op, kind, axes=axes, keepdims=int(op.attrs["keepdim"]))
+
+
+def _rms_norm(writer: Writer, op: Op) -> None:
+    x, y, name = writer.program.values[op.inputs[0]], writer.program.values[op.output], op.output
+    real, step = writer.reals(x.name), x.scale**2 / 2.0**RMS_SPREAD_BITS
+    gamma = op.tensors["gamma"] * (y.scale * 2.0 ** (UNIT_BITS - op.attrs["shift"]))
+    gamma = gamma.reshape(-1, *[1] * (len(x.shape) - 1 - op.attrs["axis"]))
+    numbers = {"epsilon": op.attrs["epsilon"] * step, "floor": op.attrs["floor"] * step, "gamma": gamma}
+    names = {k: writer.constant(f"{name}/{k}", np.array(v, np.float32)) for k, v in numbers.items()}
+    axis = writer.constant(f"{name}/axis", np.array([op.attrs["axis"] + 1], np.int64))
+    squares = writer.node("Mul", [real, real], f"{name}/squares")
+    total = writer.node("ReduceSum", [squares, axis], f"{name}/total", keepdims=1)
+    total = writer.node("Add", [total, names["epsilon"]], f"{name}/raised")
+    root = writer.node("Sqrt", [writer.node("Max", [total, names["floor"]], f"{name}/least")], f"{name}/root")
+    unit = writer.node("Div", [real, root], f"{name}/unit")
+    writer.finish(op, writer.node("Mul", [unit, names["gamma"]], f"{name}/normal"))
 
 
 def _permute(writer: Writer, op: Op) -> None:
@@ -265,6 +290,9 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "mean": _mean,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "amax": partial(_along, "ReduceMax"),
+    "amin": partial(_along, "ReduceMin"),
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,

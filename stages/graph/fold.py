@@ -18,6 +18,7 @@ from torch import Tensor
 from stages.graph.dropout import behind, only_read_by
 from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer
+from stages.graph.patterns import recognize_norms
 from stages.graph.scales import fold_scales
 
 _ATTACHED = {"weight": "bn_weight", "bias": "bn_bias", "running_mean": "bn_mean", "running_var": "bn_var"}
@@ -50,7 +51,7 @@ def attach_batch_norm(graph: Graph) -> Graph:
 
     Dropout between a layer and its BatchNorm comes to stand behind it, and acts on the normalized values.
     """
-    graph = _dropout_behind(fold_scales(graph))
+    graph = _dropout_behind(fold_scales(recognize_norms(graph)))
     nodes: dict[str, Node] = {}
     params, frozen = dict(graph.params), set(graph.frozen)
     renamed: dict[str, str] = {}

@@ -3,7 +3,7 @@
 A ``scale_channels`` node goes, in this order of preference, into
 
 1. another one, or a table that multiplies and adds numbers, beside it;
-2. the layer, layer norm or BatchNorm before it: ``f · (w x + b) + o``, and so for γ and β;
+2. the layer or normalization before it: ``f · (w x + b) + o``, and so for γ and β;
 3. the layers after it: ``w · (f x + o) + b``. A convolution that pads with zeros takes no offset, since it
    would have to pad with o; and input channels whose factors lie further apart than `SPREAD` stay as they
    are, because weights that share a scale would lose bits to them.
@@ -30,8 +30,13 @@ from stages.graph.operators.registry import is_layer
 SPREAD = 4.0
 """Two bits: how many times as large as the least a factor of a layer's input channels may be."""
 
-_AFFINE = {"batch_norm": ("weight", "bias"), "layer_norm": ("gamma", "beta")}
-"""Factor and offset of normalizations, by role."""
+_AFFINE = {
+    "batch_norm": ("weight", "bias"),
+    "layer_norm": ("gamma", "beta"),
+    "rms_norm": ("gamma", ""),
+    "normalize": ("gamma", ""),
+}
+"""Factor and offset of normalizations, by role; empty where there is no offset."""
 
 
 @dataclass
@@ -161,6 +166,8 @@ def _merged(graph: Graph, node: Node) -> Graph | None:
 
 def _channel_axis(node: Node) -> int:
     """The dimension of a sample along which a layer's or a normalization's parameters lie."""
+    if node.op in ("rms_norm", "normalize"):
+        return int(node.attrs["axis"])
     return 0 if node.op in ("conv2d", "batch_norm") else len(node.shape) - 1
 
 
@@ -198,6 +205,8 @@ def _into_source(graph: Graph, node: Node) -> Graph | None:
     scaled = factor if weight is None else weight.double() * factor.reshape(-1, *[1] * (weight.ndim - 1))
     if "factor" in keys:
         own[weight_role] = change.add(scaled, weight_role, source.params.get(weight_role), keys["factor"])
+    if not bias_role and offset.any():
+        return None
     if bias is not None or offset.any():
         shifted = offset if bias is None else bias.double() * factor + offset
         own[bias_role] = change.add(shifted, bias_role, source.params.get(bias_role), *keys.values())

@@ -16,26 +16,20 @@ from stages.graph.ir import Node
 Nodes = Node | tuple[Node, ...]
 
 
-def of_two(call: Call, node: Node) -> Nodes:
-    """An operator whose inputs broadcast: two values, or a value and a constant, in the call's order."""
-    chain: tuple[Node, ...] = ()
-    inputs: list[str] = []
+def of_two(call: Call, node: Node, *names: str) -> Node:
+    """An operator whose inputs broadcast, on the call's operands, or on values by name.
+
+    One of fewer dimensions is reshaped, constants are expanded to the result's shape.
+    """
     rank = len(call.shape)
-    for position, argument in enumerate(call.args[:2]):
-        if isinstance(argument, Ref):
-            shape, name = call.input_shape(position), call.value(position)
-            if len(shape) < rank:
-                if chain:
-                    raise ValueError(f"broadcasts both operands to {rank} dimensions; reshape one before it")
-                wide = (*[1] * (rank - len(shape)), *shape)
-                chain = (Node(name="", op="reshape", inputs=(name,), attrs={"shape": wide}, shape=wide),)
-                name = PREVIOUS
-        elif isinstance(argument, Param) and not chain:
-            chain, name = (call.constant(argument, call.shape),), PREVIOUS
-        else:
-            raise ValueError("only a value of the network and a constant tensor can be operands")
+    inputs = []
+    for name in names or (call.operand(0), call.operand(1)):
+        shape = call.nodes[name].shape
+        if len(shape) < rank:
+            wide = (*[1] * (rank - len(shape)), *shape)
+            name = call.emit(Node(name="", op="reshape", inputs=(name,), attrs={"shape": wide}, shape=wide))
         inputs.append(name)
-    return *chain, replace(node, inputs=tuple(inputs))
+    return replace(node, inputs=tuple(inputs))
 
 
 def scaled(call: Call, position: int, factor: Param | None, offset: Param | None, axis: int) -> Node:
@@ -104,14 +98,10 @@ def _add_scaled(call: Call, alpha: float) -> Nodes:
         return _add(_changed(plain, 1, alpha * call.args[1].tensor))
     if alpha == -1.0:
         return _sub(plain)
-    if call.input_shape(1) != call.shape:
-        raise ValueError(f"alpha={alpha:g} with operands that broadcast; multiply before it")
-    times = replace(table(call, "affine", alpha, 0.0, position=1), shape=call.shape)
     if (constant := number(plain)) is not None:
         return table(call, "affine", alpha, constant, position=1)
-    if isinstance(call.args[0], Param):
-        raise ValueError(f"alpha={alpha:g} with a constant; multiply before it")
-    return times, Node(name="", op="add", inputs=(call.value(0), PREVIOUS))
+    times = replace(table(call, "affine", alpha, 0.0, position=1), shape=call.input_shape(1))
+    return of_two(call, Node(name="", op="add"), call.operand(0), call.emit(times))
 
 
 def _sub(call: Call) -> Nodes:
@@ -173,10 +163,8 @@ def _div(call: Call) -> Nodes:
     if (found := channels(call, 0)) is not None:
         factor, axis = found
         return inverse, replace(scaled(call, 1, factor, None, axis), inputs=(PREVIOUS,))
-    if isinstance(call.args[0], Param) or len(call.input_shape(0)) != len(call.input_shape(1)):
-        raise ValueError("divides a constant, or fewer dimensions by more; multiply by the reciprocal")
-    product = Node(name="", op="multiply", attrs={"scale": 1.0}, inputs=(call.value(0), PREVIOUS))
-    return inverse, product
+    product = Node(name="", op="multiply", attrs={"scale": 1.0})
+    return of_two(call, product, call.operand(0), call.emit(inverse))
 
 
 def _pow(call: Call) -> Nodes | str:

@@ -12,7 +12,9 @@ from stages.graph.aten.functions import TABLES
 from stages.graph.aten.layers import LAYERS
 from stages.graph.aten.pointwise import POINTWISE
 from stages.graph.aten.pools import POOLS
+from stages.graph.aten.reductions import EXTREMES, REDUCTIONS
 from stages.graph.aten.resampling import RESAMPLING
+from stages.graph.aten.shapes import PARTS as SHAPE_PARTS
 from stages.graph.aten.shapes import SHAPES
 
 TRANSLATIONS: Mapping[str, Translation] = {
@@ -22,8 +24,12 @@ TRANSLATIONS: Mapping[str, Translation] = {
     **TABLES,
     **POOLS,
     **SHAPES,
+    **REDUCTIONS,
     **RESAMPLING,
     **ATTENTION,
     **CASTS,
 }
 """ATen base name (without the in-place underscore) → translation."""
+
+PARTS = {**SHAPE_PARTS, **EXTREMES}
+"""Operators that give several values, each translated on its own: from the call, with the part's shape."""

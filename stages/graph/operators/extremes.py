@@ -1,4 +1,4 @@
-"""The larger or the smaller of two values."""
+"""The larger or the smaller of two values, and the largest or smallest along dimensions."""
 
 from __future__ import annotations
 
@@ -41,4 +41,20 @@ def _of_two(name: str) -> Operator:
     )
 
 
-OPERATORS = (_of_two("maximum"), _of_two("minimum"))
+def _lower_along(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=dict(node.attrs))
+
+
+def _along(name: str) -> Operator:
+    reduce = getattr(torch, name)
+
+    def value(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
+        chosen: Tensor = reduce(x, [axis + 1 for axis in attrs["axes"]], keepdim=attrs["keepdim"])
+        return chosen
+
+    return Operator(
+        name=name, kind="moves", attributes="axes (ascending), keepdim", value=value, lower=_lower_along
+    )
+
+
+OPERATORS = (_of_two("maximum"), _of_two("minimum"), _along("amax"), _along("amin"))

@@ -70,7 +70,12 @@ def _layer_norm(op: Op, values: dict[str, Value]) -> Op:
     return replace(op, attrs={**op.attrs, "epsilon": round(2**10 * x.shape[-1] ** 3 * 1e-3 / x.scale**2)})
 
 
-OWN = {"softmax": _softmax, "layer_norm": _layer_norm}
+def _as_it_is(op: Op, values: dict[str, Value]) -> Op:
+    """Its scales follow from what it holds."""
+    return op
+
+
+OWN = {"softmax": _softmax, "layer_norm": _layer_norm, "rms_norm": _as_it_is}
 """Operators that hold scales in a form of their own, made consistent."""
 
 

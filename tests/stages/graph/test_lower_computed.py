@@ -79,7 +79,25 @@ class Decoder(nn.Module):
         return F.max_pool1d(x, 5, 5).mean(2) * 3 + 1
 
 
-NETWORKS = {network.__name__: network for network in (Gated, Attention, Decoder)}
+class Arithmetic(nn.Module):
+    """Normalizations of every kind, and sums, differences, quotients and extremes that broadcast."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8)
+        self.rms, self.norm = nn.RMSNorm(8), nn.BatchNorm1d(8)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1) + 0.5)
+        self.classifier = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.first(self.stem(x))
+        y = F.relu(x - x.mean((2, 3), keepdim=True)) * self.scale
+        y = torch.maximum(self.rms(y), 0.5 * x.amax(1, keepdim=True)) / (1 + x.abs().mean(1, keepdim=True))
+        y = torch.minimum(x + y.sum(1, keepdim=True), y / y.norm(dim=1, keepdim=True).clamp(min=0.1))
+        return self.classifier(F.relu(self.norm(F.glu(torch.cat([y, x], 1), 1).amax((2, 3)))))
+
+
+NETWORKS = {network.__name__: network for network in (Gated, Attention, Decoder, Arithmetic)}
 
 
 @cache
@@ -122,6 +140,7 @@ def test_fixed_point_rounding_stays_within_a_level_of_each_operator(name, seed, 
 def test_every_new_operator_is_lowered():
     found = {op.op for name in NETWORKS for op in lower(quantized(captured(name), 0)[0], "float").ops}
     expected = "constant table multiply mean matmul softmax layer_norm permute upsample_nearest insert_zeros"
+    expected += " subtract maximum minimum channel_table rms_norm amax"
     assert found >= set(expected.split())
 
 

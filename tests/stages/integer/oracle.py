@@ -282,6 +282,29 @@ def _layer_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return y
 
 
+def _rms_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, a = np.empty(x.shape, object), op.attrs
+    centred = _centre(program, op.inputs[0], x)
+    rows, out = np.moveaxis(centred, a["axis"], -1), np.moveaxis(y, a["axis"], -1)
+    for index in np.ndindex(rows.shape[:-1]):
+        row = [int(c) for c in rows[index]]
+        spread = max(2**20 * sum(c * c for c in row) + a["epsilon"], a["floor"])
+        power = max(j for j in range(32) if spread * 4**j < 2**62)
+        root = isqrt(spread * 4**power)
+        for i, c in enumerate(row):
+            unit = floor(Fraction(c * 2 ** (power + 40), root) + Fraction(1, 2))
+            real = Fraction(unit * int(op.tensors["gamma"][i]), 2 ** a["shift"])
+            out[(*index, i)] = _clamp(op, program, floor(real + Fraction(1, 2)))
+    return y
+
+
+def _extreme_along(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    axes, choose = op.attrs["axes"], {"amax": max, "amin": min}[op.op]
+    kept = [i for i in range(x.ndim) if i not in axes]
+    rows = x.transpose(*kept, *axes).reshape(*(x.shape[i] for i in kept), -1)
+    return np.array([choose(rows[index].tolist()) for index in np.ndindex(rows.shape[:-1])], object)
+
+
 def _permute(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     y = np.empty(program.values[op.output].shape, object)
     for index in np.ndindex(x.shape):
@@ -326,6 +349,9 @@ _OPS = {
     "matmul": _matmul,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "amax": _extreme_along,
+    "amin": _extreme_along,
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,

@@ -73,11 +73,31 @@ class Computed:
     def minimum(self, x: Value) -> Value:
         return self.maximum(x, "minimum")
 
-    def mean(self, x: Value) -> Value:
+    def reduced(self, x: Value) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """Some dimensions, whether they are kept, and the shape without them."""
         axes = self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1))
         keepdim = len(axes) == len(x.shape) or self.draw(st.booleans())
-        attrs = {"axes": tuple(sorted(axes)), "keepdim": keepdim}
         shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdim or i not in axes)
+        return {"axes": tuple(sorted(axes)), "keepdim": keepdim}, shape
+
+    def amax(self, x: Value, op: str = "amax") -> Value:
+        attrs, shape = self.reduced(x)
+        return self.append(op, [x], self.value(shape, x), attrs)
+
+    def amin(self, x: Value) -> Value:
+        return self.amax(x, "amin")
+
+    def rms_norm(self, x: Value) -> Value:
+        y, axis = self.value(x.shape), self.draw(st.integers(0, len(x.shape) - 1))
+        gamma = self.rng.integers(-(2**24), 2**24 + 1, x.shape[axis]).astype(np.int32)
+        attrs = {"axis": axis, "epsilon": self.one(0, 1, 2**30, 2**60), "floor": self.one(1, 2**40)}
+        return self.append(
+            "rms_norm", [x], y, {**attrs, "shift": self.one(46, 48), **self.bounds(y)}, gamma=gamma
+        )
+
+    def mean(self, x: Value) -> Value:
+        attrs, shape = self.reduced(x)
+        axes = attrs["axes"]
         y = self.value(shape)
         real = self.rng.uniform(0.5, 1.5) / math.prod(x.shape[axis] for axis in axes)
         return self.append("mean", [x], y, {**attrs, **self.bounds(y)}, **self.ratio(real))

@@ -18,6 +18,7 @@ FALLING = np.linspace(2**26, 0, 256).astype(np.int32)
 INVERSE = np.array([2**22], np.int64)
 GAMMA, BETA = np.zeros(4, np.int32), np.zeros(4, np.int64)
 NORM = {"epsilon": 5, "shift": 40, **BOUNDS}
+RMS = {"axis": 2, "floor": 1, **NORM}
 
 
 def program(
@@ -50,6 +51,9 @@ def program(
         program("matmul", (2, 3, 5), BOUNDS, RATIO, other=(2, 4, 5)),
         program("softmax", SHAPE, {"axis": 2, **BOUNDS}, {"exponentials": FALLING, "inverse_scale": INVERSE}),
         program("layer_norm", SHAPE, NORM, {"gamma": GAMMA, "beta": BETA}),
+        program("rms_norm", SHAPE, RMS, {"gamma": GAMMA}),
+        program("amax", (2, 4), {"axes": (1,), "keepdim": False}, {}),
+        program("amin", (2, 1, 1), {"axes": (1, 2), "keepdim": True}, {}),
         program("permute", (4, 2, 3), {"axes": (2, 0, 1)}, {}),
         program("upsample_nearest", (2, 6, 4), {"factor": (2, 1)}, {}),
         program("insert_zeros", (2, 5, 10), {"factor": (2, 3)}, {}),
@@ -131,6 +135,13 @@ def test_valid_operators_pass_and_other_shapes_do_not(valid):
             program("layer_norm", SHAPE, {**NORM, "shift": 63}, {"gamma": GAMMA, "beta": BETA}),
             r"shift=63: must be 1\.\.62",
         ),
+        (program("rms_norm", SHAPE, {**RMS, "axis": 3}, {"gamma": GAMMA}), "axis=3 of an input of shape"),
+        (program("rms_norm", SHAPE, {**RMS, "floor": 0}, {"gamma": GAMMA}), r"floor=0: must be 1\.\.2\^61-1"),
+        (
+            program("rms_norm", SHAPE, RMS, {"gamma": GAMMA + np.int32(2**25)}),
+            r"gamma spans 33554432\.\.33554432: must be within ±2\^24",
+        ),
+        (program("amax", (2, 3), {"axes": (3,), "keepdim": False}, {}), r"axes=\(3,\): must be some"),
         (
             program("permute", SHAPE, {"axes": (0, 0, 1)}, {}),
             r"axes=\(0, 0, 1\): must be 0\.\.2 in some order",
