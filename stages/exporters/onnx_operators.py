@@ -14,6 +14,7 @@ from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_writer import Writer
 from stages.integer.bounds import centred_weight
 from stages.integer.kernels.channel_table import first_entries
+from stages.integer.kernels.group_norm import size_of, spread_bits, unit_bits
 from stages.integer.kernels.layer_norm import SPREAD_BITS, UNIT_BITS
 from stages.integer.kernels.rms_norm import SPREAD_BITS as RMS_SPREAD_BITS
 from stages.integer.program import Op, Program
@@ -220,6 +221,31 @@ def _along(kind: str, writer: Writer, op: Op) -> None:
     writer.move(op, kind, axes=axes, keepdims=int(op.attrs["keepdim"]))
 
 
+def _group_norm(writer: Writer, op: Op) -> None:
+    """InstanceNormalization of each group as one channel, then factor and offset of each channel."""
+    x, y, name = writer.program.values[op.inputs[0]], writer.program.values[op.output], op.output
+    groups, size = op.attrs["groups"], size_of(x.shape, op.attrs["groups"])
+    step = y.scale * 2.0 ** -op.attrs["shift"]
+    along = (-1, *[1] * (len(x.shape) - 1))
+    numbers = {
+        "rows": np.array([0, groups, -1], np.int64),
+        "ones": np.ones(groups, np.float32),
+        "zeros": np.zeros(groups, np.float32),
+        "shape": np.array([0, *x.shape], np.int64),
+        "gamma": (op.tensors["gamma"] * (step * 2.0 ** (UNIT_BITS - unit_bits(size)))).reshape(along),
+        "beta": (op.tensors["beta"] * step).reshape(along),
+    }
+    numbers |= {k: numbers[k].astype(np.float32) for k in ("gamma", "beta")}
+    names = {k: writer.constant(f"{name}/{k}", v) for k, v in numbers.items()}
+    epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0 ** spread_bits(size) * size**2)
+    rows = writer.node("Reshape", [writer.reals(x.name), names["rows"]], f"{name}/grouped")
+    inputs = [rows, names["ones"], names["zeros"]]
+    normal = writer.node("InstanceNormalization", inputs, f"{name}/normal", epsilon=epsilon)
+    image = writer.node("Reshape", [normal, names["shape"]], f"{name}/image")
+    scaled = writer.node("Mul", [image, names["gamma"]], f"{name}/scaled")
+    writer.finish(op, writer.node("Add", [scaled, names["beta"]], f"{name}/shifted"))
+
+
 def _rms_norm(writer: Writer, op: Op) -> None:
     x, y, name = writer.program.values[op.inputs[0]], writer.program.values[op.output], op.output
     real, step = writer.reals(x.name), x.scale**2 / 2.0**RMS_SPREAD_BITS
@@ -291,6 +317,7 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
     "amax": partial(_along, "ReduceMax"),
     "amin": partial(_along, "ReduceMin"),
     "permute": _permute,

@@ -33,6 +33,7 @@ SPREAD = 4.0
 _AFFINE = {
     "batch_norm": ("weight", "bias"),
     "layer_norm": ("gamma", "beta"),
+    "group_norm": ("gamma", "beta"),
     "rms_norm": ("gamma", ""),
     "normalize": ("gamma", ""),
 }
@@ -168,7 +169,7 @@ def _channel_axis(node: Node) -> int:
     """The dimension of a sample along which a layer's or a normalization's parameters lie."""
     if node.op in ("rms_norm", "normalize"):
         return int(node.attrs["axis"])
-    return 0 if node.op in ("conv2d", "batch_norm") else len(node.shape) - 1
+    return 0 if node.op in ("conv2d", "batch_norm", "group_norm") else len(node.shape) - 1
 
 
 def _before(graph: Graph, mover: Node, axis: int) -> int | None:

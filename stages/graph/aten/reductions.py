@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from stages.graph.aten.arithmetic import Nodes, scaled
 from stages.graph.aten.call import Call, Param, Translation, params
 from stages.graph.aten.functions import table
 from stages.graph.ir import Node
-from stages.integer.kernels.layer_norm import MAX_SIZE
+from stages.integer.kernels.group_norm import MAX_SIZE, size_of
 
 
 def _axes(call: Call, dims: Any) -> tuple[int, ...]:
@@ -84,30 +83,22 @@ def _rms_norm(call: Call) -> Node:
     return Node(name="", op="rms_norm", inputs=(call.value(),), attrs=attrs, params=params(gamma=weight))
 
 
-def _grouped(call: Call, groups: int, weight: Any, bias: Any, eps: float) -> Nodes:
-    """Each group of channels as a row that layer norm normalizes, then factor and offset of each channel."""
-    shape = call.shape
-    row = math.prod(shape) // groups
-    if row > MAX_SIZE:
-        raise ValueError(f"normalizes {row} values together; the kernel takes up to {MAX_SIZE}")
-    rows = (groups, row)
-    chain: tuple[Node, ...] = (
-        Node(name="", op="reshape", inputs=(call.value(),), attrs={"shape": rows}, shape=rows),
-        Node(name="", op="layer_norm", attrs={"eps": eps}, shape=rows),
-        Node(name="", op="reshape", attrs={"shape": shape}, shape=shape),
-    )
-    factor, offset = (own if isinstance(own, Param) else None for own in (weight, bias))
-    if factor is None and offset is None:
-        return chain
-    return *chain, replace(scaled(call, 0, factor, offset, 0), inputs=())
+def _grouped(call: Call, groups: int, weight: Any, bias: Any, eps: float) -> Node:
+    if size_of(call.shape, groups) > MAX_SIZE:
+        raise ValueError(
+            f"normalizes {size_of(call.shape, groups)} values together; the kernel takes up to {MAX_SIZE}"
+        )
+    attrs = {"groups": groups, "eps": eps}
+    roles = params(gamma=weight, beta=bias)
+    return Node(name="", op="group_norm", inputs=(call.value(),), attrs=attrs, params=roles)
 
 
-def _group_norm(call: Call) -> Nodes:
+def _group_norm(call: Call) -> Node:
     eps = float(call.arg(4, "eps", 1e-5))
     return _grouped(call, int(call.args[1]), call.arg(2, "weight"), call.arg(3, "bias"), eps)
 
 
-def _instance_norm(call: Call) -> Nodes:
+def _instance_norm(call: Call) -> Node:
     weight, bias = call.args[1:3]
     if not call.arg(5, "use_input_stats"):
         raise ValueError("has running statistics; use BatchNorm, which computes the same")

@@ -140,7 +140,7 @@ def test_fixed_point_rounding_stays_within_a_level_of_each_operator(name, seed, 
 def test_every_new_operator_is_lowered():
     found = {op.op for name in NETWORKS for op in lower(quantized(captured(name), 0)[0], "float").ops}
     expected = "constant table multiply mean matmul softmax layer_norm permute upsample_nearest insert_zeros"
-    expected += " subtract maximum minimum channel_table rms_norm amax"
+    expected += " subtract maximum minimum channel_table rms_norm group_norm amax"
     assert found >= set(expected.split())
 
 

@@ -282,6 +282,28 @@ def _layer_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return y
 
 
+def _group_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, a = np.empty(x.shape, object), op.attrs
+    centred, channels = _centre(program, op.inputs[0], x), x.shape[0] // a["groups"]
+    for group in range(a["groups"]):
+        of_group = slice(group * channels, (group + 1) * channels)
+        row = [int(c) for c in centred[of_group].ravel()]
+        size, bits = len(row), len(bin(len(row) - 1)) - 2 if len(row) > 1 else 0
+        k, b = 44 - 2 * bits, -(-bits // 2)
+        variance = size * sum(c * c for c in row) - sum(row) ** 2
+        spread = max(2**k * variance + a["epsilon"], 1)
+        power = max(j for j in range(32) if spread * 4**j < 2**62)
+        root = isqrt(spread * 4**power)
+        for index in np.ndindex(centred[of_group].shape):
+            d = size * int(centred[of_group][index]) - sum(row)
+            channel = group * channels + index[0]
+            unit = floor(Fraction(d * 2 ** (k // 2 + power + 30), root * 2**b) + Fraction(1, 2))
+            affine = unit * int(op.tensors["gamma"][channel]) + int(op.tensors["beta"][channel])
+            level = _clamp(op, program, floor(Fraction(affine, 2 ** a["shift"]) + Fraction(1, 2)))
+            y[(channel, *index[1:])] = level
+    return y
+
+
 def _rms_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     y, a = np.empty(x.shape, object), op.attrs
     centred = _centre(program, op.inputs[0], x)
@@ -350,6 +372,7 @@ _OPS = {
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
     "amax": _extreme_along,
     "amin": _extreme_along,
     "permute": _permute,

@@ -39,6 +39,7 @@ ALL_OPS = (
     "softmax",
     "layer_norm",
     "rms_norm",
+    "group_norm",
     "amax",
     "amin",
     "permute",

@@ -95,6 +95,15 @@ class Computed:
             "rms_norm", [x], y, {**attrs, "shift": self.one(46, 48), **self.bounds(y)}, gamma=gamma
         )
 
+    def group_norm(self, x: Value) -> Value:
+        y, channels = self.value(x.shape), x.shape[0]
+        groups = self.one(*(g for g in range(1, channels + 1) if channels % g == 0))
+        gamma = self.rng.integers(-(2**24), 2**24 + 1, channels).astype(np.int32)
+        shift = self.one(46, 48, 53)
+        beta = self.rng.integers(-(2 ** (shift + 6)), 2 ** (shift + 6), channels)
+        attrs = {"groups": groups, "epsilon": self.one(0, 1, 2**30, 2**60), "shift": shift}
+        return self.append("group_norm", [x], y, {**attrs, **self.bounds(y)}, gamma=gamma, beta=beta)
+
     def mean(self, x: Value) -> Value:
         attrs, shape = self.reduced(x)
         axes = attrs["axes"]

@@ -18,6 +18,7 @@ FALLING = np.linspace(2**26, 0, 256).astype(np.int32)
 INVERSE = np.array([2**22], np.int64)
 GAMMA, BETA = np.zeros(4, np.int32), np.zeros(4, np.int64)
 NORM = {"epsilon": 5, "shift": 40, **BOUNDS}
+GROUPS = {"groups": 2, **NORM}
 RMS = {"axis": 2, "floor": 1, **NORM}
 
 
@@ -52,6 +53,7 @@ def program(
         program("softmax", SHAPE, {"axis": 2, **BOUNDS}, {"exponentials": FALLING, "inverse_scale": INVERSE}),
         program("layer_norm", SHAPE, NORM, {"gamma": GAMMA, "beta": BETA}),
         program("rms_norm", SHAPE, RMS, {"gamma": GAMMA}),
+        program("group_norm", SHAPE, GROUPS, {"gamma": GAMMA[:2], "beta": BETA[:2]}),
         program("amax", (2, 4), {"axes": (1,), "keepdim": False}, {}),
         program("amin", (2, 1, 1), {"axes": (1, 2), "keepdim": True}, {}),
         program("permute", (4, 2, 3), {"axes": (2, 0, 1)}, {}),
@@ -134,6 +136,18 @@ def test_valid_operators_pass_and_other_shapes_do_not(valid):
         (
             program("layer_norm", SHAPE, {**NORM, "shift": 63}, {"gamma": GAMMA, "beta": BETA}),
             r"shift=63: must be 1\.\.62",
+        ),
+        (
+            program("group_norm", SHAPE, {**GROUPS, "groups": 3}, {"gamma": GAMMA[:2], "beta": BETA[:2]}),
+            r"groups=3: must divide the channels of its input \(2, 3, 4\)",
+        ),
+        (
+            program("group_norm", SHAPE, GROUPS, {"gamma": GAMMA[:2], "beta": BETA[:2] + 2**62}),
+            r"beta spans .*: must be within ±2\^61",
+        ),
+        (
+            program("group_norm", SHAPE, {**GROUPS, "epsilon": -1}, {"gamma": GAMMA[:2], "beta": BETA[:2]}),
+            r"epsilon=-1: must be 0\.\.2\^61-1",
         ),
         (program("rms_norm", SHAPE, {**RMS, "axis": 3}, {"gamma": GAMMA}), "axis=3 of an input of shape"),
         (program("rms_norm", SHAPE, {**RMS, "floor": 0}, {"gamma": GAMMA}), r"floor=0: must be 1\.\.2\^61-1"),

@@ -41,5 +41,5 @@ def test_every_parameter_learns_and_is_deployed(network):
     after = net.quantized().graph.params
     assert after.keys() == before.keys()
     for node in net.quantized().graph.nodes:
-        if node.op in ("layer_norm", "constant", "scale_channels", "rms_norm"):
+        if node.op in ("layer_norm", "constant", "scale_channels", "rms_norm", "group_norm"):
             assert all(not torch.equal(after[key], before[key]) for key in node.params.values()), node.name
