@@ -8,8 +8,8 @@ Of n values c = q − z of a group, with b = ⌈⌈log2 n⌉ / 2⌉ and k = 44 �
     y = clamp(zy + ((u·gamma + beta + 2^(shift−1)) >> shift))
 
 u is ``(x − mean) / √(variance + eps)``, which is √n at the most, in steps of 2^(b−30), rounded to nearest,
-with ``epsilon = rint(2^k·n²·eps / s_x²)``. Each channel has a `gamma`, ``rint(γ·2^b / s_y · 2^(shift−30))``, and
-a `beta`, ``rint(β / s_y · 2^shift)``. Before the last rounding a result is off by at most
+with ``epsilon = rint(2^k·n²·eps / s_x²)``. Each channel has a `gamma`, ``rint(γ·2^b / s_y · 2^(shift−30))``,
+and a `beta`, ``rint(β / s_y · 2^shift)``. Before the last rounding a result is off by at most
 ``2^(b−21)·max|γ| / s_y`` levels, and by what the rounding of epsilon adds.
 """
 

@@ -77,6 +77,25 @@ def test_folding_is_exact(body, expected):
     assert found == expected if expected else "scale_channels" not in found
 
 
+def test_batch_norm_over_rows_that_are_merged_with_the_batch():
+    """timm's LeViT: (N, L, C) flattened to (N·L, C), normalized, and taken apart again."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.norm = nn.Linear(8, 6, bias=False), nn.BatchNorm1d(6)
+
+        def forward(self, x):
+            y = self.linear(x.flatten(1, 2))
+            return self.norm(y.flatten(0, 1)).reshape_as(y)
+
+    module = randomize(Net())
+    graph = fuse(fold_batch_norm(capture(module, SHAPE)))
+    same_function(graph, module)
+    assert {node.op for node in graph.nodes[1:]} <= {"reshape", "linear"}
+    assert not {"linear.weight", "linear.bias"} & graph.frozen
+
+
 def test_numbers_beside_it_are_merged():
     """``(x / 255 − mean) / std``, as networks that hold their own normalization compute it."""
 
