@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from stages.graph.functions import Steps
 from stages.graph.ir import Graph, Node
-
-Step = tuple[Any, ...]
 
 _RECIPROCAL_ROOTS = ((("rsqrt",),), (("sqrt",), ("reciprocal",)), (("power", -0.5),))
 
@@ -51,12 +50,12 @@ def _norm(nodes: dict[str, Node], node: Node) -> Node | None:
     return None
 
 
-def _steps(nodes: dict[str, Node], node: Node) -> tuple[tuple[Step, ...], Node]:
+def _steps(nodes: dict[str, Node], node: Node) -> tuple[Steps, Node]:
     """The functions of one value between a node and what is no such function; broadcasts count as none."""
-    steps: tuple[Step, ...] = ()
+    steps: Steps = ()
     while True:
         if node.op in ("table", "clamp"):
-            bounds: Step = ("clamp", node.clamp_min, node.clamp_max)
+            bounds: tuple[Any, ...] = ("clamp", node.clamp_min, node.clamp_max)
             steps = (*node.attrs.get("steps", ()), *((bounds,) if node.clamps else ()), *steps)
         elif not _broadcasts(nodes, node):
             return steps, node
@@ -71,7 +70,7 @@ def _broadcasts(nodes: dict[str, Node], node: Node) -> bool:
     return all(before in (1, after) for before, after in sizes) and any(a != b for a, b in sizes)
 
 
-def _mean_eps(steps: tuple[Step, ...]) -> float | None:
+def _mean_eps(steps: Steps) -> float | None:
     """eps of ``1 / √(m + eps)``."""
     eps = 0.0
     if steps and steps[0][0] == "affine" and steps[0][1] == 1.0:
@@ -79,7 +78,7 @@ def _mean_eps(steps: tuple[Step, ...]) -> float | None:
     return eps if steps in _RECIPROCAL_ROOTS and eps >= 0.0 else None
 
 
-def _norm_eps(steps: tuple[Step, ...]) -> float | None:
+def _norm_eps(steps: Steps) -> float | None:
     """eps of ``1 / max(√s, eps)``."""
     if steps in _RECIPROCAL_ROOTS:
         return 0.0
