@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from onnx import TensorProto
@@ -12,7 +13,10 @@ from onnx import TensorProto
 from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_writer import Writer
 from stages.integer.bounds import centred_weight
+from stages.integer.kernels.channel_table import first_entries
+from stages.integer.kernels.group_norm import size_of, spread_bits, unit_bits
 from stages.integer.kernels.layer_norm import SPREAD_BITS, UNIT_BITS
+from stages.integer.kernels.rms_norm import SPREAD_BITS as RMS_SPREAD_BITS
 from stages.integer.program import Op, Program
 
 
@@ -69,8 +73,9 @@ def _ungrouped(op: Op, program: Program) -> Op:
     return replace(op, attrs={**op.attrs, "groups": 1}, tensors=tensors)
 
 
-def _add(writer: Writer, op: Op) -> None:
-    writer.finish(op, writer.node("Add", [writer.reals(name) for name in op.inputs], f"{op.output}/sum"))
+def _elements(kind: str, writer: Writer, op: Op) -> None:
+    """An operator on the elements of its inputs."""
+    writer.finish(op, writer.node(kind, [writer.reals(name) for name in op.inputs], f"{op.output}/elements"))
 
 
 def _concat(writer: Writer, op: Op) -> None:
@@ -141,13 +146,12 @@ def _table(writer: Writer, op: Op) -> None:
     writer.node("Gather", [table, index], f"{op.output}/q")
 
 
-def _prelu(writer: Writer, op: Op) -> None:
+def _channel_table(writer: Writer, op: Op) -> None:
     """The levels of channel c stand at 256 · c, those of all channels in a row."""
     x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
     levels = op.tensors["table"].astype(np.int16) + storage_offset(y)
     table = writer.constant(f"{op.output}/table", levels.astype(np.uint8).reshape(-1))
-    rows = (256 * np.arange(x.shape[0], dtype=np.int32)).reshape(-1, *[1] * (len(x.shape) - 1))
-    first = writer.constant(f"{op.output}/first", rows)
+    first = writer.constant(f"{op.output}/first", first_entries(op, writer.program))
     column = writer.node("Cast", [f"{x.name}/q"], f"{op.output}/column", to=TensorProto.INT32)
     index = writer.node("Add", [column, first], f"{op.output}/index")
     writer.node("Gather", [table, index], f"{op.output}/q")
@@ -183,10 +187,12 @@ def _factors(writer: Writer, op: Op) -> list[str]:
 
 def _mean(writer: Writer, op: Op) -> None:
     """A sum and a factor: OpenVINO 2026 computes ReduceMean between quantized values wrongly (N ≥ 64)."""
-    shape, axes = writer.program.values[op.inputs[0]].shape, op.attrs["axes"]
-    name = op.output
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    axes, name = op.attrs["axes"], op.output
     numbers = writer.constant(f"{name}/axes", np.array([axis + 1 for axis in axes], np.int64))
-    share = 1.0 / math.prod(shape[axis] for axis in axes)
+    share = 1.0 / math.prod(x.shape[axis] for axis in axes)
+    ratio = float(op.tensors["ratio"][0]) * y.scale / x.scale
+    share = share if abs(ratio - share) < 1e-6 * share else ratio  # a sum, or what else the ratio holds
     factor = writer.constant(f"{name}/factor", np.array(share, np.float32))
     inputs = [writer.reals(op.inputs[0]), numbers]
     total = writer.node("ReduceSum", inputs, f"{name}/sum", keepdims=int(op.attrs["keepdim"]))
@@ -207,6 +213,53 @@ def _layer_norm(writer: Writer, op: Op) -> None:
     epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0**SPREAD_BITS * size**3)
     inputs = [writer.reals(x.name), *names]
     writer.finish(op, writer.node("LayerNormalization", inputs, f"{op.output}/normal", epsilon=epsilon))
+
+
+def _along(kind: str, writer: Writer, op: Op) -> None:
+    """The largest or smallest levels along dimensions."""
+    axes = [axis + 1 for axis in op.attrs["axes"]]
+    writer.move(op, kind, axes=axes, keepdims=int(op.attrs["keepdim"]))
+
+
+def _group_norm(writer: Writer, op: Op) -> None:
+    """InstanceNormalization of each group as one channel, then factor and offset of each channel."""
+    x, y, name = writer.program.values[op.inputs[0]], writer.program.values[op.output], op.output
+    groups, size = op.attrs["groups"], size_of(x.shape, op.attrs["groups"])
+    step = y.scale * 2.0 ** -op.attrs["shift"]
+    along = (-1, *[1] * (len(x.shape) - 1))
+    numbers = {
+        "rows": np.array([0, groups, -1], np.int64),
+        "ones": np.ones(groups, np.float32),
+        "zeros": np.zeros(groups, np.float32),
+        "shape": np.array([0, *x.shape], np.int64),
+        "gamma": (op.tensors["gamma"] * (step * 2.0 ** (UNIT_BITS - unit_bits(size)))).reshape(along),
+        "beta": (op.tensors["beta"] * step).reshape(along),
+    }
+    numbers |= {k: numbers[k].astype(np.float32) for k in ("gamma", "beta")}
+    names = {k: writer.constant(f"{name}/{k}", v) for k, v in numbers.items()}
+    epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0 ** spread_bits(size) * size**2)
+    rows = writer.node("Reshape", [writer.reals(x.name), names["rows"]], f"{name}/grouped")
+    inputs = [rows, names["ones"], names["zeros"]]
+    normal = writer.node("InstanceNormalization", inputs, f"{name}/normal", epsilon=epsilon)
+    image = writer.node("Reshape", [normal, names["shape"]], f"{name}/image")
+    scaled = writer.node("Mul", [image, names["gamma"]], f"{name}/scaled")
+    writer.finish(op, writer.node("Add", [scaled, names["beta"]], f"{name}/shifted"))
+
+
+def _rms_norm(writer: Writer, op: Op) -> None:
+    x, y, name = writer.program.values[op.inputs[0]], writer.program.values[op.output], op.output
+    real, step = writer.reals(x.name), x.scale**2 / 2.0**RMS_SPREAD_BITS
+    gamma = op.tensors["gamma"] * (y.scale * 2.0 ** (UNIT_BITS - op.attrs["shift"]))
+    gamma = gamma.reshape(-1, *[1] * (len(x.shape) - 1 - op.attrs["axis"]))
+    numbers = {"epsilon": op.attrs["epsilon"] * step, "floor": op.attrs["floor"] * step, "gamma": gamma}
+    names = {k: writer.constant(f"{name}/{k}", np.array(v, np.float32)) for k, v in numbers.items()}
+    axis = writer.constant(f"{name}/axis", np.array([op.attrs["axis"] + 1], np.int64))
+    squares = writer.node("Mul", [real, real], f"{name}/squares")
+    total = writer.node("ReduceSum", [squares, axis], f"{name}/total", keepdims=1)
+    total = writer.node("Add", [total, names["epsilon"]], f"{name}/raised")
+    root = writer.node("Sqrt", [writer.node("Max", [total, names["floor"]], f"{name}/least")], f"{name}/root")
+    unit = writer.node("Div", [real, root], f"{name}/unit")
+    writer.finish(op, writer.node("Mul", [unit, names["gamma"]], f"{name}/normal"))
 
 
 def _permute(writer: Writer, op: Op) -> None:
@@ -244,7 +297,10 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "float_linear": _linear,
     "group_conv2d": lambda writer, op: _conv2d(writer, _ungrouped(op, writer.program)),
     "group_linear": lambda writer, op: _linear(writer, _ungrouped(op, writer.program)),
-    "add": _add,
+    "add": partial(_elements, "Add"),
+    "subtract": partial(_elements, "Sub"),
+    "maximum": partial(_elements, "Max"),
+    "minimum": partial(_elements, "Min"),
     "concat": _concat,
     "avg_pool2d": _avg_pool2d,
     "requantize": _requantize,
@@ -253,13 +309,17 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
-    "prelu": _prelu,
+    "channel_table": _channel_table,
     "constant": _constant,
     "multiply": _multiply,
     "matmul": _matmul,
     "mean": _mean,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "amax": partial(_along, "ReduceMax"),
+    "amin": partial(_along, "ReduceMin"),
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,

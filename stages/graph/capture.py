@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from stages.graph.aten.batch import batch_size
 from stages.graph.execute import execute
 from stages.graph.ir import Graph
+from stages.graph.logits import without_last_softmax
 from stages.graph.translate import translate
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def capture(
 
     Parameters are copied; the module is left in the mode it was in. Python's branches on ``self.training``
     are taken as in evaluation. What training does otherwise is kept for quantized training: dropout, the
-    momentum of BatchNorm, which parameters are frozen, and which layers share one.
+    momentum of BatchNorm, which parameters are frozen, and which layers share one. Softmax over the classes
+    at the end is left out, and the log says so (`stages.graph.logits`).
 
     Args:
         module: the network; one of another float type than float32 is cast, and the log says so.
@@ -62,6 +64,9 @@ def capture(
         _verify(module, graph, shape, dtype, place)
     finally:
         module.train(training)
+    graph, left_out = without_last_softmax(graph)
+    if left_out:
+        log.info("%s: %s at its end is left out: it gives logits", type(module).__name__, left_out)
     return graph
 
 

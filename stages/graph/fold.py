@@ -2,8 +2,9 @@
 
 (Jacob et al. 2018, eq. 14.) It goes in two steps. *Attaching* hands a BatchNorm's parameters to the layer
 before it, as roles ``bn_weight``, ``bn_bias``, ``bn_mean`` and ``bn_var``, and removes its node: training
-goes on from there. *Folding* multiplies them in. A BatchNorm that follows no layer of its own is attached to
-a depthwise 1×1 convolution with weight 1. Computed in float64, stored as float32.
+goes on from there. *Folding* multiplies them in. A BatchNorm over images that follows no layer of its own is
+attached to a depthwise 1×1 convolution with weight 1, one over vectors scales channels
+(`stages.graph.scales`). Computed in float64, stored as float32.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.errors import PipelineError
 from stages.graph.dropout import behind, only_read_by
 from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer
+from stages.graph.patterns import recognize_norms
+from stages.graph.scales import fold_scales
 
 _ATTACHED = {"weight": "bn_weight", "bias": "bn_bias", "running_mean": "bn_mean", "running_var": "bn_var"}
 """A BatchNorm node's roles, and what they are called at the layer."""
@@ -37,9 +39,6 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
     Parameters are stored under the names of layers (``layer1.0.conv1.weight``). One that layers share is
     stored once, where the same BatchNorm, or none, is folded into it.
-
-    Raises:
-        PipelineError: a BatchNorm over a vector that follows no linear layer.
     """
     graph = attach_batch_norm(graph)
     params, frozen = dict(graph.params), set(graph.frozen)
@@ -51,11 +50,8 @@ def attach_batch_norm(graph: Graph) -> Graph:
     """The same network with each BatchNorm attached to its layer: nodes and names as after folding.
 
     Dropout between a layer and its BatchNorm comes to stand behind it, and acts on the normalized values.
-
-    Raises:
-        PipelineError: a BatchNorm over a vector that follows no linear layer.
     """
-    graph = _dropout_behind(graph)
+    graph = _dropout_behind(fold_scales(recognize_norms(graph)))
     nodes: dict[str, Node] = {}
     params, frozen = dict(graph.params), set(graph.frozen)
     renamed: dict[str, str] = {}
@@ -176,11 +172,6 @@ def _attach(norm: Node, layer: Node) -> Node:
 
 
 def _depthwise(node: Node, params: dict[str, Tensor], frozen: set[str]) -> Node:
-    if len(node.shape) != 3:
-        raise PipelineError(
-            f"BatchNorm '{node.name}' normalizes a vector {node.shape} and follows no linear layer of "
-            "its own; place it directly after a linear layer."
-        )
     channels = node.shape[0]
     key = repr(("ones", node.name))
     params[key] = torch.ones(channels, 1, 1, 1)

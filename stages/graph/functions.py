@@ -25,6 +25,22 @@ def apply(steps: Steps, x: Tensor) -> Tensor:
     return _apply(steps, x.double()).to(x.dtype)
 
 
+def nearest_finite(y: Tensor) -> Tensor:
+    """Values of ascending levels, of which those that are not finite take the nearest level's that is.
+
+    Of two that are as near it is the upper: 1/x at 0 is that of the least positive level. Raises ValueError
+    where none is finite.
+    """
+    finite = torch.isfinite(y)
+    if finite.all():
+        return y
+    if not finite.any():
+        raise ValueError("its function is finite on no level of its input. Remedy: clamp its input")
+    known = finite.nonzero().flatten().flip(0)
+    distance = (torch.arange(len(y))[:, None] - known).abs()
+    return y[known[distance.argmin(dim=1)]]
+
+
 def clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
     """`x` between two bounds, either of which may be None."""
     if low is None and high is None:
@@ -65,6 +81,14 @@ def _elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     return scale * torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) * input_scale))
 
 
+def _power(x: Tensor, exponent: float) -> Tensor:
+    return torch.pow(x, exponent)
+
+
+def _exponential(x: Tensor, base: float) -> Tensor:
+    return torch.pow(base, x)
+
+
 FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "affine": _affine,
     "clamp": torch.clamp,
@@ -82,6 +106,19 @@ FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "elu": _elu,
     "nonzero": _nonzero,
     "compare": _compare,
-    "trunc": torch.trunc,
+    "softplus": F.softplus,
+    "logsigmoid": F.logsigmoid,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "threshold": F.threshold,
+    "power": _power,
+    "exponential": _exponential,
+    **{
+        name: getattr(torch, name)
+        for name in (
+            *("sqrt", "rsqrt", "reciprocal", "log", "log2", "log10", "log1p", "exp2", "expm1", "erf", "sign"),
+            *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "floor", "ceil", "trunc"),
+        )
+    },
 }
 """Name → function of a float64 tensor and the step's arguments."""

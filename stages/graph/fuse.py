@@ -110,6 +110,7 @@ def _fuse_residual(graph: Graph, node: Node) -> Graph | None:
     for name in sorted(node.inputs, key=lambda name: order[plain[name]], reverse=True):
         layer, dropouts = graph[plain[name]], _dropouts(graph, name)
         fits = is_layer(layer) and len(layer.inputs) == 1 and not layer.clamps
+        fits &= all(graph[other].shape == node.shape for other in node.inputs)  # nothing is broadcast
         if fits and all(_only_reader(graph, n) for n in (layer.name, *(d.name for d in dropouts))):
             residual = next(other for other in node.inputs if other != name)
             attrs = {**layer.attrs, "dropout": dropouts} if dropouts else layer.attrs

@@ -13,12 +13,14 @@ from dataclasses import replace
 from stages.graph.ir import Graph, Node
 from stages.graph.points import layers, quantization_points, sources
 
+SUMS = ("add", "subtract")
+
 
 def residual_stream(graph: Graph) -> frozenset[str]:
     """The quantization points that additions form or read."""
     source, own = sources(graph), frozenset(layers(graph))
-    sums = [node for node in graph.nodes if node.op == "add" or (node.name in own and len(node.inputs) == 2)]
-    added = (name for node in sums for name in (node.inputs if node.op == "add" else node.inputs[1:]))
+    sums = [node for node in graph.nodes if node.op in SUMS or (node.name in own and len(node.inputs) == 2)]
+    added = (name for node in sums for name in (node.inputs if node.op in SUMS else node.inputs[1:]))
     return frozenset(node.name for node in sums) | {source[name] for name in added}
 
 

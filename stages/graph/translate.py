@@ -22,8 +22,8 @@ from stages.graph.aten.call import PREVIOUS, Call, Ref, Translation
 from stages.graph.aten.constants import Constant, Constants
 from stages.graph.aten.islands import island
 from stages.graph.aten.refusal import RefusalError
-from stages.graph.aten.shapes import PARTS, RESHAPES
-from stages.graph.aten.table import TRANSLATIONS
+from stages.graph.aten.shapes import RESHAPES
+from stages.graph.aten.table import PARTS, TRANSLATIONS
 from stages.graph.ir import Graph, Node
 
 SPATIAL = frozenset(

@@ -95,8 +95,8 @@ def _product_range(op: Op, x: Value) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _sum_bound(op: Op, program: Program) -> int:
-    """The largest magnitude of the sum of rescaled terms of an add, or of a layer with residual or groups."""
-    if op.op == "add":
+    """The largest magnitude of the sum of rescaled terms of a sum, or of a layer with residual or groups."""
+    if signature(op).ratios == "input":
         spans = [span(program.values[name]) for name in op.inputs]
         return int(_rescaled(np.array(spans), op, program).sum())
     terms = _rescaled(np.minimum(accumulator_bounds(op, program), INT32_MAX), op, program)

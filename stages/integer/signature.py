@@ -78,6 +78,16 @@ def same_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return shapes[0]
 
 
+def broadcast_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
+    """The shape to which all inputs broadcast: they have as many dimensions, of equal size or 1."""
+    sizes = list(zip(*shapes, strict=False))
+    apart = any(len({size for size in axis if size != 1}) > 1 for axis in sizes)
+    if apart or len({len(shape) for shape in shapes}) > 1:
+        names = " and ".join(map(str, shapes))
+        raise ValueError(f"inputs of shapes {names}: dimensions must be equal or 1, and as many")
+    return tuple(next((size for size in axis if size != 1), 1) for axis in sizes)
+
+
 def tensor_of(op: Op, name: str, dtypes: Any, *shapes: tuple[int, ...]) -> NDArray[Any]:
     """A tensor of `op`, of (one of) those dtypes and one of `shapes` (any where none is given)."""
     if name not in op.tensors:

@@ -78,7 +78,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 
 
 def _add(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    if len(op.inputs) != 2:
+    if len(op.inputs) != 2 or len({program.values[name].shape for name in op.inputs}) != 1:
         return None
     fields = (
         ("requantize", requantize(op, program, pins, index=0)),

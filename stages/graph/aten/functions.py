@@ -63,7 +63,35 @@ def _neg(call: Call) -> Node:
     return affine(call, -1.0, 0.0)
 
 
-_PLAIN = ("sigmoid", "tanh", "exp", "abs", "hardsigmoid", "hardswish", "silu", "mish")
+def _softplus(call: Call) -> Node:
+    return table(call, "softplus", float(call.arg(1, "beta", 1.0)), float(call.arg(2, "threshold", 20.0)))
+
+
+def _shrink(name: str, call: Call) -> Node:
+    return table(call, name, float(call.arg(1, "lambd", 0.5)))
+
+
+def _threshold(call: Call) -> Node:
+    return table(call, "threshold", float(call.arg(1, "threshold")), float(call.arg(2, "value")))
+
+
+_PLAIN = (
+    *(
+        "sigmoid",
+        "tanh",
+        "exp",
+        "abs",
+        "hardsigmoid",
+        "hardswish",
+        "silu",
+        "mish",
+        "softsign",
+        "sqrt",
+        "rsqrt",
+    ),
+    *("reciprocal", "log", "log2", "log10", "log1p", "exp2", "expm1", "erf", "sign", "sin", "cos", "tan"),
+    *("asin", "acos", "atan", "sinh", "cosh", "asinh", "floor", "ceil", "trunc"),
+)
 
 TABLES: Mapping[str, Translation] = {
     **{name: partial(_named, name) for name in _PLAIN},
@@ -73,4 +101,10 @@ TABLES: Mapping[str, Translation] = {
     "selu": _selu,
     "celu": _celu,
     "neg": _neg,
+    "softplus": _softplus,
+    "log_sigmoid": partial(_named, "logsigmoid"),
+    "log_sigmoid_forward": partial(_named, "logsigmoid"),
+    "softshrink": partial(_shrink, "softshrink"),
+    "hardshrink": partial(_shrink, "hardshrink"),
+    "threshold": _threshold,
 }

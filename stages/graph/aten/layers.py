@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
+
+from stages.graph.aten.arithmetic import scaled
 from stages.graph.aten.call import Call, Param, Translation, pair, params
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.rows import as_image, row
@@ -75,11 +78,20 @@ def _batch_norm(call: Call) -> Node | tuple[Node, ...]:
             "has no running statistics: it normalizes by those of a batch, whose samples it mixes. Set "
             "track_running_stats=True"
         )
+    eps = float(call.arg(7, "eps"))
+    if (axis := call.axis(1)) != 0:  # rows merged with the batch, as (N·L, C): at rest, it scales channels
+        factor = torch.rsqrt(variance.tensor.double() + eps)
+        factor = factor * gamma.tensor.double() if isinstance(gamma, Param) else factor
+        offset = -mean.tensor.double() * factor
+        offset = offset + beta.tensor.double() if isinstance(beta, Param) else offset
+        trained = [own if isinstance(own, Param) else mean for own in (gamma, beta)]
+        first, second = call.derived(trained[0], factor.float()), call.derived(trained[1], offset.float())
+        return scaled(call, 0, first, second, axis)
     node = Node(
         name="",
         op="batch_norm",
         inputs=(call.value(),),
-        attrs={"eps": float(call.arg(7, "eps")), "momentum": float(call.arg(6, "momentum")), "batches": 0},
+        attrs={"eps": eps, "momentum": float(call.arg(6, "momentum")), "batches": 0},
         params=params(weight=gamma, bias=beta, running_mean=mean, running_var=variance),
     )
     return as_image(call, node) if len(call.input_shape()) == 2 else node

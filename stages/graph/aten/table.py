@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stages.graph.aten.arithmetic import ARITHMETIC
 from stages.graph.aten.attention import ATTENTION
 from stages.graph.aten.call import Translation
 from stages.graph.aten.casts import CASTS
@@ -11,17 +12,24 @@ from stages.graph.aten.functions import TABLES
 from stages.graph.aten.layers import LAYERS
 from stages.graph.aten.pointwise import POINTWISE
 from stages.graph.aten.pools import POOLS
+from stages.graph.aten.reductions import EXTREMES, REDUCTIONS
 from stages.graph.aten.resampling import RESAMPLING
+from stages.graph.aten.shapes import PARTS as SHAPE_PARTS
 from stages.graph.aten.shapes import SHAPES
 
 TRANSLATIONS: Mapping[str, Translation] = {
     **LAYERS,
     **POINTWISE,
+    **ARITHMETIC,
     **TABLES,
     **POOLS,
     **SHAPES,
+    **REDUCTIONS,
     **RESAMPLING,
     **ATTENTION,
     **CASTS,
 }
 """ATen base name (without the in-place underscore) → translation."""
+
+PARTS = {**SHAPE_PARTS, **EXTREMES}
+"""Operators that give several values, each translated on its own: from the call, with the part's shape."""

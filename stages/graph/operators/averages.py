@@ -1,4 +1,4 @@
-"""Averages: a sum of levels, whose ratio holds the division by the count."""
+"""Averages, sums of levels whose ratio holds the division by the count, and sums without it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ def _lower_mean(quantized: QuantizedGraph, node: Node, values: Mapping[str, Valu
     return lowered(node, values, rescaling(ratios(node, values, divisor=count)))
 
 
+def _sum(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
+    return x.sum([axis + 1 for axis in attrs["axes"]], keepdim=attrs["keepdim"])
+
+
+def _lower_sum(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
+    return lowered(node, values, rescaling(ratios(node, values)), op="mean")
+
+
 def _mean_levels(op: Op, program: Program) -> LevelSteps:
     requantize, dtype = requantizer(op, program), float_type(sum_bound(op, program))
     axes = [axis + 1 for axis in op.attrs["axes"]]
@@ -73,6 +81,14 @@ OPERATORS = (
         attributes="axes (ascending), keepdim",
         value=_mean,
         lower=_lower_mean,
+        levels={"mean": _mean_levels},
+    ),
+    Operator(
+        name="sum",
+        kind="computes",
+        attributes="axes (ascending), keepdim; in the program a mean whose ratio holds no division",
+        value=_sum,
+        lower=_lower_sum,
         levels={"mean": _mean_levels},
     ),
 )

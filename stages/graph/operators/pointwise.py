@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from stages.graph.functions import apply, clamp
+from stages.graph.functions import apply, clamp, nearest_finite
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
@@ -34,9 +34,9 @@ def _table(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
 
 
 def _lower_table(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
-    """What the float function gives for each level."""
+    """What the float function gives for each level; where that is not finite, for the nearest where it is."""
     x = values[node.inputs[0]]
-    reals = _table(node.attrs, {}, level_reals(x, quantized.qparams(x.name)))
+    reals = nearest_finite(_table(node.attrs, {}, level_reals(x, quantized.qparams(x.name))))
     real = clamp(reals, node.clamp_min, node.clamp_max)
     table = quantize(real, quantized.qparams(node.name)).numpy()
     return Op(op="table", inputs=node.inputs, output=node.name, tensors={"table": table})

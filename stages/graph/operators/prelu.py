@@ -25,10 +25,15 @@ def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
     x = values[node.inputs[0]]
     reals = level_reals(x, quantized.qparams(x.name)).double()
     slope = quantized.graph.params[node.params["slope"]].double().reshape(-1, 1)
-    y = clamp(torch.where(reals > 0.0, reals, slope * reals), node.clamp_min, node.clamp_max)
-    table = quantize(y.float(), quantized.qparams(node.name))
-    tensors = {"table": table.expand(x.shape[0], 256).contiguous().numpy()}
-    return Op(op="prelu", inputs=node.inputs, output=node.name, tensors=tensors)
+    y = torch.where(reals > 0.0, reals, slope * reals)
+    return channel_table(quantized, node, y.expand(x.shape[0], 256), axis=0)
+
+
+def channel_table(quantized: QuantizedGraph, node: Node, reals: Tensor, axis: int) -> Op:
+    """What a function of each channel, `reals` (C, 256) over the input's levels, is in the program."""
+    table = quantize(clamp(reals, node.clamp_min, node.clamp_max).float(), quantized.qparams(node.name))
+    tensors = {"table": table.contiguous().numpy()}
+    return Op(op="channel_table", inputs=node.inputs, output=node.name, attrs={"axis": axis}, tensors=tensors)
 
 
 OPERATORS = (

@@ -33,10 +33,20 @@ def _add_levels(op: Op, program: Program) -> LevelSteps:
     def terms(*operands: Tensor) -> Tensor:
         total = inputs[0].rescale(operands[0])
         for own, operand in zip(inputs[1:], operands[1:], strict=True):
-            total += own.rescale(operand)
+            term = own.rescale(operand)
+            total = total.add_(term) if total.shape == term.shape else total + term
         return total
 
     return LevelSteps(terms=terms, finish=inputs[0].finish)
+
+
+def _subtract(attrs: Attributes, params: Parameters, a: Tensor, b: Tensor) -> Tensor:
+    return a - b
+
+
+def _subtract_levels(op: Op, program: Program) -> LevelSteps:
+    first, second = (requantizer(op, program, index=i) for i in range(2))
+    return LevelSteps(terms=lambda a, b: first.rescale(a) - second.rescale(b), finish=first.finish)
 
 
 def _concat(attrs: Attributes, params: Parameters, *parts: Tensor) -> Tensor:
@@ -61,10 +71,18 @@ OPERATORS = (
     Operator(
         name="add",
         kind="computes",
-        attributes="two inputs",
+        attributes="two inputs whose shapes broadcast",
         value=_add,
         lower=_lower_add,
         levels={"add": _add_levels},
+    ),
+    Operator(
+        name="subtract",
+        kind="computes",
+        attributes="two inputs whose shapes broadcast",
+        value=_subtract,
+        lower=_lower_add,
+        levels={"subtract": _subtract_levels},
     ),
     Operator(
         name="concat",

@@ -72,14 +72,19 @@ def prepare(op: Op, program: Program) -> Kernel:
         d = size * centred - centred.sum(axis=-1, keepdims=True)
         squares = (d * d).sum(axis=-1, keepdims=True)
         spread = np.maximum((squares << SPREAD_BITS) + op.attrs["epsilon"], 1)
-        power = (62 - _bit_length(spread)) // 2
-        root = _square_root(spread << (2 * power))
+        root, power = scaled_root(spread)
         u = ((d << (power + UNIT_BITS + 1 + SPREAD_BITS // 2)) + root) // (2 * root)
         levels = ((u * gamma + offset) >> shift) + y.zero_point
         clamped: Integers = np.clip(levels, op.attrs["act_min"], op.attrs["act_max"]).astype(y.dtype)
         return clamped
 
     return run
+
+
+def scaled_root(x: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``⌊√(x·4^j)⌋`` for 0 < x < 2^62, and j, the largest with ``x·4^j < 2^62``."""
+    power = (62 - _bit_length(x)) // 2
+    return _square_root(x << (2 * power)), power
 
 
 def _bit_length(x: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""mean: ``y = clamp(zy + rescale(Σ (q−z)))`` over some dimensions; the ratio holds the division."""
+"""mean: ``y = clamp(zy + rescale(Σ (q−z)))`` over some dimensions; the ratio holds the division, if any."""
 
 from __future__ import annotations
 

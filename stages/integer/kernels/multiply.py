@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from stages.integer.kernel import Kernel
 from stages.integer.program import Integers, Op, Program
 from stages.integer.requantizer import finisher, rescaler
-from stages.integer.signature import Shape, Signature
+from stages.integer.signature import Signature, broadcast_shape
 
-
-def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
-    """The broadcast shape; both inputs have as many dimensions, of equal size or 1."""
-    a, b = shapes
-    if len(a) != len(b) or any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
-        raise ValueError(f"inputs of shapes {a} and {b}: dimensions must be equal or 1, and as many")
-    return tuple(n if m == 1 else m for m, n in zip(a, b, strict=True))
-
-
-SIGNATURE = Signature(inputs=(2, 2), shape=output_shape)
+SIGNATURE = Signature(inputs=(2, 2), shape=broadcast_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

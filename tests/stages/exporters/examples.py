@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from stages.integer.fixed_point import quantize_multiplier
+from stages.integer.kernels.group_norm import size_of, spread_bits
 from stages.integer.program import Op, Program, Value
 
 X = Value(name="x", shape=(2,), scale=0.5, zero_point=-3, quant_min=-128, quant_max=127)
@@ -70,7 +71,25 @@ def _layer_norm(op: Op, values: dict[str, Value]) -> Op:
     return replace(op, attrs={**op.attrs, "epsilon": round(2**10 * x.shape[-1] ** 3 * 1e-3 / x.scale**2)})
 
 
-OWN = {"softmax": _softmax, "layer_norm": _layer_norm}
+def _as_it_is(op: Op, values: dict[str, Value]) -> Op:
+    """Its scales follow from what it holds."""
+    return op
+
+
+def _group_norm(op: Op, values: dict[str, Value]) -> Op:
+    """An epsilon of 0.001, likewise."""
+    x = values[op.inputs[0]]
+    size = size_of(x.shape, op.attrs["groups"])
+    epsilon = round(2.0 ** spread_bits(size) * size**2 * 1e-3 / x.scale**2)
+    return replace(op, attrs={**op.attrs, "epsilon": epsilon})
+
+
+OWN = {
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "rms_norm": _as_it_is,
+}
 """Operators that hold scales in a form of their own, made consistent."""
 
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.errors import PipelineError
 from stages.graph.capture import capture
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
@@ -22,7 +21,8 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     for m in module.modules():
         if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
             for tensor, low, high in ((m.running_mean, -1, 1), (m.running_var, 0.1, 2), (m.weight, -2, 2)):
-                tensor.data.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
+                if tensor is not None:
+                    tensor.data.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
     return module.eval()
 
 
@@ -114,10 +114,19 @@ def test_a_layer_with_other_readers_keeps_its_value():
     assert [node.op for node in folded.nodes] == ["input", "conv2d", "conv2d", "add"]
 
 
-def test_batch_norm_over_a_vector_without_layer_is_refused():
-    module = randomize(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(256)))
-    with pytest.raises(PipelineError, match="directly after a linear layer"):
-        fold_batch_norm(capture(module, (4, 8, 8)))
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ((nn.Flatten(), nn.BatchNorm1d(256)), ["reshape", "scale_channels"]),
+        ((nn.Flatten(), nn.BatchNorm1d(256), nn.BatchNorm1d(256)), ["reshape", "scale_channels"]),
+        ((nn.Flatten(), nn.ReLU(), nn.BatchNorm1d(256), nn.ReLU()), ["reshape", "clamp", "scale_channels"]),
+    ],
+)
+def test_batch_norm_over_a_vector_without_layer_scales_channels(body, expected):
+    module = randomize(nn.Sequential(*body))
+    folded = fuse(fold_batch_norm(capture(module, (4, 8, 8))))
+    assert [node.op for node in folded.nodes] == ["input", *expected]
+    same_function(folded, module)
 
 
 class TwoUses(nn.Module):

@@ -132,11 +132,36 @@ def _linear(op: Op, program: Program, x: np.ndarray, residual: np.ndarray | None
     return levels
 
 
-def _add(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+def _pairs(op: Op, program: Program, inputs: tuple[np.ndarray, ...]):
+    """For each element of the result its index, and the terms of the inputs, which are broadcast."""
+    shape = program.values[op.output].shape
     centred = [_centre(program, name, x) for name, x in zip(op.inputs, inputs, strict=True)]
-    y = np.empty(inputs[0].shape, object)
-    for index in np.ndindex(y.shape):
-        y[index] = _level(op, program, *(_term(op, program, x[index], i) for i, x in enumerate(centred)))
+    for index in np.ndindex(shape):
+        places = [tuple(0 if n == 1 else i for i, n in zip(index, x.shape, strict=True)) for x in centred]
+        yield (
+            index,
+            [_term(op, program, x[at], i) for i, (x, at) in enumerate(zip(centred, places, strict=True))],
+        )
+
+
+def _add(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+    y = np.empty(program.values[op.output].shape, object)
+    for index, terms in _pairs(op, program, inputs):
+        y[index] = _level(op, program, *terms)
+    return y
+
+
+def _subtract(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+    y = np.empty(program.values[op.output].shape, object)
+    for index, (first, second) in _pairs(op, program, inputs):
+        y[index] = _level(op, program, first - second)
+    return y
+
+
+def _extreme(op: Op, program: Program, *inputs: np.ndarray) -> np.ndarray:
+    y, choose = np.empty(program.values[op.output].shape, object), {"maximum": max, "minimum": min}[op.op]
+    for index, terms in _pairs(op, program, inputs):
+        y[index] = _level(op, program, choose(terms))
     return y
 
 
@@ -188,10 +213,12 @@ def _table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return np.array([int(op.tensors["table"][v - lowest]) for v in x.ravel()], object)
 
 
-def _prelu(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+def _channel_table(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     lowest = -128 if program.values[op.inputs[0]].quant_min < 0 else 0
-    rows = zip(x, op.tensors["table"], strict=True)
-    return np.array([[int(row[v - lowest]) for v in np.ravel(channel)] for channel, row in rows], object)
+    y, axis = np.empty(x.shape, object), op.attrs["axis"]
+    for index in np.ndindex(x.shape):
+        y[index] = int(op.tensors["table"][index[axis]][x[index] - lowest])
+    return y
 
 
 def _constant(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
@@ -255,6 +282,51 @@ def _layer_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return y
 
 
+def _group_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, a = np.empty(x.shape, object), op.attrs
+    centred, channels = _centre(program, op.inputs[0], x), x.shape[0] // a["groups"]
+    for group in range(a["groups"]):
+        of_group = slice(group * channels, (group + 1) * channels)
+        row = [int(c) for c in centred[of_group].ravel()]
+        size, bits = len(row), len(bin(len(row) - 1)) - 2 if len(row) > 1 else 0
+        k, b = 44 - 2 * bits, -(-bits // 2)
+        variance = size * sum(c * c for c in row) - sum(row) ** 2
+        spread = max(2**k * variance + a["epsilon"], 1)
+        power = max(j for j in range(32) if spread * 4**j < 2**62)
+        root = isqrt(spread * 4**power)
+        for index in np.ndindex(centred[of_group].shape):
+            d = size * int(centred[of_group][index]) - sum(row)
+            channel = group * channels + index[0]
+            unit = floor(Fraction(d * 2 ** (k // 2 + power + 30), root * 2**b) + Fraction(1, 2))
+            affine = unit * int(op.tensors["gamma"][channel]) + int(op.tensors["beta"][channel])
+            level = _clamp(op, program, floor(Fraction(affine, 2 ** a["shift"]) + Fraction(1, 2)))
+            y[(channel, *index[1:])] = level
+    return y
+
+
+def _rms_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, a = np.empty(x.shape, object), op.attrs
+    centred = _centre(program, op.inputs[0], x)
+    rows, out = np.moveaxis(centred, a["axis"], -1), np.moveaxis(y, a["axis"], -1)
+    for index in np.ndindex(rows.shape[:-1]):
+        row = [int(c) for c in rows[index]]
+        spread = max(2**20 * sum(c * c for c in row) + a["epsilon"], a["floor"])
+        power = max(j for j in range(32) if spread * 4**j < 2**62)
+        root = isqrt(spread * 4**power)
+        for i, c in enumerate(row):
+            unit = floor(Fraction(c * 2 ** (power + 40), root) + Fraction(1, 2))
+            real = Fraction(unit * int(op.tensors["gamma"][i]), 2 ** a["shift"])
+            out[(*index, i)] = _clamp(op, program, floor(real + Fraction(1, 2)))
+    return y
+
+
+def _extreme_along(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    axes, choose = op.attrs["axes"], {"amax": max, "amin": min}[op.op]
+    kept = [i for i in range(x.ndim) if i not in axes]
+    rows = x.transpose(*kept, *axes).reshape(*(x.shape[i] for i in kept), -1)
+    return np.array([choose(rows[index].tolist()) for index in np.ndindex(rows.shape[:-1])], object)
+
+
 def _permute(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     y = np.empty(program.values[op.output].shape, object)
     for index in np.ndindex(x.shape):
@@ -281,6 +353,9 @@ _OPS = {
     "conv2d": _conv2d,
     "linear": _linear,
     "add": _add,
+    "subtract": _subtract,
+    "maximum": _extreme,
+    "minimum": _extreme,
     "concat": _concat,
     "requantize": _requantize,
     "avg_pool2d": _avg_pool2d,
@@ -289,13 +364,17 @@ _OPS = {
     "pad": _pad,
     "slice": _slice,
     "table": _table,
-    "prelu": _prelu,
+    "channel_table": _channel_table,
     "constant": _constant,
     "multiply": _multiply,
     "mean": _mean,
     "matmul": _matmul,
     "softmax": _softmax,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "amax": _extreme_along,
+    "amin": _extreme_along,
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,

@@ -28,13 +28,20 @@ ALL_OPS = (
     "pad",
     "slice",
     "table",
-    "prelu",
+    "channel_table",
     "constant",
     "multiply",
+    "subtract",
+    "maximum",
+    "minimum",
     "mean",
     "matmul",
     "softmax",
     "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "amax",
+    "amin",
     "permute",
     "upsample_nearest",
     "insert_zeros",
@@ -172,15 +179,6 @@ class ProgramBuilder(Computed):
         x = x if self.draw(st.booleans()) else self.reshape(x)
         out = self.one(1, 3, 5)
         return self.layer("linear", x, self.value((*x.shape[:-1], out)), (out, x.shape[-1]), {})
-
-    def add(self, x: Value) -> Value:
-        others = [v for v in self.values.values() if v.shape == x.shape]
-        inputs = [x, self.one(*others)]
-        real = self.rng.uniform(0.2, 1.5, 2)
-        headroom = self.headroom(float(real.sum() * 255))
-        y = self.value(x.shape)
-        attrs = {**self.bounds(y), "headroom": headroom}
-        return self.append("add", inputs, y, attrs, **self.ratio(real, headroom))
 
     def concat(self, x: Value) -> Value:
         axis = self.draw(st.integers(0, len(x.shape) - 1))

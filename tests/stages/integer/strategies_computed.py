@@ -24,38 +24,89 @@ class Computed:
     append: Callable[..., Value]
     bounds: Callable[[Value], dict[str, int]]
     ratio: Callable[..., dict[str, Any]]
+    headroom: Callable[[float], int]
 
     def table(self, x: Value) -> Value:
         y = self.value(x.shape)
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, 256).astype(y.dtype)
         return self.append("table", [x], y, {}, table=levels)
 
-    def prelu(self, x: Value) -> Value:
-        y = self.value(x.shape)
-        levels = self.rng.integers(y.quant_min, y.quant_max + 1, (x.shape[0], 256)).astype(y.dtype)
-        return self.append("prelu", [x], y, {}, table=levels)
+    def channel_table(self, x: Value) -> Value:
+        y, axis = self.value(x.shape), self.draw(st.integers(0, len(x.shape) - 1))
+        levels = self.rng.integers(y.quant_min, y.quant_max + 1, (x.shape[axis], 256)).astype(y.dtype)
+        return self.append("channel_table", [x], y, {"axis": axis}, table=levels)
 
     def constant(self, x: Value) -> Value:
         y = self.value(self.one(x.shape, (2, 3)))
         levels = self.rng.integers(y.quant_min, y.quant_max + 1, y.shape).astype(y.dtype)
         return self.append("constant", [x], y, {}, levels=levels)
 
-    def multiply(self, x: Value) -> Value:
+    def broadcast(self, x: Value) -> tuple[list[Value], Value]:
+        """The value and another that broadcasts with it, in some order, and what they give."""
+
         def fits(v: Value) -> bool:
             sizes = zip(v.shape, x.shape, strict=False)
             return len(v.shape) == len(x.shape) and all(m == n or 1 in (m, n) for m, n in sizes)
 
         other = self.one(*filter(fits, self.values.values()))
         shape = tuple(n if m == 1 else m for m, n in zip(x.shape, other.shape, strict=True))
-        y = self.value(shape)
-        inputs = self.draw(st.permutations([x, other]))
+        return list(self.draw(st.permutations([x, other]))), self.value(shape)
+
+    def multiply(self, x: Value) -> Value:
+        inputs, y = self.broadcast(x)
         return self.append("multiply", inputs, y, self.bounds(y), **self.ratio(self.rng.uniform(0.002, 0.05)))
 
-    def mean(self, x: Value) -> Value:
+    def add(self, x: Value, op: str = "add") -> Value:
+        inputs, y = self.broadcast(x)
+        real = self.rng.uniform(0.2, 1.5, 2)
+        headroom = self.headroom(float(real.sum() * 255))
+        attrs = {**self.bounds(y), "headroom": headroom}
+        return self.append(op, inputs, y, attrs, **self.ratio(real, headroom))
+
+    def subtract(self, x: Value) -> Value:
+        return self.add(x, "subtract")
+
+    def maximum(self, x: Value, op: str = "maximum") -> Value:
+        inputs, y = self.broadcast(x)
+        return self.append(op, inputs, y, self.bounds(y), **self.ratio(self.rng.uniform(0.2, 2.0, 2)))
+
+    def minimum(self, x: Value) -> Value:
+        return self.maximum(x, "minimum")
+
+    def reduced(self, x: Value) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """Some dimensions, whether they are kept, and the shape without them."""
         axes = self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1))
         keepdim = len(axes) == len(x.shape) or self.draw(st.booleans())
-        attrs = {"axes": tuple(sorted(axes)), "keepdim": keepdim}
         shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdim or i not in axes)
+        return {"axes": tuple(sorted(axes)), "keepdim": keepdim}, shape
+
+    def amax(self, x: Value, op: str = "amax") -> Value:
+        attrs, shape = self.reduced(x)
+        return self.append(op, [x], self.value(shape, x), attrs)
+
+    def amin(self, x: Value) -> Value:
+        return self.amax(x, "amin")
+
+    def rms_norm(self, x: Value) -> Value:
+        y, axis = self.value(x.shape), self.draw(st.integers(0, len(x.shape) - 1))
+        gamma = self.rng.integers(-(2**24), 2**24 + 1, x.shape[axis]).astype(np.int32)
+        attrs = {"axis": axis, "epsilon": self.one(0, 1, 2**30, 2**60), "floor": self.one(1, 2**40)}
+        return self.append(
+            "rms_norm", [x], y, {**attrs, "shift": self.one(46, 48), **self.bounds(y)}, gamma=gamma
+        )
+
+    def group_norm(self, x: Value) -> Value:
+        y, channels = self.value(x.shape), x.shape[0]
+        groups = self.one(*(g for g in range(1, channels + 1) if channels % g == 0))
+        gamma = self.rng.integers(-(2**24), 2**24 + 1, channels).astype(np.int32)
+        shift = self.one(46, 48, 53)
+        beta = self.rng.integers(-(2 ** (shift + 6)), 2 ** (shift + 6), channels)
+        attrs = {"groups": groups, "epsilon": self.one(0, 1, 2**30, 2**60), "shift": shift}
+        return self.append("group_norm", [x], y, {**attrs, **self.bounds(y)}, gamma=gamma, beta=beta)
+
+    def mean(self, x: Value) -> Value:
+        attrs, shape = self.reduced(x)
+        axes = attrs["axes"]
         y = self.value(shape)
         real = self.rng.uniform(0.5, 1.5) / math.prod(x.shape[axis] for axis in axes)
         return self.append("mean", [x], y, {**attrs, **self.bounds(y)}, **self.ratio(real))

@@ -12,7 +12,7 @@ from tests.stages.graph.test_lower_computed import NETWORKS
 from tests.stages.training.test_qat_network import assert_simulated, calibrated, schemes
 
 
-@pytest.fixture(params=["Gated", "Attention"])
+@pytest.fixture(params=["Gated", "Attention", "Arithmetic"])
 def network(request):
     torch.manual_seed(0)
     graph = capture(NETWORKS[request.param](), SHAPE)
@@ -41,5 +41,5 @@ def test_every_parameter_learns_and_is_deployed(network):
     after = net.quantized().graph.params
     assert after.keys() == before.keys()
     for node in net.quantized().graph.nodes:
-        if node.op in ("layer_norm", "constant"):
+        if node.op in ("layer_norm", "constant", "scale_channels", "rms_norm", "group_norm"):
             assert all(not torch.equal(after[key], before[key]) for key in node.params.values()), node.name
