@@ -249,7 +249,7 @@ def test_a_variant_without_integer_form_is_an_island_that_says_why(body, reason)
         (lambda x: x - x.mean((0, 2, 3), keepdim=True), "no dimension of the batch: it mixes the samples"),
         (lambda x: x.flatten(1) @ x.flatten(1).T, "2 dimensions of the batch: it mixes the samples"),
         (lambda x: x[1:], "batch"),
-        (lambda x: x.flip(0), "mixes the samples of a batch: one of two gets another result alone"),
+        (lambda x: x.flip(0), "works along the batch dimension"),
         (lambda x: x.reshape(4, -1), "mixes the samples"),
         (lambda x: x.transpose(0, 1), "the result: its first dimension is not the batch"),
         (lambda x: torch.ones(3), "the result: does not depend on the input"),
