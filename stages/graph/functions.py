@@ -65,10 +65,6 @@ def _elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     return scale * torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) * input_scale))
 
 
-def _above(x: Tensor, threshold: float) -> Tensor:
-    return (x > threshold).to(x.dtype)
-
-
 FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "affine": _affine,
     "clamp": torch.clamp,
@@ -84,12 +80,8 @@ FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "gelu": _gelu,
     "leaky_relu": F.leaky_relu,
     "elu": _elu,
-<<<<<<< HEAD
     "nonzero": _nonzero,
     "compare": _compare,
     "trunc": torch.trunc,
-=======
-    "above": _above,
->>>>>>> 0179458 (Move, mask, resample and embed on levels: operators, kernels and translations)
 }
 """Name → function of a float64 tensor and the step's arguments."""

@@ -68,7 +68,7 @@ def _fused(graph: Graph, softmax: Node) -> Graph | None:
             if graph[other].op == "constant":
                 return _added(graph, softmax, source, x, graph[other])
             if graph[other].op == "table" and _is_mask(graph[other]) and not reshaped:
-                steps = (*graph[other].attrs["steps"], ("above", EXCLUDED))
+                steps = (*graph[other].attrs["steps"], ("compare", "gt", EXCLUDED))
                 keep = replace(graph[other], name=f"{other}.keep", attrs={"steps": steps})
                 return _rewired(_with(graph, keep, other), softmax, source, x, keep.name)
     return None

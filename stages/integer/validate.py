@@ -85,7 +85,9 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
             f"residual '{op.inputs[1]}' of shape {inputs[1].shape}: must be the output's {y.shape}"
         )
     if form.ratios != "none" and (y.counts or (not form.wide and any(x.counts for x in inputs))):
-        raise ValueError("reads or gives levels above 255, numbers of tokens; only an embedding reads them")
+        raise ValueError(
+            "reads or gives levels above 255, numbers of tokens; only embeddings, tables and islands read them"
+        )
     if form.ratios == "none":
         if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):
             raise ValueError("moves levels as they are: scale, zero_point and dtype must be the input's")

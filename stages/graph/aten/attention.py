@@ -177,8 +177,10 @@ def _masked(call: Call, scores: Chain) -> tuple[str, ...]:
     if call.arg(5, "is_causal", False):
         keep = torch.ones(scores.shape[-2:]).tril()
     if isinstance(mask, Ref):
-        added = Chain(call, mask.name, call.nodes[mask.name].shape)
+        added = Chain(call, mask.name, mask.layout.sample)
         added.reshape((*[1] * (len(scores.shape) - len(added.shape)), *added.shape))
+        if mask.dtype == torch.bool:
+            return (added.name,)
         scores.then("add", scores.shape, added.name)
     elif isinstance(mask, Param):
         own, bias = keeping(mask.tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from stages.graph.aten.call import Call, Param, Ref, Translation
@@ -24,20 +25,21 @@ def excluding(call: Call, keep: Tensor, shape: Sequence[int]) -> str:
 
 
 def _masked_fill(call: Call) -> Node | str:
-    if not isinstance(call.args[1], Param):
-        raise ValueError("its mask is computed; only a constant one has an integer form")
-    return _filled(call, call.value(), ~call.args[1].tensor.bool(), _number(call.args[2]))
+    mask = call.args[1]
+    keep = Param(mask.key, ~mask.tensor.bool()) if isinstance(mask, Param) else mask
+    return _filled(call, 0, keep, _number(call.args[2]), inverted=isinstance(mask, Ref))
 
 
 def _where(call: Call) -> Node | str:
-    """``where(c, x, −∞)`` and ``where(c, −∞, x)``, also with 0, of a constant condition."""
+    """``where(c, x, −∞)`` and ``where(c, −∞, x)``, also with 0."""
     condition, *operands = call.args[:3]
-    if not isinstance(condition, Param):
-        raise ValueError("its condition is computed; only a constant one has an integer form")
-    keep = condition.tensor.bool()
     for position, other in ((1, operands[1]), (2, operands[0])):
         if isinstance(call.args[position], Ref) and not isinstance(other, Ref):
-            return _filled(call, call.value(position), keep if position == 1 else ~keep, _number(other))
+            keep = condition
+            if isinstance(condition, Param) and position == 2:
+                keep = Param(condition.key, ~condition.tensor.bool())
+            inverted = isinstance(condition, Ref) and position == 2
+            return _filled(call, position, keep, _number(other), inverted=inverted)
     raise ValueError("chooses between two values; only a number in the place of one has an integer form")
 
 
@@ -51,16 +53,30 @@ def _number(argument: object) -> float:
     raise ValueError("fills in what is computed; only a number has an integer form")
 
 
-def _filled(call: Call, name: str, keep: Tensor, number: float) -> Node | str:
-    chain = Chain(call, name, call.nodes[name].shape)
+def _filled(call: Call, position: int, keep: Ref | Param, number: float, *, inverted: bool) -> Node | str:
+    """A value where `keep` is true, or false where it is `inverted`, and a number elsewhere."""
+    chain = Chain.over(call, position)
     if chain.shape != call.shape:
         raise ValueError(f"broadcasts {chain.shape} to its mask's {call.shape}")
-    if number <= EXCLUDED:
-        return chain.then("mask", chain.shape, excluding(call, keep, chain.shape), fill=number).result()
-    if number != 0.0:
+    if number > EXCLUDED and number != 0.0:
         raise ValueError(f"fills in {number:g}; only 0, and what a softmax makes 0, have an integer form")
-    kept = excluding(call, keep, chain.shape)
-    return chain.then("multiply", chain.shape, kept, scale=1.0).result()
+    kept = (
+        excluding(call, keep.tensor, chain.shape) if isinstance(keep, Param) else _truth(call, keep, inverted)
+    )
+    if number == 0.0:
+        return chain.then("multiply", chain.shape, kept, scale=1.0).result()
+    return chain.then("mask", chain.shape, kept, fill=number).result()
+
+
+def _truth(call: Call, mask: Ref, inverted: bool) -> str:
+    """The name of truth values, or of their inverse, with as many dimensions as the call's result."""
+    if mask.dtype != torch.bool:
+        raise ValueError("its mask holds no truth values")
+    truth = Chain(call, mask.name, mask.layout.sample)
+    truth.reshape((*[1] * (len(call.shape) - len(truth.shape)), *truth.shape))
+    if inverted:
+        truth.then("table", truth.shape, steps=(("affine", -1.0, 1.0),))
+    return truth.name
 
 
 MASKS: Mapping[str, Translation] = {"masked_fill": _masked_fill, "where": _where}

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.graph.aten.call import Call, Param, Translation, pair
+from stages.graph.aten.call import Call, Param, SampleNumbers, Translation, pair
+from stages.graph.aten.casts import CASTS
 from stages.graph.aten.chain import Chain
 from stages.graph.ir import Node
 
@@ -63,8 +64,10 @@ def _indices(argument: Any, size: int) -> list[int]:
     return chosen
 
 
-def _index(call: Call) -> Result:
+def _index(call: Call) -> Result | tuple[Node, ...]:
     """``x[:, i]``, ``x[:, i, j]``: constant indices of one axis, or of axes beside each other."""
+    if any(isinstance(item, SampleNumbers) for item in call.args[1]):
+        return CASTS["index"](call)
     given = {dim: item for dim, item in enumerate(call.args[1]) if item is not None}
     if any(not isinstance(item, Param) for item in given.values()):
         raise ValueError("its indices are computed; only constant ones have an integer form")

@@ -231,7 +231,10 @@ def test_all_that_cannot_be_taken_is_refused_together_with_op_and_module_path():
     ("body", "reason"),
     [
         (lambda x: torch.cumsum(x, 1), "has no integer form"),
-        (lambda x: torch.where(x > 0, x, x - 1), "has no integer form"),
+        (
+            lambda x: torch.where(x > 0, x, x - 1),
+            "chooses between two values; only a number in the place of one has an integer form",
+        ),
         (nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv3d(1, 2, 3)), "has no integer form"),
         (lambda x: x.topk(2, dim=1)[0], "has no integer form"),
     ],

@@ -133,6 +133,11 @@ ATTENDING = {
         lambda x, m: (scores(x) + m).reshape(-1, 2, 2, 8, 8).softmax(-1),
         {"m": BLOCKS},
     ),
+    "computed truth": (lambda x: scores(x).masked_fill(x < -0.5, -1e9).softmax(-1), {}),
+    "computed truth of attention": (
+        lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=x[:, :1] > -0.5),
+        {},
+    ),
     "computed": (lambda x: (scores(x) + (1 - F.hardsigmoid(x * 1e5)) * -1e6).softmax(-1), {}),
 }
 
@@ -168,7 +173,7 @@ def test_fusion_leaves_the_float_function(name):
     torch.testing.assert_close(execute(fuse(graph), x), execute(graph, x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*WEIGHTED, *(name for name in ATTENDING if name != "computed")])
+@pytest.mark.parametrize("name", [*WEIGHTED, *(name for name in ATTENDING if "computed" not in name)])
 def test_integers_are_near_the_float_network(name):
     """Relative to the largest output: 8 bits a value, and values of softmax and products in between."""
     (model, _), x = model_of(name)
@@ -208,6 +213,8 @@ def kept(graph):
         ("truth mask", ("constant", (1, 8, 8)), 0),
         ("added mask", ("constant", (1, 8, 8)), 1),
         ("computed", ("table", (4, 8, 8)), 0),
+        ("computed truth", ("table", (4, 8, 8)), 0),
+        ("computed truth of attention", ("table", (1, 8, 8)), 0),
     ],
 )
 def test_masks_become_the_second_input_of_a_softmax(name, expected, adds):
@@ -272,8 +279,7 @@ def test_weights_on_a_grid_keep_their_sum_and_are_within_a_step(seed, size, out,
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (lambda x: x.masked_fill(x > 0, 0.0), "its mask is computed"),
-        (lambda x: torch.where(x > 0, x, 0.0), "its condition is computed"),
+        (lambda x: torch.where(x > 0, x, x - 1), "chooses between two values"),
         (lambda x: x.masked_fill(torch.eye(8).bool(), 3.0), "fills in 3"),
     ],
 )

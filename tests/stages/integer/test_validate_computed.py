@@ -199,8 +199,11 @@ def test_numbers_of_tokens_are_moved_and_embedded():
 
 
 def test_numbers_of_tokens_are_nothing_else():
+    doubled = Op(op="requantize", inputs=("ids",), output="y", attrs=BOUNDS, tensors=RATIO)
+    with pytest.raises(ValueError, match=r"'y' \(requantize\): reads or gives levels above 255"):
+        validate(tokens(doubled, y=(5,)))
     table = Op(op="table", inputs=("ids",), output="y", tensors={"table": TABLE})
-    with pytest.raises(ValueError, match=r"'y' \(table\): reads or gives levels above 255"):
+    with pytest.raises(ValueError, match=r"tensor 'table' is uint8 \(256,\): must be uint8 \(1000,\)"):
         validate(tokens(table, y=(5,)))
     constant = Op(op="constant", inputs=("ids",), output="moved", tensors={"levels": np.zeros(5, np.uint8)})
     with pytest.raises(ValueError, match=r"'moved' \(constant\): reads or gives levels above 255"):
