@@ -86,7 +86,7 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
         )
     if form.ratios != "none" and (y.counts or (not form.wide and any(x.counts for x in inputs))):
         raise ValueError(
-            "reads or gives levels above 255, numbers of tokens; only embeddings, tables and islands read them"
+            "reads or gives levels above 255, numbers of tokens; embeddings and tables read them"
         )
     if form.ratios == "none":
         if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):

@@ -107,9 +107,9 @@ class Computed:
     def resample(self, x: Value) -> Value:
         height, width = self.pair(1, 3, 5)
         y = self.value((x.shape[0], height, width))
-        limit = self.one(3, 2048)
+        share = self.one(8, 2048)
         rows, columns = (
-            self.rng.integers(-limit // 8, limit // 2 + 1, (count, size)).astype(np.int32)
+            self.rng.integers(-share // (4 * size), share // size + 1, (count, size)).astype(np.int32)
             for count, size in ((height, x.shape[1]), (width, x.shape[2]))
         )
         total = np.abs(rows).sum(axis=1).max() * np.abs(columns).sum(axis=1).max()
