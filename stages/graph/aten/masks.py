@@ -72,11 +72,36 @@ def _truth(call: Call, mask: Ref, inverted: bool) -> str:
     """The name of truth values, or of their inverse, with as many dimensions as the call's result."""
     if mask.dtype != torch.bool:
         raise ValueError("its mask holds no truth values")
-    truth = Chain(call, mask.name, mask.layout.sample)
-    truth.reshape((*[1] * (len(call.shape) - len(truth.shape)), *truth.shape))
+    truth = _ranked(call, Chain(call, mask.name, mask.layout.sample))
     if inverted:
         truth.then("table", truth.shape, steps=(("affine", -1.0, 1.0),))
     return truth.name
 
 
-MASKS: Mapping[str, Translation] = {"masked_fill": _masked_fill, "where": _where}
+def _and(call: Call) -> Node | str:
+    """Both of two truth values: their product, which is 0 or 1."""
+    if call.dtype != torch.bool:
+        raise ValueError("is taken of whole numbers, bit by bit")
+    values = [i for i, argument in enumerate(call.args[:2]) if isinstance(argument, Ref)]
+    chain = _ranked(call, Chain.over(call, values[0]))
+    other = call.args[1 - values[0]]
+    if isinstance(other, Ref):
+        return chain.then("multiply", call.shape, _truth(call, other, inverted=False), scale=1.0).result()
+    if not isinstance(other, Param):
+        raise ValueError("is taken of a number")
+    if other.tensor.all():
+        return chain.expand(call.shape).result()
+    kept = excluding(call, other.tensor, call.shape)
+    return chain.then("multiply", call.shape, kept, scale=1.0).result()
+
+
+def _ranked(call: Call, chain: Chain) -> Chain:
+    """A value with as many dimensions as the call's result."""
+    return chain.reshape((*[1] * (len(call.shape) - len(chain.shape)), *chain.shape))
+
+
+MASKS: Mapping[str, Translation] = {
+    "masked_fill": _masked_fill,
+    "where": _where,
+    **dict.fromkeys(("logical_and", "bitwise_and", "__and__"), _and),
+}

@@ -128,6 +128,13 @@ def _repeat_interleave(call: Call) -> Result:
     repeats, dim = call.args[1], call.arg(2, "dim")
     if dim is None:
         raise ValueError("repeats all dimensions as one, the batch among them; name one")
+    traced = call.input_layout()
+    if (
+        traced.is_batch(dim) and traced.alone and not isinstance(repeats, Param)
+    ):  # each sample's, side by side
+        chain = Chain.over(call)
+        chain.reshape((*chain.shape[: traced.dim], 1, *chain.shape[traced.dim :]))
+        return chain.expand(call.shape).result()
     axis = call.axis(dim)
     size = call.input_shape()[axis]
     counts = repeats.tensor.long() if isinstance(repeats, Param) else torch.tensor(int(repeats))
