@@ -26,7 +26,6 @@ from stages.graph.aten.shapes import PARTS, RESHAPES
 from stages.graph.aten.table import TRANSLATIONS
 from stages.graph.ir import Graph, Node
 
-
 SPATIAL = frozenset(
     {"conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d", "avg_pool1d"}
     | {"avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "batch_norm", "pixel_shuffle"}

@@ -51,6 +51,33 @@ def padded(call: Call) -> Result:
     return _by_itself(call, len(call.args[1]) // 2)
 
 
+def padded_with(call: Call, pads: Sequence[tuple[int, int]], number: float) -> Chain:
+    """A value with a number around it: zeros are padding, others are joined; negative pads cut off."""
+    if not math.isfinite(number):
+        raise ValueError(f"pads with {number:g}; only a finite number has an integer form")
+    chain = Chain.over(call)
+    starts = [max(-before, 0) for before, _ in pads]
+    ends = [size - max(-after, 0) for size, (_, after) in zip(chain.shape, pads, strict=True)]
+    if any(starts) or ends != list(chain.shape):
+        kept = [end - start for start, end in zip(starts, ends, strict=True)]
+        chain.then("slice", kept, starts=tuple(starts), ends=tuple(ends), steps=(1,) * len(kept))
+    around = tuple((max(before, 0), max(after, 0)) for before, after in pads)
+    if number == 0.0 and any(map(any, around)):
+        sizes = [b + size + a for size, (b, a) in zip(chain.shape, around, strict=True)]
+        return chain.then("pad", sizes, pads=around)
+    for axis, (before, after) in enumerate(around if number else ()):
+        parts = [chain.name]
+        for count, place in ((before, 0), (after, len(parts) + bool(before))):
+            if count:
+                own = torch.full((*chain.shape[:axis], count, *chain.shape[axis + 1 :]), number)
+                param = call.derived(Param("padding", own), own)
+                parts.insert(place, call.emit(call.constant(param, tuple(own.shape))))
+        if before or after:
+            shape = (*chain.shape[:axis], before + chain.shape[axis] + after, *chain.shape[axis + 1 :])
+            chain = Chain(call, parts[0], shape).then("concat", shape, *parts[1:], axis=axis)
+    return chain
+
+
 def _index_select(call: Call) -> Result:
     axis = call.axis(call.args[1])
     return Chain.over(call).take(axis, _indices(call.args[2], call.input_shape()[axis])).result()

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.graph.aten.batch import Placement
 from stages.graph.aten.call import Call, Param, Ref, Translation
-from stages.graph.aten.moving import padded
+from stages.graph.aten.moving import padded, padded_with
 from stages.graph.aten.pools import MAXIMA
 from stages.graph.ir import Node
 
@@ -41,17 +41,11 @@ def _pad(call: Call) -> Node | str:
     if call.overload.startswith("pad.") and call.arg(2, "mode", "constant") != "constant":
         return padded(call)
     value = call.arg(3, "value", 0) if call.overload.startswith("pad.") else call.arg(2, "value", 0)
-    if value not in (None, 0, 0.0) or min(flat, default=0) < 0:
-        raise ValueError(
-            f"pads {flat} with {value}; only non-negative padding with zeros has an integer kernel"
-        )
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)][::-1]
     traced = call.input_layout()
     whole = ((0, 0),) * (len(traced.shape) - len(pairs)) + tuple(pairs)
     pads = tuple(pair for dim, pair in enumerate(whole) if not (traced.alone and dim == traced.dim))
-    if not any(a or b for a, b in pads):
-        return call.value()
-    return Node(name="", op="pad", inputs=(call.value(),), attrs={"pads": pads})
+    return padded_with(call, pads, float(value or 0.0)).result()
 
 
 def _slice(call: Call) -> Node | str:

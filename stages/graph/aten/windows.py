@@ -29,7 +29,7 @@ MAX_STEPS = 2**11
 """The largest common multiple of the sizes of windows along an axis."""
 
 Windows = Sequence[tuple[int, int, int]]
-"""Of each window along an axis: its first entry, its end, and what its sum is divided by."""
+"""Windows along an axis, each its first entry, its end, and what its sum is divided by."""
 
 
 def resampled(chain: Chain, call: Call, weights: Sequence[Tensor], steps: Sequence[int]) -> Chain:

@@ -91,6 +91,8 @@ MOVES = {
 }
 
 WEIGHTED = {
+    "padding with a number": (lambda x: F.pad(x, (1, 2, 0, 3), value=0.7), {}),
+    "padding that cuts off": (lambda x: F.pad(x, (-1, 2, 1, -2)), {}),
     "ceil_mode": (lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True), {}),
     "ceil_mode without padding": (
         lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
