@@ -200,8 +200,19 @@ def _mean(writer: Writer, op: Op) -> None:
 
 
 def _softmax(writer: Writer, op: Op) -> None:
-    x = writer.reals(op.inputs[0])
-    writer.finish(op, writer.node("Softmax", [x], f"{op.output}/softmax", axis=op.attrs["axis"] + 1))
+    """Entries that a second input leaves out are far below all others; of a row of such alone, 0 is left."""
+    x, y, axis = writer.reals(op.inputs[0]), op.output, op.attrs["axis"] + 1
+    if len(op.inputs) == 1:
+        writer.finish(op, writer.node("Softmax", [x], f"{y}/softmax", axis=axis))
+        return
+    keep = writer.program.values[op.inputs[1]]
+    zero = writer.constant(f"{y}/dropped", np.array(keep.zero_point + storage_offset(keep), np.uint8))
+    numbers = {"far": -1e30, "none": 0.0}
+    far, none = (writer.constant(f"{y}/{k}", np.array(v, np.float32)) for k, v in numbers.items())
+    left_out = writer.node("Equal", [f"{keep.name}/q", zero], f"{y}/left_out")
+    masked = writer.node("Where", [left_out, far, x], f"{y}/masked")
+    shares = writer.node("Softmax", [masked], f"{y}/softmax", axis=axis)
+    writer.finish(op, writer.node("Where", [left_out, none, shares], f"{y}/kept"))
 
 
 def _layer_norm(writer: Writer, op: Op) -> None:
@@ -273,6 +284,29 @@ def _upsample_nearest(writer: Writer, op: Op) -> None:
     writer.move(op, "Resize", *names, **form)
 
 
+def _take(writer: Writer, op: Op) -> None:
+    indices = writer.constant(f"{op.output}/indices", np.array(op.attrs["indices"], np.int64))
+    writer.move(op, "Gather", indices, axis=op.attrs["axis"] + 1)
+
+
+def _resample(writer: Writer, op: Op) -> None:
+    """Products by the weights; what the ratio holds beside the scales is a factor of those of rows."""
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    factor = float(op.tensors["ratio"][0]) * y.scale / x.scale
+    rows = writer.constant(f"{op.output}/rows", (op.tensors["rows"] * factor).astype(np.float32))
+    columns = writer.constant(f"{op.output}/columns", op.tensors["columns"].T.astype(np.float32))
+    half = writer.node("MatMul", [writer.reals(x.name), columns], f"{op.output}/columns_done")
+    writer.finish(op, writer.node("MatMul", [rows, half], f"{op.output}/resampled"))
+
+
+def _embedding(writer: Writer, op: Op) -> None:
+    y = writer.program.values[op.output]
+    levels = (op.tensors["table"].astype(np.int16) + storage_offset(y)).astype(np.uint8)
+    table = writer.constant(f"{op.output}/table", levels)
+    index = writer.node("Cast", [f"{op.inputs[0]}/q"], f"{op.output}/index", to=TensorProto.INT64)
+    writer.node("Gather", [table, index], f"{op.output}/q")
+
+
 def _insert_zeros(writer: Writer, op: Op) -> None:
     x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
     (channels, height, width), (rows, columns) = x.shape, op.attrs["factor"]
@@ -323,4 +357,7 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,
+    "take": _take,
+    "resample": _resample,
+    "embedding": _embedding,
 }

@@ -54,13 +54,19 @@ def program_to_onnx(
     def info(name: str, kind: int, value: Value) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, ["N" if batch is None else batch, *value.shape])
 
-    writer.quantize("input", x, x.quant_min, x.quant_max)
+    if x.counts:
+        writer.node("Cast", ["input"], f"{x.name}/q", to=TensorProto.INT32)
+    else:
+        writer.quantize("input", x, x.quant_min, x.quant_max)
     for op in program.ops:
         OPERATORS[op.op](writer, op)
     writer.node("Identity", [writer.reals(y.name)], "output")
     outputs = [info("output", TensorProto.FLOAT, y)]
     if trace:
-        outputs += [info(f"{name}/q", TensorProto.UINT8, value) for name, value in program.values.items()]
+        kinds = {
+            name: TensorProto.INT32 if v.counts else TensorProto.UINT8 for name, v in program.values.items()
+        }
+        outputs += [info(f"{name}/q", kinds[name], value) for name, value in program.values.items()]
     inputs = [info("input", TensorProto.FLOAT, x)]
     graph = helper.make_graph(writer.nodes, "program", inputs, outputs, list(writer.initializers.values()))
     opset = helper.make_opsetid("", OPSET)

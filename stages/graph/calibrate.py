@@ -15,6 +15,7 @@ from stages.graph.points import sources, weight_name
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.residual import originals
 from stages.graph.schemes import arranged, resolve_schemes
+from stages.graph.tokens import token_counts, token_qparams
 from stages.quant.calibrators.base import Calibration, Calibrator
 from stages.quant.granularity.base import Granularity
 from stages.quant.outliers import Abnormal, abnormal
@@ -50,6 +51,9 @@ def calibrate(
         name: _activation(name, statistics[points[name]], scheme, calibration.activation)
         for name, scheme in schemes.activations.items()
     }
+    for name, count in token_counts(graph).items():
+        if name in activations:
+            activations[name] = token_qparams(count)
     source = sources(graph)
     weights, levels = {}, {}
     for name, scheme in schemes.weights.items():

@@ -1,6 +1,6 @@
 """Fusion: operators that the integer engine computes in one step become one node.
 
-Five rewrites, each leaving the float function unchanged:
+Seven rewrites, each leaving the float function unchanged:
 
 1. ``clamp(f(x))`` → ``f`` with bounds, where f requantizes anyway and nothing else reads it. The clamp also
    moves up through operators that only select or move values: ``clamp(max_pool(f(x)))``.
@@ -10,6 +10,7 @@ Five rewrites, each leaving the float function unchanged:
 4. ``g(f(x))`` → one table, where f and g are element-wise functions, or f a clamp.
 5. islands of float, one behind the other → one island.
 6. ``c · (a × b)`` → the product, of elements or matrices, with a factor; ``x · f(x)`` → one table.
+7. ``softmax(x + mask)`` → a softmax of what the mask keeps (`stages.graph.masks`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import replace
 from stages.graph.dropout import behind, only_read_by, undropped, without_dropout
 from stages.graph.functions import Steps
 from stages.graph.ir import Graph, Node
+from stages.graph.masks import fuse_masks
 from stages.graph.merge import merge_islands
 from stages.graph.operators.registry import is_layer, moves, operator
 
@@ -40,7 +42,7 @@ def fuse(graph: Graph, *, keep_dropout: bool = False) -> Graph:
     graph = _rewrite_all(graph, _fuse_residual)
     for rewrite in (_fuse_factor, _fuse_tables, _fuse_gate, _fuse_tables):
         graph = _rewrite_all(graph, rewrite)
-    return _rewrite_all(graph, _fuse_clamp)
+    return fuse_masks(_rewrite_all(graph, _fuse_clamp))
 
 
 def _rewrite_all(graph: Graph, rewrite: Rewrite) -> Graph:

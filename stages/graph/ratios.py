@@ -74,9 +74,9 @@ def rescaling(ratio: Numbers, headroom: int = 0, prefix: str = "") -> dict[str, 
 
 
 def level_reals(x: Value, qparams: QParams) -> Tensor:
-    """The reals that 256 levels of `x` stand for, float32, from the least value of its dtype on."""
-    first = -128 if x.quant_min < 0 else 0
-    return dequantize(torch.arange(first, first + 256).clamp(x.quant_min, x.quant_max), qparams)
+    """The reals that 256 levels of `x`, or all its counts, stand for, float32, from its dtype's least on."""
+    first, count = -128 if x.quant_min < 0 else 0, x.quant_max + 1 if x.counts else 256
+    return dequantize(torch.arange(first, first + count).clamp(x.quant_min, x.quant_max), qparams)
 
 
 def headroom(name: str, bound: float) -> int:

@@ -45,7 +45,10 @@ FORMAT_VERSION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A tensor of the program: shape of one sample (no batch dimension) and quantization parameters."""
+    """A tensor of the program: shape of one sample (no batch dimension) and quantization parameters.
+
+    Levels above 255 are counts: numbers of tokens, which the network's input alone holds, and what moves it.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -55,8 +58,15 @@ class Value:
     quant_max: int
 
     @property
+    def counts(self) -> bool:
+        """Whether its levels are more than 8 bits hold."""
+        return self.quant_max > 255
+
+    @property
     def dtype(self) -> np.dtype[Any]:
-        """int8 where levels are signed, else uint8."""
+        """int8 where levels are signed, else uint8; int32 for counts."""
+        if self.counts:
+            return np.dtype(np.int32)
         return np.dtype(np.int8 if self.quant_min < 0 else np.uint8)
 
 

@@ -28,6 +28,7 @@ class Signature:
             scale and zero point of the input.
         clamps: whether it has ``act_min, act_max``, where it requantizes.
         layer: whether it has weight and bias, and an optional second input, the residual.
+        wide: whether it takes a value of counts (`Value.counts`); what does not requantize takes them too.
         view: whether its kernel's result may be a view of its input, or of a tensor of its own.
         shape: the output's shape of one sample, from the operator and its inputs' shapes. Raises
             ValueError, without the operator's name, where they do not fit.
@@ -41,6 +42,7 @@ class Signature:
     ratios: str = "one"
     clamps: bool = True
     layer: bool = False
+    wide: bool = False
     view: bool = False
     shape: Callable[[Op, Sequence[Shape]], Shape]
     bound: Callable[[Op, Program], int] | None = None

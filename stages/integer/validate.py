@@ -15,6 +15,9 @@ from stages.integer.signature import Signature, tensor_of
 PAIRS = frozenset({"kernel", "stride", "padding", "dilation", "factor"})
 """Attributes that are two integers, height and width; all but padding at least 1."""
 
+MAX_COUNT = 2**24 - 1
+"""The largest number that a value of counts holds: up to it, float32 is exact."""
+
 
 def validate(program: Program) -> None:
     """Raise ValueError, naming the operator or value, where `program` is not one that kernels can run."""
@@ -54,6 +57,8 @@ def _check_value(name: str, value: Value) -> None:
     if value.name != name:
         raise ValueError(f"{where}: is named '{value.name}'; must be its key")
     low, high = (-128, 127) if value.quant_min < 0 else (0, 255)
+    if value.counts and (value.scale, value.zero_point, value.quant_min) == (1.0, 0, 0):
+        high = MAX_COUNT
     if not low <= value.quant_min <= value.zero_point <= value.quant_max <= high:
         raise ValueError(
             f"{where}: quant_min={value.quant_min}, zero_point={value.zero_point}, "
@@ -78,6 +83,10 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
     if form.has_residual(op) and inputs[1].shape != y.shape:
         raise ValueError(
             f"residual '{op.inputs[1]}' of shape {inputs[1].shape}: must be the output's {y.shape}"
+        )
+    if form.ratios != "none" and (y.counts or (not form.wide and any(x.counts for x in inputs))):
+        raise ValueError(
+            "reads or gives levels above 255, numbers of tokens; embeddings and tables read them"
         )
     if form.ratios == "none":
         if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):

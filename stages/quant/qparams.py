@@ -41,7 +41,9 @@ class QParams:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The narrowest torch dtype that holds the levels."""
+        """The narrowest torch dtype that holds the levels; int32 for numbers of tokens."""
+        if self.quant_max > 255:
+            return torch.int32
         return torch.int8 if self.quant_min < 0 else torch.uint8
 
     def broadcast(self, ndim: int) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ class ForeignExecutable:
         """Every value by name, from a session of its own that keeps them."""
         _, *stored = self._session(len(q), trace=True)(self._reals(q))
         return {
-            value.name: (levels.astype(np.int16) - storage_offset(value)).astype(value.dtype)
+            value.name: (levels.astype(np.int32) - storage_offset(value)).astype(value.dtype)
             for value, levels in zip(self._program.values.values(), stored, strict=True)
         }
 

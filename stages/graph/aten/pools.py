@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from stages.graph.aten.call import Call, Translation, pair
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.rows import as_image, row
+from stages.graph.aten.windows import adaptive_average, adaptive_maximum, average
 from stages.graph.ir import Node
 
 
@@ -36,24 +37,24 @@ def _avg_node(call: Call, kernel: tuple[int, int], stride: tuple[int, int], padd
     )
 
 
-def _avg_pool2d(call: Call) -> Node:
+def _avg_pool2d(call: Call) -> Node | str:
+    if _several_sizes(call):
+        return average(call)
     kernel = pair(call.args[1])
     padding = pair(call.arg(3, "padding", 0))
-    if call.arg(4, "ceil_mode", False):
-        raise ValueError("ceil_mode=True gives windows of several sizes; pad explicitly before it")
-    if padding != (0, 0) and not call.arg(5, "count_include_pad", True):
-        raise ValueError("count_include_pad=False gives windows of several sizes; set it to True")
-    if call.arg(6, "divisor_override") is not None:
-        raise ValueError("divisor_override is set; scale in the layer after it")
     return _avg_node(call, kernel, pair(call.arg(2, "stride") or kernel), padding)
 
 
-def _adaptive_avg_pool2d(call: Call) -> Node:
+def _several_sizes(call: Call) -> bool:
+    """Whether an average pool divides by several counts, or by one that is not its window's."""
+    padded = any(pair(call.arg(3, "padding", 0))) and not call.arg(5, "count_include_pad", True)
+    return padded or bool(call.arg(4, "ceil_mode", False)) or call.arg(6, "divisor_override") is not None
+
+
+def _adaptive_avg_pool2d(call: Call) -> Node | str:
     size, target = call.input_shape()[-2:], call.shape[-2:]
     if any(s % t for s, t in zip(size, target, strict=True)):
-        raise ValueError(
-            f"from {size} to {target} has windows of several sizes; use divisors of the input size"
-        )
+        return adaptive_average(call)
     kernel = (size[0] // target[0], size[1] // target[1])
     return _avg_node(call, kernel, kernel, (0, 0))
 
@@ -77,12 +78,22 @@ def _mean(call: Call) -> Node | tuple[Node, ...]:
     return pool, Node(name="", op="reshape", attrs={"shape": call.shape})
 
 
+def _maximum(call: Call, part: int) -> Node:
+    if part:
+        raise ValueError("the places of its maxima have no integer form")
+    return _max_pool2d(call)
+
+
 def _max_pool1d(call: Call) -> tuple[Node, ...]:
     return as_image(call, _max_pool2d(_over_rows(call, (1, 1, 0, 1))))
 
 
-def _avg_pool1d(call: Call) -> tuple[Node, ...]:
-    return as_image(call, _avg_pool2d(_over_rows(call, (1, 1, 0))))
+def _avg_pool1d(call: Call) -> tuple[Node, ...] | Node | str:
+    if _several_sizes(call):
+        return average(call)
+    kernel = row(call.args[1], 1)
+    stride = row(call.arg(2, "stride") or call.args[1], 1)
+    return as_image(call, _avg_node(call, kernel, stride, row(call.arg(3, "padding", 0), 0)))
 
 
 def _over_rows(call: Call, heights: tuple[int, ...]) -> Call:
@@ -92,10 +103,10 @@ def _over_rows(call: Call, heights: tuple[int, ...]) -> Call:
     return replace(call, args=(call.args[0], *pairs, *call.args[1 + len(geometry) :]))
 
 
-def _adaptive_avg_pool1d(call: Call) -> tuple[Node, ...]:
+def _adaptive_avg_pool1d(call: Call) -> tuple[Node, ...] | Node | str:
     size, target = call.input_shape()[-1], call.shape[-1]
     if size % target:
-        raise ValueError(f"from {size} to {target} has windows of several sizes; use a divisor of the size")
+        return adaptive_average(call)
     kernel = (1, size // target)
     return as_image(call, _avg_node(call, kernel, kernel, (0, 0)))
 
@@ -109,3 +120,10 @@ POOLS: Mapping[str, Translation] = {
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
     "mean": _mean,
 }
+
+MAXIMA: Mapping[str, Callable[[Call, int], Node | str | tuple[Node, ...]]] = {
+    "max_pool2d_with_indices": _maximum,
+    "adaptive_max_pool1d": adaptive_maximum,
+    "adaptive_max_pool2d": adaptive_maximum,
+}
+"""Operators that give maxima, and where they lie."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from stages.graph.aten.call import Call, Param, Translation, pair, params
+from stages.graph.aten.moving import moved_rows
 from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
 
@@ -27,17 +28,18 @@ class _Geometry(NamedTuple):
     dilation: tuple[int, int]
 
 
-def _upsample(call: Call) -> Node:
+def _upsample(call: Call) -> Node | str:
     before, after = call.input_shape()[1:], call.shape[1:]
     if any(large % small for small, large in zip(before, after, strict=True)):
-        raise ValueError(f"from {before} to {after} is no whole factor")
+        return moved_rows(call)
     factors = tuple(large // small for small, large in zip(before, after, strict=True))
     attrs = {"factor": factors if len(factors) == 2 else (1, *factors)}
     return Node(name="", op="upsample_nearest", inputs=(call.value(),), attrs=attrs)
 
 
-def _upsample1d(call: Call) -> tuple[Node, ...]:
-    return as_image(call, _upsample(call))
+def _upsample1d(call: Call) -> tuple[Node, ...] | Node | str:
+    node = _upsample(call)
+    return as_image(call, node) if isinstance(node, Node) and node.op == "upsample_nearest" else node
 
 
 def _conv_transpose2d(call: Call) -> tuple[Node, ...]:

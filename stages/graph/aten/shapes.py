@@ -8,6 +8,8 @@ from typing import Any
 
 from stages.graph.aten.batch import Placement
 from stages.graph.aten.call import Call, Param, Ref, Translation
+from stages.graph.aten.moving import padded, padded_with
+from stages.graph.aten.pools import MAXIMA
 from stages.graph.ir import Node
 
 
@@ -36,20 +38,14 @@ def _reshape(call: Call) -> Node | str:
 
 def _pad(call: Call) -> Node | str:
     flat = [int(p) for p in call.args[1]]
-    if call.kwargs.get("mode", call.arg(2, "mode", "constant")) not in ("constant", 0, 0.0):
-        raise ValueError("only padding with zeros has an integer kernel")
+    if call.overload.startswith("pad.") and call.arg(2, "mode", "constant") != "constant":
+        return padded(call)
     value = call.arg(3, "value", 0) if call.overload.startswith("pad.") else call.arg(2, "value", 0)
-    if value not in (None, 0, 0.0) or min(flat, default=0) < 0:
-        raise ValueError(
-            f"pads {flat} with {value}; only non-negative padding with zeros has an integer kernel"
-        )
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)][::-1]
     traced = call.input_layout()
     whole = ((0, 0),) * (len(traced.shape) - len(pairs)) + tuple(pairs)
     pads = tuple(pair for dim, pair in enumerate(whole) if not (traced.alone and dim == traced.dim))
-    if not any(a or b for a, b in pads):
-        return call.value()
-    return Node(name="", op="pad", inputs=(call.value(),), attrs={"pads": pads})
+    return padded_with(call, pads, float(value or 0.0)).result()
 
 
 def _slice(call: Call) -> Node | str:
@@ -138,14 +134,6 @@ def _axis(traced: Placement, dim: int) -> int:
     return traced.dim if traced.is_batch(dim) else traced.axis(dim)
 
 
-def _expand(call: Call) -> Node | str:
-    if isinstance(call.args[0], Param):  # a class token: one for each sample
-        return call.constant(call.args[0], call.shape)
-    if call.input_shape() != call.shape:
-        raise ValueError(f"expands {call.input_shape()} to {call.shape}; let its reader broadcast")
-    return call.value()
-
-
 RESHAPES = frozenset(
     {
         "flatten",
@@ -161,11 +149,12 @@ RESHAPES = frozenset(
 )
 """Operators that leave values in their order."""
 
-PARTS: Mapping[str, Callable[[Call, int], Node | tuple[Node, ...]]] = {
+PARTS: Mapping[str, Callable[[Call, int], Node | str | tuple[Node, ...]]] = {
     "chunk": _chunk,
     "split": _split,
     "split_with_sizes": _split,
     "unbind": _unbind,
+    **MAXIMA,
 }
 """Operators that give several values, each translated on its own: from the call, with the part's shape."""
 
@@ -176,7 +165,6 @@ SHAPES: Mapping[str, Translation] = {
     "permute": _permute,
     "transpose": _transpose,
     "select": _select_int,
-    "expand": _expand,
     "pad": _pad,
     "constant_pad_nd": _pad,
     "slice": _slice,

@@ -8,14 +8,18 @@ from stages.graph.aten.arithmetic import ARITHMETIC
 from stages.graph.aten.attention import ATTENTION
 from stages.graph.aten.call import Translation
 from stages.graph.aten.casts import CASTS
+from stages.graph.aten.embeddings import EMBEDDINGS
 from stages.graph.aten.functions import TABLES
 from stages.graph.aten.layers import LAYERS
+from stages.graph.aten.masks import MASKS
+from stages.graph.aten.moving import MOVING
 from stages.graph.aten.pointwise import POINTWISE
 from stages.graph.aten.pools import POOLS
 from stages.graph.aten.reductions import EXTREMES, REDUCTIONS
 from stages.graph.aten.resampling import RESAMPLING
 from stages.graph.aten.shapes import PARTS as SHAPE_PARTS
 from stages.graph.aten.shapes import SHAPES
+from stages.graph.aten.windows import WINDOWS
 
 TRANSLATIONS: Mapping[str, Translation] = {
     **LAYERS,
@@ -28,6 +32,10 @@ TRANSLATIONS: Mapping[str, Translation] = {
     **RESAMPLING,
     **ATTENTION,
     **CASTS,
+    **MASKS,
+    **MOVING,
+    **WINDOWS,
+    **EMBEDDINGS,
 }
 """ATen base name (without the in-place underscore) → translation."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,6 +48,10 @@ def _slice(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
     return x[(slice(None), *(slice(*triple) for triple in bounds))]
 
 
+def _take(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
+    return x.index_select(attrs["axis"] + 1, torch.tensor(attrs["indices"], device=x.device))
+
+
 def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     return Op(op=node.op, inputs=node.inputs, output=node.name, attrs=dict(node.attrs))
 
@@ -69,4 +74,5 @@ OPERATORS = (
         "factor, two integers: zeros between rows and columns, for transposed convolutions",
     ),
     _moving("slice", _slice, "starts, ends, steps, one a dimension"),
+    _moving("take", _take, "axis, and indices along it, in any order and more than once"),
 )

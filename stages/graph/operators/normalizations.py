@@ -18,8 +18,14 @@ from stages.integer.kernels import layer_norm, softmax
 from stages.integer.program import Op, Value
 
 
-def _softmax(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
-    return F.softmax(x, attrs["axis"] + 1)
+def _softmax(attrs: Attributes, params: Parameters, x: Tensor, keep: Tensor | None = None) -> Tensor:
+    axis = attrs["axis"] + 1
+    if keep is None:
+        return F.softmax(x, axis)
+    kept = (keep != 0).expand_as(x)
+    return F.softmax(x.masked_fill(~kept, float("-inf")), axis).masked_fill(
+        ~kept.any(axis, keepdim=True), 0.0
+    )
 
 
 def _lower_softmax(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
@@ -71,7 +77,13 @@ def _exponent(x: Numbers) -> int:
 
 
 OPERATORS = (
-    Operator(name="softmax", kind="computes", attributes="axis", value=_softmax, lower=_lower_softmax),
+    Operator(
+        name="softmax",
+        kind="computes",
+        attributes="axis; perhaps a second input, what is kept",
+        value=_softmax,
+        lower=_lower_softmax,
+    ),
     Operator(
         name="layer_norm",
         kind="computes",

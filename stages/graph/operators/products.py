@@ -60,7 +60,7 @@ OPERATORS = (
     Operator(
         name="matmul",
         kind="computes",
-        attributes="scale, a factor > 0; two inputs (…, I, K) and (…, K, J)",
+        attributes="scale, a factor > 0; two inputs (…, I, K) and (…, K, J), of as many dimensions",
         value=_matmul,
         lower=_lower,
         levels={"matmul": _matmul_levels},

@@ -37,7 +37,9 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return shape
 
 
-SIGNATURE = Signature(inputs=(1, None), attrs=("operator", "attributes"), ratios="own", shape=output_shape)
+SIGNATURE = Signature(
+    inputs=(1, None), attrs=("operator", "attributes"), ratios="own", wide=True, shape=output_shape
+)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

@@ -1,6 +1,6 @@
 """matmul: ``y = clamp(zy + rescale(Σ_k (qa−za)[…, i, k] (qb−zb)[…, k, j]))``: a product of two values.
 
-Dimensions before the last two are equal on both sides.
+Dimensions before the last two are as many on both sides, and broadcast as numpy's do.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from stages.integer.sums import check_sum, span, sum_bound
 def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     """(…, I, J), of (…, I, K) and (…, K, J)."""
     a, b = shapes
-    if len(a) != len(b) or len(a) < 2 or a[:-2] != b[:-2] or a[-1] != b[-2]:
+    fits = len(a) == len(b) >= 2 and a[-1] == b[-2]
+    if not fits or any(m != n and 1 not in (m, n) for m, n in zip(a[:-2], b[:-2], strict=True)):
         raise ValueError(f"inputs of shapes {a} and {b}: must be (…, I, K) and (…, K, J)")
-    return (*a[:-1], b[-1])
+    return (*(n if m == 1 else m for m, n in zip(a[:-2], b[:-2], strict=True)), a[-2], b[-1])
 
 
 def bound(op: Op, program: Program) -> int:

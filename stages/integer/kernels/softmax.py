@@ -6,6 +6,9 @@
 `exponentials` is ``rint(2^26 · exp(−s_x·d))`` for d = 0..255, `inverse_scale` is ``rint(2^14 / s_y)``: the
 quotient is ``a / (Σ·s_y)`` rounded to nearest, ties up. Before that rounding, k entries along the axis and
 ``s_y ≤ 1/254`` give a result that is off by at most ``((k + 1)·2^-27 + 2^-22) / s_y`` levels.
+
+An optional second input, whose shape broadcasts to the first's, says which entries take part: where it is
+real zero, ``a = 0``, and the maximum is that of the others. A row of which none takes part is zero.
 """
 
 from __future__ import annotations
@@ -36,7 +39,10 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
         raise ValueError(f"axis={axis}: must be 0..{len(shape) - 1}")
     if not 1 <= shape[axis] <= 2**20:
         raise ValueError(f"axis={axis} has {shape[axis]} entries: must be 1..2^20")
-    return same_shape(op, shapes)
+    for keep in shapes[1:]:
+        if len(keep) != len(shape) or any(n not in (1, size) for n, size in zip(keep, shape, strict=True)):
+            raise ValueError(f"keeps entries of shape {keep}: must have {shape}'s dimensions, or 1")
+    return same_shape(op, shapes[:1])
 
 
 def check(op: Op, inputs: Sequence[Value], y: Value) -> None:
@@ -49,7 +55,7 @@ def check(op: Op, inputs: Sequence[Value], y: Value) -> None:
         raise ValueError(f"inverse_scale={inverse}: must be 1..2^35")
 
 
-SIGNATURE = Signature(attrs=("axis",), ratios="own", shape=output_shape, check=check)
+SIGNATURE = Signature(inputs=(1, 2), attrs=("axis",), ratios="own", shape=output_shape, check=check)
 
 
 def prepare(op: Op, program: Program) -> Kernel:
@@ -57,11 +63,20 @@ def prepare(op: Op, program: Program) -> Kernel:
     y, axis = program.values[op.output], op.attrs["axis"] + 1
     exponentials = op.tensors["exponentials"].astype(np.int64)
     twice = 2 * int(op.tensors["inverse_scale"][0])
+    dropped = program.values[op.inputs[-1]].zero_point
 
-    def run(q: Integers) -> Integers:
-        below = q.max(axis=axis, keepdims=True).astype(np.int16) - q
-        a: NDArray[np.int64] = exponentials[below]
+    def run(q: Integers, keep: Integers | None = None) -> Integers:
+        if keep is None:
+            below = q.max(axis=axis, keepdims=True).astype(np.int16) - q
+            a: NDArray[np.int64] = exponentials[below]
+        else:
+            kept = keep != dropped
+            lowest = np.iinfo(q.dtype).min
+            largest = np.where(kept, q, lowest).max(axis=axis, keepdims=True).astype(np.int16)
+            a = exponentials[np.maximum(largest - q, 0)] * kept
         total = a.sum(axis=axis, keepdims=True)
+        if keep is not None:
+            total[total == 0] = 1
         a *= twice
         a += total << SCALE_BITS
         a //= total << (SCALE_BITS + 1)

@@ -27,6 +27,9 @@ def consistent(program: Program) -> Program:
             shape = values[op.inputs[0]].shape
             count = np.prod([shape[axis] for axis in op.attrs["axes"]])
             return {"ratio": (scales / count).astype(np.float32)}
+        if op.op == "resample":
+            heaviest = [np.abs(op.tensors[name]).sum(axis=1).max() for name in ("rows", "columns")]
+            return {"ratio": (scales / max(np.prod(heaviest), 1)).astype(np.float32)}
         if "weight" not in op.tensors:
             divisor = np.prod(op.attrs["kernel"]) if op.op == "avg_pool2d" else 1
             return {"ratio": (scales / divisor).astype(np.float32)}

@@ -266,7 +266,10 @@ def test_all_that_cannot_be_taken_is_refused_together_with_op_and_module_path():
     ("body", "reason"),
     [
         (lambda x: torch.cumsum(x, 1), "has no integer form"),
-        (lambda x: torch.where(x > 0, x, x - 1), "has no integer form"),
+        (
+            lambda x: torch.where(x > 0, x, x - 1),
+            "chooses between two values; only a number in the place of one has an integer form",
+        ),
         (nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv3d(1, 2, 3)), "has no integer form"),
         (lambda x: x.topk(2, dim=1)[0], "has no integer form"),
     ],
@@ -284,7 +287,7 @@ def test_a_variant_without_integer_form_is_an_island_that_says_why(body, reason)
         (lambda x: x - x.mean((0, 2, 3), keepdim=True), "no dimension of the batch: it mixes the samples"),
         (lambda x: x.flatten(1) @ x.flatten(1).T, "2 dimensions of the batch: it mixes the samples"),
         (lambda x: x[1:], "batch"),
-        (lambda x: x.flip(0), "mixes the samples of a batch: one of two gets another result alone"),
+        (lambda x: x.flip(0), "works along the batch dimension"),
         (lambda x: x.reshape(4, -1), "mixes the samples"),
         (lambda x: x.transpose(0, 1), "the result: its first dimension is not the batch"),
         (lambda x: torch.ones(3), "the result: does not depend on the input"),

@@ -85,6 +85,11 @@ def quantized(graph, seed, weight=None, activation=None, granularity=None, arran
     """Random parameters, calibrated by min/max on random samples."""
     generator = torch.Generator().manual_seed(seed)
     graph = arrange(fuse(fold_batch_norm(randomized(graph, generator))))
+    return calibrated(graph, torch.randn(16, *SHAPE, generator=generator), weight, activation, granularity)
+
+
+def calibrated(graph, x, weight=None, activation=None, granularity=None):
+    """A folded, fused network as it is, calibrated by min/max on `x`."""
     statistics = {name: Statistics() for name in quantization_points(graph)}
 
     def record(node, value):
@@ -92,7 +97,6 @@ def quantized(graph, seed, weight=None, activation=None, granularity=None, arran
             statistics[node.name].update(PerTensor().to_observations(value))
         return value
 
-    x = torch.randn(16, *SHAPE, generator=generator)
     with torch.no_grad():
         execute(graph, x, record)
     activation = activation or Symmetric(bits=8)

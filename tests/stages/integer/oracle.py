@@ -243,7 +243,8 @@ def _matmul(op: Op, program: Program, a: np.ndarray, b: np.ndarray) -> np.ndarra
     y = np.empty(program.values[op.output].shape, object)
     for index in np.ndindex(y.shape):
         *batch, i, j = index
-        terms = a[(*batch, i)] * b[(*batch, slice(None), j)]
+        left, right = ([n % size for n, size in zip(batch, x.shape, strict=False)] for x in (a, b))
+        terms = a[(*left, i)] * b[(*right, slice(None), j)]
         y[index] = _level(op, program, _term(op, program, sum(terms.tolist()), 0))
     return y
 
@@ -253,15 +254,23 @@ def _clamp(op: Op, program: Program, level: int) -> int:
     return min(max(y, op.attrs["act_min"]), op.attrs["act_max"])
 
 
-def _softmax(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+def _softmax(op: Op, program: Program, x: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
     inverse = int(op.tensors["inverse_scale"][0])
     y = np.empty(x.shape, object)
     rows, out = np.moveaxis(x, op.attrs["axis"], -1), np.moveaxis(y, op.attrs["axis"], -1)
+    kept = np.ones(x.shape, bool)
+    if keep is not None:
+        kept = np.broadcast_to(_centre(program, op.inputs[1], keep) != 0, x.shape)
+    kept = np.moveaxis(kept, op.attrs["axis"], -1)
     for index in np.ndindex(rows.shape[:-1]):
         row = rows[index].tolist()
-        a = [int(op.tensors["exponentials"][max(row) - q]) for q in row]
+        largest = max((q for q, k in zip(row, kept[index], strict=True) if k), default=0)
+        a = [
+            int(op.tensors["exponentials"][largest - q]) if k else 0
+            for q, k in zip(row, kept[index], strict=True)
+        ]
         for i, numerator in enumerate(a):
-            exact = Fraction(numerator * inverse, sum(a) * 2**14)
+            exact = Fraction(numerator * inverse, max(sum(a), 1) * 2**14)
             out[(*index, i)] = _clamp(op, program, floor(exact + Fraction(1, 2)))
     return y
 
@@ -349,6 +358,31 @@ def _insert_zeros(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     return y
 
 
+def _take(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, axis = np.empty(program.values[op.output].shape, object), op.attrs["axis"]
+    for index in np.ndindex(y.shape):
+        y[index] = x[(*index[:axis], op.attrs["indices"][index[axis]], *index[axis + 1 :])]
+    return y
+
+
+def _resample(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y, centred = np.empty(program.values[op.output].shape, object), _centre(program, op.inputs[0], x)
+    rows, columns = (op.tensors[name].astype(object) for name in ("rows", "columns"))
+    for c, i, j in np.ndindex(y.shape):
+        total = sum(
+            int(rows[i, k] * columns[j, m] * centred[c, k, m]) for k, m in np.ndindex(centred.shape[1:])
+        )
+        y[c, i, j] = _level(op, program, _term(op, program, total, 0))
+    return y
+
+
+def _embedding(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
+    y = np.empty(program.values[op.output].shape, object)
+    for index in np.ndindex(y.shape):
+        y[index] = int(op.tensors["table"][int(x[index[:-1]]), index[-1]])
+    return y
+
+
 _OPS = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -378,4 +412,7 @@ _OPS = {
     "permute": _permute,
     "upsample_nearest": _upsample_nearest,
     "insert_zeros": _insert_zeros,
+    "take": _take,
+    "resample": _resample,
+    "embedding": _embedding,
 }

@@ -45,9 +45,11 @@ ALL_OPS = (
     "permute",
     "upsample_nearest",
     "insert_zeros",
+    "take",
+    "resample",
 )
 
-IMAGES = ("conv2d", "avg_pool2d", "max_pool2d", "upsample_nearest", "insert_zeros")
+IMAGES = ("conv2d", "avg_pool2d", "max_pool2d", "upsample_nearest", "insert_zeros", "resample")
 """Operators over (C, H, W)."""
 
 

@@ -120,6 +120,8 @@ class Computed:
         )
         rank = len(x.shape)
         other = self.permute(x, axes=(*range(rank - 2), rank - 1, rank - 2))
+        if rank > 2 and self.draw(st.booleans()):
+            other = self.take(other, axis=0, indices=(0,))
         y = self.value((*x.shape[:-1], x.shape[-2]))
         real = self.rng.uniform(0.002, 0.02) / math.sqrt(x.shape[-1])
         return self.append("matmul", [x, other], y, self.bounds(y), **self.ratio(real))
@@ -128,14 +130,43 @@ class Computed:
         y, axis = self.value(x.shape), self.draw(st.integers(0, len(x.shape) - 1))
         exponentials = np.exp(-self.one(0.0, 0.01, 0.1, 3.0) * np.arange(256)) * 2.0**26
         inverse = self.one(255, 130, 2**21) * 2**14
+        inputs = [x]
+        if self.draw(st.booleans()):
+            inputs.append(self.keep(x))
         return self.append(
             "softmax",
-            [x],
+            inputs,
             y,
             {"axis": axis, **self.bounds(y)},
             exponentials=np.rint(exponentials).astype(np.int32),
             inverse_scale=np.array([inverse], np.int64),
         )
+
+    def keep(self, x: Value) -> Value:
+        """A constant with real zeros, perhaps in all of a row; its sizes are those of `x`, or 1."""
+        k = self.value(tuple(self.one(size, 1) for size in x.shape))
+        levels = self.rng.choice([k.quant_min, k.zero_point, k.zero_point], k.shape).astype(k.dtype)
+        return self.append("constant", [x], k, {}, levels=levels)
+
+    def take(self, x: Value, axis: int | None = None, indices: tuple[int, ...] | None = None) -> Value:
+        axis = self.draw(st.integers(0, len(x.shape) - 1)) if axis is None else axis
+        if indices is None:
+            indices = tuple(self.draw(st.lists(st.integers(0, x.shape[axis] - 1), min_size=1, max_size=7)))
+        y = self.value((*x.shape[:axis], len(indices), *x.shape[axis + 1 :]), x)
+        return self.append("take", [x], y, {"axis": axis, "indices": indices})
+
+    def resample(self, x: Value) -> Value:
+        height, width = self.pair(1, 3, 5)
+        y = self.value((x.shape[0], height, width))
+        share = self.one(8, 2048)
+        rows, columns = (
+            self.rng.integers(-share // (4 * size), share // size + 1, (count, size)).astype(np.int32)
+            for count, size in ((height, x.shape[1]), (width, x.shape[2]))
+        )
+        total = np.abs(rows).sum(axis=1).max() * np.abs(columns).sum(axis=1).max()
+        real = self.rng.uniform(0.5, 1.5) / max(total, 1)
+        attrs = self.bounds(y)
+        return self.append("resample", [x], y, attrs, rows=rows, columns=columns, **self.ratio(real))
 
     def layer_norm(self, x: Value) -> Value:
         y, size = self.value(x.shape), x.shape[-1]
