@@ -28,7 +28,7 @@ from stages.graph.ir import Graph, Node
 
 SPATIAL = frozenset(
     {"conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d", "avg_pool1d"}
-    | {"avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "batch_norm", "pixel_shuffle"}
+    | {"avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "pixel_shuffle"}
 )
 """Functions whose integer form is over images (C, H, W), or rows (C, L), with the batch before them."""
 

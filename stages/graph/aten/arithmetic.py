@@ -179,7 +179,7 @@ def _pow(call: Call) -> Nodes | str:
 
 
 def _extreme(name: str, call: Call) -> Nodes:
-    """Of a value and a number it is a table, whose result need not hold 0."""
+    """The larger or smaller of two; of a value and a number a table, whose result need not hold 0."""
     if (constant := number(call)) is None:
         return of_two(call, Node(name="", op=name))
     bounds = (constant, None) if name == "maximum" else (None, constant)
