@@ -107,7 +107,7 @@ class Preflight:
         found = list(self.refused)
         found += _advice(self.operators, "float island", "stays float: replace it, or accept it")
         found += _advice(
-            self.operators, "reference", "is left to the reference's kernel: slower; compare backend=onednn"
+            self.operators, "reference", "by the reference's kernel, which is slower: compare backend=onednn"
         )
         found += [f"export {name}: {why}" for name, why in self.exports.items() if why]
         return found
@@ -256,4 +256,5 @@ def _advice(operators: Sequence[Placed], place: Place, what: str) -> Iterator[st
         yield f"{op} {what}{why}; {share / total:.1%} of operations: {names}"
     if len(little) > 1 and place == "reference":
         share = sum(shares[op] for op in little)
-        yield f"so do {', '.join(sorted(little))}, of little weight: {share / total:.1%} of operations"
+        names = ", ".join(sorted(little))
+        yield f"{names} {what}; little: {share / total:.1%} of operations in all"

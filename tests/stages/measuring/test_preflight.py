@@ -55,7 +55,7 @@ def test_operators_go_to_engine_reference_and_island_and_advice_to_the_island_fi
     assert found.share("engine") == 256 / 288 and found.share("float island") == 16 / 288
     first, second, *more = found.advice()
     assert first.startswith("cumsum stays float") and "5.6% of operations: cumsum" in first
-    assert second.startswith("softmax is left to the reference's kernel")
+    assert second.startswith("softmax by the reference's kernel")
     assert more == ["export onnx_qdq: no form for island"]
 
 
@@ -96,9 +96,10 @@ def test_little_shares_are_told_of_together():
         milliseconds=None,
     )
     assert found.advice() == [
-        "linear is left to the reference's kernel: slower; compare backend=onednn; "
+        "linear by the reference's kernel, which is slower: compare backend=onednn; "
         "99.0% of operations: linear.0",
-        "so do a, b, of little weight: 1.0% of operations",
+        "a, b by the reference's kernel, which is slower: compare backend=onednn; "
+        "little: 1.0% of operations in all",
         "export y: no form for a",
     ]
 
