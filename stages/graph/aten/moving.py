@@ -156,10 +156,10 @@ def _repeat_interleave(call: Call) -> Result:
     if dim is None:
         raise ValueError("repeats all dimensions as one, the batch among them; name one")
     traced = call.input_layout()
-    if (
-        traced.is_batch(dim) and traced.alone and not isinstance(repeats, Param)
-    ):  # each sample's, side by side
-        chain = Chain.over(call)
+    if traced.is_batch(dim) and traced.alone and not isinstance(repeats, Param):
+        if int(repeats) == 1:
+            return call.value()
+        chain = Chain.over(call)  # a sample's repetitions lie side by side
         chain.reshape((*chain.shape[: traced.dim], 1, *chain.shape[traced.dim :]))
         return chain.expand(call.shape).result()
     axis = call.axis(dim)

@@ -1,0 +1,42 @@
+"""Constant indices, separable weights and embeddings as ONNX nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from onnx import TensorProto
+
+from stages.exporters.levels import storage_offset
+from stages.exporters.onnx_writer import Writer
+from stages.integer.program import Op
+
+
+def _take(writer: Writer, op: Op) -> None:
+    indices = writer.constant(f"{op.output}/indices", np.array(op.attrs["indices"], np.int64))
+    writer.move(op, "Gather", indices, axis=op.attrs["axis"] + 1)
+
+
+def _resample(writer: Writer, op: Op) -> None:
+    """Products by the weights; what the ratio holds beside the scales is a factor of those of rows."""
+    x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
+    factor = float(op.tensors["ratio"][0]) * y.scale / x.scale
+    rows = writer.constant(f"{op.output}/rows", (op.tensors["rows"] * factor).astype(np.float32))
+    columns = writer.constant(f"{op.output}/columns", op.tensors["columns"].T.astype(np.float32))
+    half = writer.node("MatMul", [writer.reals(x.name), columns], f"{op.output}/columns_done")
+    writer.finish(op, writer.node("MatMul", [rows, half], f"{op.output}/resampled"))
+
+
+def _embedding(writer: Writer, op: Op) -> None:
+    y = writer.program.values[op.output]
+    levels = (op.tensors["table"].astype(np.int16) + storage_offset(y)).astype(np.uint8)
+    table = writer.constant(f"{op.output}/table", levels)
+    index = writer.node("Cast", [f"{op.inputs[0]}/q"], f"{op.output}/index", to=TensorProto.INT64)
+    writer.node("Gather", [table, index], f"{op.output}/q")
+
+
+SELECTING: Mapping[str, Callable[[Writer, Op], None]] = {
+    "take": _take,
+    "resample": _resample,
+    "embedding": _embedding,
+}
