@@ -39,6 +39,7 @@ def layer_norm_by_hand(x, axis):
         (lambda x: (x.square().mean(-1, keepdim=True) + 1e-3) ** -0.5 * x, ["rms_norm"]),
         (lambda x: x / x.norm(dim=1, keepdim=True), ["normalize"]),
         (lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=1e-4), ["normalize"]),
+        (lambda x: nn.functional.normalize(x, dim=1), ["normalize"]),
         (lambda x: layer_norm_by_hand(x, -1), ["layer_norm"]),
         (lambda x: layer_norm_by_hand(x, 1), ["mean", "subtract", "rms_norm"]),
         (
