@@ -24,6 +24,7 @@ from stages.graph.ir import Graph, Node
 from stages.graph.masks import fuse_masks
 from stages.graph.merge import merge_islands
 from stages.graph.operators.registry import is_layer, moves, operator
+from stages.graph.tokens import with_reals
 
 Rewrite = Callable[[Graph, Node], Graph | None]
 """Looks at one node: the rewritten graph, or None where the node is none of its business."""
@@ -42,7 +43,7 @@ def fuse(graph: Graph, *, keep_dropout: bool = False) -> Graph:
     graph = _rewrite_all(graph, _fuse_residual)
     for rewrite in (_fuse_factor, _fuse_tables, _fuse_gate, _fuse_tables):
         graph = _rewrite_all(graph, rewrite)
-    return fuse_masks(_rewrite_all(graph, _fuse_clamp))
+    return with_reals(fuse_masks(_rewrite_all(graph, _fuse_clamp)))
 
 
 def _rewrite_all(graph: Graph, rewrite: Rewrite) -> Graph:

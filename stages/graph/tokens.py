@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
-from stages.graph.ir import Graph
+from stages.graph.ir import Graph, Node
+from stages.graph.operators.registry import operator
 from stages.graph.points import sources
 from stages.quant.qparams import QParams
+
+
+LOOKED_UP = frozenset({"embedding", "table", "aten", "constant", "input"})
+"""Operators that take numbers as they are, or do not look at what they read."""
 
 
 def token_counts(graph: Graph) -> Mapping[str, int]:
@@ -19,6 +25,30 @@ def token_counts(graph: Graph) -> Mapping[str, int]:
             rows = len(graph.params[node.params["table"]])
             found[name] = min(rows, found.get(name, rows))
     return found
+
+
+def with_reals(graph: Graph) -> Graph:
+    """The network in which what computes with numbers, as a mask of ones and zeros, reads them as reals.
+
+    Embeddings and tables look numbers up, and islands of float take them as they are. Others compute with
+    levels of 8 bits: they read a table of the numbers.
+    """
+    counts = token_counts(graph)
+    if not counts:
+        return graph
+    source, nodes = sources(graph), list[Node]()
+    made: dict[str, str] = {}
+    for node in graph.nodes:
+        computes = operator(node).own_levels and node.op not in LOOKED_UP
+        for name in node.inputs if computes else ():
+            if source[name] in counts and name not in made:
+                made[name] = f"{name}.reals"
+                steps = (("affine", 1.0, 0.0),)
+                own = Node(name=made[name], op="table", inputs=(name,), attrs={"steps": steps})
+                nodes.append(replace(own, shape=graph[name].shape, module=node.module))
+        inputs = tuple(made.get(name, name) for name in node.inputs) if computes else node.inputs
+        nodes.append(replace(node, inputs=inputs))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def token_qparams(count: int) -> QParams:
