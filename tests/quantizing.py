@@ -35,7 +35,9 @@ def fused(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype = torch.
     return fuse(fold_batch_norm(capture(module, shape, dtype=dtype)))
 
 
-def quantized(graph: Graph, x: Tensor, layers: Mapping[str, Any] | None = None) -> QuantizedGraph:
+def quantized(
+    graph: Graph, x: Tensor, layers: Mapping[str, Any] | None = None, residual_bits: int | None = None
+) -> QuantizedGraph:
     """The network with grids from what it computes of `x`: 8 bits, symmetric weights, affine activations."""
     statistics: dict[str, Statistics] = {}
     points = set(quantization_points(graph))
@@ -48,7 +50,10 @@ def quantized(graph: Graph, x: Tensor, layers: Mapping[str, Any] | None = None) 
     with torch.inference_mode():
         execute(graph, x, record)
     quantizer = WeightsAndActivations(
-        weight=Symmetric(bits=8, signed=True), activation=Affine(bits=8), layers=layers
+        weight=Symmetric(bits=8, signed=True),
+        activation=Affine(bits=8),
+        layers=layers,
+        residual_bits=residual_bits,
     )
     calibration = Calibration(activation=MinMax(), weight=MinMax())
     return calibrate(graph, statistics, quantizer, calibration, PerChannel())

@@ -74,7 +74,7 @@ class NativeExecutable:
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Reals in, reals out; quantizes as `quantize_input` does."""
         value = self._program.values[self._program.input]
-        if x.shape[1:] != value.shape or value.counts:  # the former says what is wrong
+        if x.shape[1:] != value.shape or value.wide:  # the former says what is wrong
             return dequantize_output(self._program, self.run(quantize_input(self._program, x)))
         x = np.ascontiguousarray(x, dtype=np.float32)
         q = np.empty(x.shape, value.dtype)

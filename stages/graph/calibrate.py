@@ -17,6 +17,7 @@ from stages.graph.residual import originals
 from stages.graph.schemes import arranged, resolve_schemes
 from stages.graph.tokens import token_counts, token_qparams
 from stages.quant.calibrators.base import Calibration, Calibrator
+from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.base import Granularity
 from stages.quant.outliers import Abnormal, abnormal
 from stages.quant.qparams import QParams
@@ -96,6 +97,8 @@ def abnormal_points(statistics: Mapping[str, Statistics]) -> dict[str, Abnormal]
 
 
 def _activation(name: str, observed: Statistics, quantizer: Quantizer, calibrator: Calibrator) -> QParams:
+    if quantizer.bits > 8:  # so many levels need no trade between range and resolution
+        calibrator = MinMax()
     try:
         return quantizer.qparams(*calibrator.range(observed, quantizer.qparams))
     except ValueError as error:

@@ -31,7 +31,7 @@ class Schemes:
 
 def arranged(quantizer: WeightsAndActivations, graph: Graph) -> Graph:
     """The fused network as the quantizer rounds it: layers read copies of a stream with bits of its own."""
-    return graph if quantizer.residual_bits is None else with_copies(graph)
+    return graph if quantizer.residual_bits is None else with_copies(graph, quantizer.residual_bits)
 
 
 def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
@@ -46,7 +46,7 @@ def resolve_schemes(quantizer: WeightsAndActivations, graph: Graph) -> Schemes:
         activations = dict.fromkeys(quantization_points(graph), quantizer.activation)
         if quantizer.residual_bits is not None:
             wide = quantizer.usual("activation", quantizer.residual_bits)
-            activations.update(dict.fromkeys(residual_stream(graph), wide))
+            activations.update(dict.fromkeys(residual_stream(graph, quantizer.residual_bits), wide))
     if quantizer.first_last_bits is not None and weights:
         source, order = sources(graph), list(weights)
         for name in (order[0], order[-1]):

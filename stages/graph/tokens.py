@@ -12,7 +12,6 @@ from stages.graph.operators.registry import operator
 from stages.graph.points import sources
 from stages.quant.qparams import QParams
 
-
 LOOKED_UP = frozenset({"embedding", "table", "aten", "constant", "input"})
 """Operators that take numbers as they are, or do not look at what they read."""
 

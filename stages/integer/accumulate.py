@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stages.integer.bounds import FLOAT32_EXACT, accumulator_bounds, product_bounds
 from stages.integer.fixed_point import INT32_MAX
 from stages.integer.program import Integers, Op, Program
-from stages.integer.requantizer import all_levels, finisher, look_up, rescaler
+from stages.integer.requantizer import finisher, rescaler, terms_of
 
 BLOCK_BYTES = 2 << 20
 """Temporaries of one block of samples: about what a core's cache holds."""
@@ -50,9 +50,9 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
     """
     bias = op.tensors["bias"].reshape(-1, 1)
     rescale, finish = rescaler(op, program), finisher(op, program)
-    table: NDArray[Any] | None = None
+    added: Callable[[Integers], NDArray[Any]] | None = None
     if len(op.inputs) == 2:
-        table = rescaler(op, program, prefix="residual_")(all_levels(program.values[op.inputs[1]]))
+        added = terms_of(op, program, program.values[op.inputs[1]], prefix="residual_")
 
     def output(sums: NDArray[Any], residual: Integers | None = None) -> Integers:
         accumulators = sums.astype(np.int32)
@@ -60,8 +60,8 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
         terms = rescale(accumulators)
         if len(terms) > len(bias):
             terms = terms.reshape(-1, len(bias), terms.shape[1]).sum(axis=0)
-        if table is not None and residual is not None:
-            terms += look_up(table, residual)
+        if added is not None and residual is not None:
+            terms += added(residual)
         return finish(terms)
 
     return output
@@ -82,15 +82,12 @@ def real_output(op: Op, program: Program) -> Callable[..., Integers]:
     step = program.values[op.output].scale
     bias = (op.tensors["bias"].astype(np.float64) / step).reshape(-1, 1)
     finish = finisher(op, program)
-    table: NDArray[Any] | None = None
-    if len(op.inputs) == 2:
-        residual_value = program.values[op.inputs[1]]
-        table = all_levels(residual_value) * (residual_value.scale / step)
+    r = program.values[op.inputs[1]] if len(op.inputs) == 2 else None
 
     def output(sums: NDArray[Any], residual: Integers | None = None) -> Integers:
         terms = sums + bias
-        if table is not None and residual is not None:
-            terms += look_up(table, residual)
+        if r is not None and residual is not None:
+            terms += (residual.astype(np.int32) - r.zero_point) * (r.scale / step)
         return finish(terms)
 
     return output

@@ -34,6 +34,7 @@ USUAL: Mapping[str, Any] = {
     "stride": (1, 1),
     "padding": (0, 0),
     "dilation": (1, 1),
+    "narrow": 0,
     "groups": 1,
     "ceil_mode": False,
     "headroom": 0,

@@ -47,7 +47,8 @@ FORMAT_VERSION = 3
 class Value:
     """A tensor of the program: shape of one sample (no batch dimension) and quantization parameters.
 
-    Levels above 255 are counts: numbers of tokens, which the network's input alone holds, and what moves it.
+    Levels that 8 bits do not hold are wide: counts, numbers of tokens, which the network's input alone holds,
+    and what moves it; and a residual stream of up to 16 bits, which sums and normalizations read and give.
     """
 
     name: str
@@ -58,14 +59,19 @@ class Value:
     quant_max: int
 
     @property
-    def counts(self) -> bool:
+    def wide(self) -> bool:
         """Whether its levels are more than 8 bits hold."""
-        return self.quant_max > 255
+        return self.quant_max > 255 or self.quant_min < -128
+
+    @property
+    def counts(self) -> bool:
+        """Whether its wide levels are numbers of tokens."""
+        return self.wide and (self.scale, self.zero_point, self.quant_min) == (1.0, 0, 0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """int8 where levels are signed, else uint8; int32 for counts."""
-        if self.counts:
+        """int8 where levels are signed, else uint8; int32 where they are wide."""
+        if self.wide:
             return np.dtype(np.int32)
         return np.dtype(np.int8 if self.quant_min < 0 else np.uint8)
 

@@ -58,6 +58,7 @@ def finisher(op: Op, program: Program) -> Finish:
     headroom = op.attrs.get("headroom", 0)
     half = (1 << headroom) >> 1
     away_from_zero = program.requantize == "fixed_point"
+    exact = np.int32 if y.wide else np.int16  # the type that levels and zero point are added in
 
     def finish(terms: Terms) -> Integers:
         if terms.dtype.kind == "f":
@@ -67,11 +68,25 @@ def finisher(op: Op, program: Program) -> Finish:
                 terms += terms >> 63  # minus one where negative
             terms += half
             terms >>= headroom
-        levels: NDArray[np.int16] = np.clip(terms, low, high, out=terms).astype(np.int16)
-        levels += np.int16(y.zero_point)
-        return levels.astype(y.dtype)
+        levels: Integers = np.clip(terms, low, high, out=terms).astype(exact)
+        levels += exact(y.zero_point)
+        return levels.astype(y.dtype, copy=False)
 
     return finish
+
+
+def terms_of(
+    op: Op, program: Program, x: Value, *, prefix: str = "", index: int | None = None
+) -> Callable[[Integers], Terms]:
+    """A value's levels to its terms of a sum, ``rescale(q − zero_point)``: looked up where there are but 256.
+
+    Keeps the memory order of levels. Arguments as `rescaler` takes them.
+    """
+    rescale = rescaler(op, program, prefix=prefix, index=index)
+    if x.wide:
+        return lambda q: rescale(q - np.int32(x.zero_point))
+    table = rescale(all_levels(x))
+    return lambda q: look_up(table, q)
 
 
 def all_levels(x: Value) -> NDArray[np.int32]:

@@ -28,7 +28,9 @@ class Signature:
             scale and zero point of the input.
         clamps: whether it has ``act_min, act_max``, where it requantizes.
         layer: whether it has weight and bias, and an optional second input, the residual.
-        wide: whether it takes a value of counts (`Value.counts`); what does not requantize takes them too.
+        looks_up: whether it takes wide values of any kind, numbers of tokens too, as what moves does.
+        stream: whether it takes and gives a residual stream of more than 8 bits (`Value.wide`): as inputs,
+            as a layer's residual, as its output.
         view: whether its kernel's result may be a view of its input, or of a tensor of its own.
         shape: the output's shape of one sample, from the operator and its inputs' shapes. Raises
             ValueError, without the operator's name, where they do not fit.
@@ -42,7 +44,8 @@ class Signature:
     ratios: str = "one"
     clamps: bool = True
     layer: bool = False
-    wide: bool = False
+    looks_up: bool = False
+    stream: bool = False
     view: bool = False
     shape: Callable[[Op, Sequence[Shape]], Shape]
     bound: Callable[[Op, Program], int] | None = None

@@ -37,7 +37,7 @@ def to_unsigned(q: Integers) -> Integers:
 def from_unsigned(q: Integers, value: Value) -> Integers:
     """Levels of the unsigned program to those of `value`, in row-major order."""
     q = np.ascontiguousarray(q)
-    return q if value.dtype == np.uint8 else (q ^ np.uint8(OFFSET)).view(np.int8)
+    return q if value.wide or value.dtype == np.uint8 else (q ^ np.uint8(OFFSET)).view(np.int8)
 
 
 def _offset(value: Value) -> int:

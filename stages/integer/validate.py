@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import numpy as np
@@ -57,8 +57,10 @@ def _check_value(name: str, value: Value) -> None:
     if value.name != name:
         raise ValueError(f"{where}: is named '{value.name}'; must be its key")
     low, high = (-128, 127) if value.quant_min < 0 else (0, 255)
-    if value.counts and (value.scale, value.zero_point, value.quant_min) == (1.0, 0, 0):
-        high = MAX_COUNT
+    if value.wide:
+        low, high = (
+            (-(2**15), 2**15 - 1) if value.quant_min < 0 else (0, MAX_COUNT if value.counts else 2**16 - 1)
+        )
     if not low <= value.quant_min <= value.zero_point <= value.quant_max <= high:
         raise ValueError(
             f"{where}: quant_min={value.quant_min}, zero_point={value.zero_point}, "
@@ -84,10 +86,7 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
         raise ValueError(
             f"residual '{op.inputs[1]}' of shape {inputs[1].shape}: must be the output's {y.shape}"
         )
-    if form.ratios != "none" and (y.counts or (not form.wide and any(x.counts for x in inputs))):
-        raise ValueError(
-            "reads or gives levels above 255, numbers of tokens; embeddings and tables read them"
-        )
+    _check_width(form, inputs, y)
     if form.ratios == "none":
         if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):
             raise ValueError("moves levels as they are: scale, zero_point and dtype must be the input's")
@@ -98,6 +97,20 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
         )
     if form.check is not None:
         form.check(op, inputs, y)
+
+
+def _check_width(form: Signature, inputs: Sequence[Value], y: Value) -> None:
+    """Levels beyond 8 bits are read and given by those alone that know them."""
+    if form.ratios == "none":
+        return
+    streams = inputs[1:] if form.layer else inputs
+    known = [x for x in inputs if form.looks_up or (form.stream and any(x is s for s in streams))]
+    if any(x.counts and not form.looks_up for x in inputs):
+        raise ValueError("reads numbers of tokens; embeddings and tables read them")
+    if any(x.wide and not any(x is k for k in known) for x in inputs) or (y.wide and not form.stream):
+        raise ValueError(
+            "reads or gives levels of more than 8 bits; sums, what they add, and layer norm do alone"
+        )
 
 
 def _check_attrs(op: Op, form: Signature) -> None:

@@ -25,9 +25,9 @@ class ByReference:
 Part = Plan | ByReference
 
 
-def _counts(op: Op, program: Program) -> bool:
-    """Whether it reads levels that 8 bits do not hold."""
-    return any(program.values[name].counts for name in op.inputs)
+def _wide(op: Op, program: Program) -> bool:
+    """Whether it reads or gives levels that 8 bits do not hold."""
+    return any(program.values[name].wide for name in (*op.inputs, op.output))
 
 
 def parts(program: Program, *, keep: bool) -> list[Part]:
@@ -39,7 +39,7 @@ def parts(program: Program, *, keep: bool) -> list[Part]:
     """
     pins = Pins()
     levels = unsigned(program)
-    steps = [None if _counts(op, program) else drafts_of(op, levels, pins) for op in levels.ops]
+    steps = [None if _wide(op, program) else drafts_of(op, levels, pins) for op in levels.ops]
     alone = [-1 if step is not None else i for i, step in enumerate(steps)]
     spans = [list(span) for _, span in groupby(range(len(steps)), key=alone.__getitem__)]
     result: list[Part] = []

@@ -184,6 +184,7 @@ OPERATORS = (
         value=_value,
         lower=_lower,
         levels={"conv2d": _levels},
+        stream=True,
     ),
     Operator(
         name="linear",
@@ -192,5 +193,6 @@ OPERATORS = (
         value=_value,
         lower=_lower,
         levels={"linear": _levels},
+        stream=True,
     ),
 )

@@ -57,7 +57,8 @@ def _lower_layer_norm(quantized: QuantizedGraph, node: Node, values: Mapping[str
     offset = (zeros if beta is None else beta).double().numpy() / y.scale
     gamma_bits = layer_norm.GAMMA_BITS - 1 + layer_norm.UNIT_BITS - _exponent(by_level)
     shift = min(gamma_bits, layer_norm.BETA_BITS - 1 - _exponent(offset), 62)
-    epsilon = np.rint(2.0**layer_norm.SPREAD_BITS * size**3 * node.attrs["eps"] / x.scale**2)
+    narrow = layer_norm.narrowing(x)
+    epsilon = np.rint(2.0 ** (layer_norm.SPREAD_BITS - 2 * narrow) * size**3 * node.attrs["eps"] / x.scale**2)
     if shift < layer_norm.UNIT_BITS // 2 or epsilon >= 2.0**61:
         raise ValueError(
             f"weights of {np.abs(by_level).max():.3g} steps of its output, or eps="
@@ -68,7 +69,8 @@ def _lower_layer_norm(quantized: QuantizedGraph, node: Node, values: Mapping[str
         "gamma": np.rint(by_level * 2.0 ** (shift - layer_norm.UNIT_BITS)).astype(np.int32),
         "beta": np.rint(offset * 2.0**shift).astype(np.int64),
     }
-    return lowered(node, values, tensors, without=("eps",), attrs={"epsilon": int(epsilon), "shift": shift})
+    attrs = {"epsilon": int(epsilon), "shift": shift, "narrow": narrow}
+    return lowered(node, values, tensors, without=("eps",), attrs=attrs)
 
 
 def _exponent(x: Numbers) -> int:
@@ -90,5 +92,6 @@ OPERATORS = (
         attributes="eps; over the last dimension; params gamma, beta, each (C,)",
         value=_layer_norm,
         lower=_lower_layer_norm,
+        stream=True,
     ),
 )

@@ -64,6 +64,8 @@ class Operator:
         levels: by the program's name for what `lower` gives: torch's way to its integers, exact, and faster
             than the reference kernel itself, which stands in where there is none (`stages.graph.simulate`).
             What moves needs none: centred levels move as real values do.
+        stream: whether a residual stream of more than 8 bits may pass: as its value, and as what it reads, of
+            a layer the residual alone.
         homogeneous: whether a positive factor on a channel of its input is one on that channel of its value.
     """
 
@@ -73,6 +75,7 @@ class Operator:
     value: FloatFunction
     lower: Lowering | None = None
     levels: Mapping[str, PrepareLevels] = field(default_factory=dict)
+    stream: bool = False
     homogeneous: bool = False
 
     @property

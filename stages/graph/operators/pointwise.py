@@ -50,6 +50,7 @@ OPERATORS = (
         value=_clamp,
         lower=_lower_clamp,
         levels={"requantize": _requantize_levels},
+        stream=True,
     ),
     Operator(
         name="table",

@@ -75,6 +75,7 @@ OPERATORS = (
         value=_add,
         lower=_lower_add,
         levels={"add": _add_levels},
+        stream=True,
     ),
     Operator(
         name="subtract",
@@ -83,6 +84,7 @@ OPERATORS = (
         value=_subtract,
         lower=_lower_add,
         levels={"subtract": _subtract_levels},
+        stream=True,
     ),
     Operator(
         name="concat",

@@ -25,7 +25,7 @@ def check(op: Op, inputs: Sequence[Value], y: Value) -> None:
         )
 
 
-SIGNATURE = Signature(ratios="own", view=True, clamps=False, wide=True, shape=output_shape, check=check)
+SIGNATURE = Signature(ratios="own", view=True, clamps=False, looks_up=True, shape=output_shape, check=check)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

@@ -45,6 +45,7 @@ SIGNATURE = Signature(
     attrs=("stride", "padding", "dilation", "groups"),
     ratios="channel",
     layer=True,
+    stream=True,
     shape=output_shape,
 )
 

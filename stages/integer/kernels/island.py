@@ -38,7 +38,7 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
 
 
 SIGNATURE = Signature(
-    inputs=(1, None), attrs=("operator", "attributes"), ratios="own", wide=True, shape=output_shape
+    inputs=(1, None), attrs=("operator", "attributes"), ratios="own", looks_up=True, shape=output_shape
 )
 
 

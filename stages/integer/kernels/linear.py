@@ -24,7 +24,7 @@ def output_shape(op: Op, shapes: Sequence[Shape]) -> Shape:
     return (*shapes[0][:-1], weight[0])
 
 
-SIGNATURE = Signature(inputs=(1, 2), ratios="channel", layer=True, shape=output_shape)
+SIGNATURE = Signature(inputs=(1, 2), ratios="channel", layer=True, stream=True, shape=output_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

@@ -9,20 +9,18 @@ import numpy as np
 
 from stages.integer.kernel import Kernel
 from stages.integer.program import Integers, Op, Program
-from stages.integer.requantizer import all_levels, finisher, look_up, rescaler
+from stages.integer.requantizer import finisher, terms_of
 from stages.integer.signature import Signature, broadcast_shape
 
-SIGNATURE = Signature(inputs=(2, 2), attrs=("headroom",), ratios="input", shape=broadcast_shape)
+SIGNATURE = Signature(inputs=(2, 2), attrs=("headroom",), ratios="input", stream=True, shape=broadcast_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:
-    """A table of terms for each input."""
+    """The terms of each input."""
     finish = finisher(op, program)
-    first, second = (
-        rescaler(op, program, index=i)(all_levels(program.values[name])) for i, name in enumerate(op.inputs)
-    )
+    first, second = (terms_of(op, program, program.values[name], index=i) for i, name in enumerate(op.inputs))
 
     def run(a: Integers, b: Integers) -> Integers:
-        return finish(np.subtract(look_up(first, a), look_up(second, b)))
+        return finish(np.subtract(first(a), second(b)))
 
     return run

@@ -26,7 +26,7 @@ def check(op: Op, inputs: Sequence[Value], y: Value) -> None:
         )
 
 
-SIGNATURE = Signature(ratios="own", clamps=False, wide=True, shape=same_shape, check=check)
+SIGNATURE = Signature(ratios="own", clamps=False, looks_up=True, shape=same_shape, check=check)
 
 
 def prepare(op: Op, program: Program) -> Kernel:

@@ -30,7 +30,7 @@ class Affine:
     Jacob et al. 2018 (arXiv 1712.05877), section 2.1; Krishnamoorthi 2018, section 2.1.
 
     Args:
-        bits: 2..8.
+        bits: 2..8; up to 16 for a residual stream.
         signed: levels in int8 (weights) or uint8 (activations). Both hold the same grid of real values.
     """
 
@@ -38,7 +38,7 @@ class Affine:
     signed: bool = False
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
+        check_bits(self.bits, most=16)
 
     def qparams(self, minimum: Tensor, maximum: Tensor, ch_axis: int | None = None) -> QParams:
         """The grid over ``[minimum, maximum]``, of shape ``()`` or ``(C,)``, widened to contain 0."""

@@ -87,7 +87,8 @@ class WeightsAndActivations:
         first_last_bits: bits of the first and the last layer: of their weights, of what they read, and of
             what the network gives (where activations are not float); None: those of all.
         residual_bits: bits of the values that additions read and form, of which layers then read copies with
-            the activation's bits (`stages.graph.residual`); None: the activation's, and no copies.
+            the activation's bits (`stages.graph.residual`); None: the activation's, and no copies. Up to 16:
+            transformers need more than 8.
         layers: exceptions by layer name or pattern (``*``, ``?``, ``[ab]``); of those that match, later ones
             win. A layer's activation is the value that it computes. They prevail over both widths above.
     """
@@ -104,8 +105,9 @@ class WeightsAndActivations:
             _check_activation("activation", self.activation)
         for name in ("first_last_bits", "residual_bits"):
             bits = getattr(self, name)
-            if bits is not None and not 2 <= bits <= 8:
-                raise ValueError(f"{name}={bits}: must be 2..8, or null")
+            most = 16 if name == "residual_bits" else 8
+            if bits is not None and not 2 <= bits <= most:
+                raise ValueError(f"{name}={bits}: must be 2..{most}, or null")
         if self.residual_bits is not None and self.activation is None:
             raise ValueError(
                 f"residual_bits={self.residual_bits}: must be null where activation=null keeps values float"
@@ -143,7 +145,16 @@ class WeightsAndActivations:
         return with_bits(quantizer, bits)
 
 
+def _check_width(name: str, quantizer: Quantizer) -> None:
+    if quantizer.bits > 8:
+        raise ValueError(
+            f"{name}.bits={quantizer.bits}: must be 2..8. Integer kernels multiply levels of 8 bits; "
+            "residual_bits alone may be up to 16"
+        )
+
+
 def _check_weight(name: str, quantizer: Quantizer) -> None:
+    _check_width(name, quantizer)
     if quantizer.signed is not True:
         raise ValueError(
             f"{name}.signed={quantizer.signed}: must be true, integer kernels hold weights in int8; "
@@ -152,6 +163,7 @@ def _check_weight(name: str, quantizer: Quantizer) -> None:
 
 
 def _check_activation(name: str, quantizer: Quantizer) -> None:
+    _check_width(name, quantizer)
     if isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise:
         raise ValueError(
             f"{name}: {type(quantizer).__name__} chooses levels for a whole weight, which kernels cannot do "
@@ -165,12 +177,12 @@ _ROLES: Mapping[str, Callable[[str, Quantizer], None]] = {
 }
 
 
-def check_bits(bits: int) -> None:
+def check_bits(bits: int, most: int = 8) -> None:
     """Refuse a width that has no kernel or no grid."""
-    if not 2 <= bits <= 8:
+    if not 2 <= bits <= most:
         raise ValueError(
-            f"bits={bits}: must be 2..8. Integer kernels hold levels in 8 bits, and 1 bit leaves no level "
-            "beside zero"
+            f"bits={bits}: must be 2..{most}. Integer kernels hold levels in {most} bits, and 1 bit leaves "
+            "no level beside zero"
         )
 
 

@@ -30,7 +30,7 @@ class Symmetric:
     SIMD kernels rely on the narrow range: without −128 two products of int8 fit the saturating int16 sum.
 
     Args:
-        bits: 2..8.
+        bits: 2..8; up to 16 for a residual stream.
         signed: true for weights. null suits activations: what comes out of a ReLU gets all levels on its
             one side, twice the resolution. false refuses data with negative values.
     """
@@ -39,7 +39,7 @@ class Symmetric:
     signed: bool | None = None
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
+        check_bits(self.bits, most=16)
 
     def qparams(self, minimum: Tensor, maximum: Tensor, ch_axis: int | None = None) -> QParams:
         """The grid over ``[minimum, maximum]``, of shape ``()`` or ``(C,)``; channels share the levels."""

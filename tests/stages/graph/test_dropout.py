@@ -86,7 +86,7 @@ def test_it_survives_fusion_without_changing_what_is_deployed(graph):
 
 def test_it_comes_back_among_copies_of_a_stream(graph):
     attached = attach_batch_norm(graph)
-    copied = with_copies(fuse(attached))
+    copied = with_copies(fuse(attached), 4)
     again = put_back(copied, taken_out(fuse(attached, keep_dropout=True))[1])
     assert drops(again) >= drops(graph)
     assert taken_out(again)[0].nodes == copied.nodes

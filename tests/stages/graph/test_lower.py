@@ -233,7 +233,7 @@ def test_a_clamp_of_its_own_requantizes():
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 8))
 def test_copies_of_the_residual_stream_are_real_values_rounded(seed, bits):
-    model, x = quantized(captured(), seed, arrange=with_copies)
+    model, x = quantized(captured(), seed, arrange=lambda graph: with_copies(graph, 4))
     own = Symmetric(bits=bits)
     narrow = {
         name: own.qparams(*representable(qparams)) if name.endswith(".operand") else qparams

@@ -78,7 +78,7 @@ schemes = st.builds(
     copies=st.booleans(),
 )
 def test_convolutional_networks(mode, seed, scheme, form, copies):
-    arrange = with_copies if copies else (lambda graph: graph)
+    arrange = (lambda graph: with_copies(graph, 4)) if copies else (lambda graph: graph)
     model, x = quantized(captured(*form), seed, arrange=arrange, **scheme)
     compare(lower(model, mode), x)
 

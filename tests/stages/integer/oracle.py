@@ -281,11 +281,12 @@ def _layer_norm(op: Op, program: Program, x: np.ndarray) -> np.ndarray:
     for index in np.ndindex(x.shape[:-1]):
         row = [int(c) for c in centred[index]]
         deviations = [size * c - sum(row) for c in row]
-        spread = max(2**10 * sum(d * d for d in deviations) + op.attrs["epsilon"], 1)
+        cut = [-(-abs(d) // 2 ** op.attrs["narrow"]) for d in deviations]
+        spread = max(2**10 * sum(d * d for d in cut) + op.attrs["epsilon"], 1)
         power = max(j for j in range(32) if spread * 4**j < 2**62)
         root = isqrt(spread * 4**power)
         for i, d in enumerate(deviations):
-            unit = floor(Fraction(d * 2 ** (power + 35), root) + Fraction(1, 2))
+            unit = floor(Fraction(d * 2 ** (power + 35), root * 2 ** op.attrs["narrow"]) + Fraction(1, 2))
             affine = unit * int(op.tensors["gamma"][i]) + int(op.tensors["beta"][i])
             y[(*index, i)] = _clamp(op, program, floor(Fraction(affine, 2**shift) + Fraction(1, 2)))
     return y

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from stages.integer.kernels.layer_norm import narrowing
 from stages.integer.program import Value
 
 
@@ -173,7 +174,8 @@ class Computed:
         gamma = self.rng.integers(-(2**24), 2**24 + 1, size).astype(np.int32)
         shift = self.one(46, 48, 53)
         beta = self.rng.integers(-(2 ** (shift + 6)), 2 ** (shift + 6), size)
-        attrs = {"epsilon": self.one(0, 1, 5000, 2**40), "shift": shift, **self.bounds(y)}
+        attrs = {"epsilon": self.one(0, 1, 5000, 2**40), "shift": shift, "narrow": narrowing(x)}
+        attrs |= self.bounds(y)
         return self.append("layer_norm", [x], y, attrs, gamma=gamma, beta=beta)
 
     def permute(self, x: Value, axes: tuple[int, ...] | None = None) -> Value:

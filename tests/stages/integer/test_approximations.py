@@ -74,7 +74,7 @@ def test_layer_norm_is_within_its_stated_error(size, x_scale, y_scale, eps, spre
         "beta": np.rint(beta / y_scale * 2.0**shift).astype(np.int64),
     }
     epsilon = round(2.0**10 * size**3 * eps / x_scale**2)
-    attrs = {"epsilon": epsilon, "shift": shift, **BOUNDS}
+    attrs = {"epsilon": epsilon, "shift": shift, "narrow": 0, **BOUNDS}
     op = Op(op="layer_norm", inputs=("x",), output="y", attrs=attrs, tensors=tensors)
     q = np.clip(rng.normal(120, spread, (20, size)), 0, 255).astype(np.uint8)
     levels = prepare_kernel(op, program(op, x, y))(q)

@@ -88,7 +88,7 @@ def _tensor(**changes: Any) -> Callable[[Program], Program]:
             _value("x", zero_point=255),
             r"'x': quant_min=0, zero_point=255, .* must ascend within 0\.\.255",
         ),
-        (_value("x", quant_max=256), r"value 'x': .*quant_max=256: must ascend within 0\.\.255"),
+        (_value("x", quant_max=2**16), r"value 'x': .*quant_max=65536: must ascend within 0\.\.65535"),
         (
             _value("y", shape=(3, 2, 1)),
             r"'y' .*: gives shape \(3, 2, 2\), but .* as \(3, 2, 1\)",

@@ -20,7 +20,7 @@ FALLING = np.linspace(2**26, 0, 256).astype(np.int32)
 INVERSE = np.array([2**22], np.int64)
 GRID = {"rows": np.ones((5, 3), np.int32), "columns": np.ones((1, 4), np.int32)}
 GAMMA, BETA = np.zeros(4, np.int32), np.zeros(4, np.int64)
-NORM = {"epsilon": 5, "shift": 40, **BOUNDS}
+NORM = {"epsilon": 5, "shift": 40, "narrow": 0, **BOUNDS}
 GROUPS = {"groups": 2, **NORM}
 RMS = {"axis": 2, "floor": 1, **NORM}
 
@@ -248,13 +248,13 @@ def test_numbers_of_tokens_are_moved_and_embedded():
 
 def test_numbers_of_tokens_are_nothing_else():
     doubled = Op(op="requantize", inputs=("ids",), output="y", attrs=BOUNDS, tensors=RATIO)
-    with pytest.raises(ValueError, match=r"'y' \(requantize\): reads or gives levels above 255"):
+    with pytest.raises(ValueError, match=r"'y' \(requantize\): reads numbers of tokens; embeddings"):
         validate(tokens(doubled, y=(5,)))
     table = Op(op="table", inputs=("ids",), output="y", tensors={"table": TABLE})
     with pytest.raises(ValueError, match=r"tensor 'table' is uint8 \(256,\): must be uint8 \(1000,\)"):
         validate(tokens(table, y=(5,)))
     constant = Op(op="constant", inputs=("ids",), output="moved", tensors={"levels": np.zeros(5, np.uint8)})
-    with pytest.raises(ValueError, match=r"'moved' \(constant\): reads or gives levels above 255"):
+    with pytest.raises(ValueError, match=r"'moved' \(constant\): reads or gives levels of more than 8 bits"):
         validate(tokens(constant, moved=(5,)))
     with pytest.raises(
         ValueError, match=r"'y' \(embedding\): reads levels 0\.\.1000 .* numbers of its 1000 rows"

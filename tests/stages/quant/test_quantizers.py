@@ -126,11 +126,20 @@ def test_scales_can_be_multiplied_and_inverted(quantizer, ends):
     assert torch.finfo(torch.float32).tiny <= MIN_SCALE**2
 
 
-@pytest.mark.parametrize("cls", [Affine, Symmetric, PowerOfTwo, Stochastic, Codebook])
-@pytest.mark.parametrize("bits", [1, 9])
-def test_bits_are_refused(cls, bits):
-    with pytest.raises(ValueError, match=rf"bits={bits}: must be 2\.\.8"):
-        cls(bits=bits)
+@pytest.mark.parametrize(
+    ("cls", "most"), [(Affine, 16), (Symmetric, 16), (PowerOfTwo, 8), (Stochastic, 16), (Codebook, 8)]
+)
+def test_bits_are_refused(cls, most):
+    for bits in (1, most + 1):
+        with pytest.raises(ValueError, match=rf"bits={bits}: must be 2\.\.{most}\."):
+            cls(bits=bits)
+
+
+@pytest.mark.parametrize("role", ["weight", "activation"])
+def test_what_layers_multiply_has_at_most_8_bits(role):
+    wide = {role: Affine(bits=9, signed=role == "weight")}
+    with pytest.raises(ValueError, match=rf"{role}\.bits=9: must be 2\.\.8\..*residual_bits alone"):
+        WeightsAndActivations(**{"weight": Symmetric(signed=True), "activation": Affine(), **wide})
 
 
 @pytest.mark.parametrize("quantizer", [Affine(), Symmetric()])
@@ -167,7 +176,7 @@ def test_whole_tensors_quantizers_are_not_for_activations():
     ("rule", "message"),
     [
         ({"wieght": 4}, r"layers\.fc\.wieght: did you mean 'weight'\? valid: activation, weight"),
-        ({"weight": 9}, r"bits=9: must be 2\.\.8"),
+        ({"weight": 9}, r"layers\.fc\.weight\.bits=9: must be 2\.\.8"),
         ({"weight": Affine(signed=False)}, r"layers\.fc\.weight\.signed=False: must be true"),
         ({"activation": Codebook()}, r"layers\.fc\.activation: Codebook chooses"),
     ],
@@ -177,9 +186,9 @@ def test_rules_are_checked(rule, message):
         WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), layers={"fc": rule})
 
 
-@pytest.mark.parametrize("name", ["first_last_bits", "residual_bits"])
-def test_widths_of_a_few_values_are_checked(name):
-    with pytest.raises(ValueError, match=rf"{name}=1: must be 2\.\.8, or null"):
+@pytest.mark.parametrize(("name", "most"), [("first_last_bits", 8), ("residual_bits", 16)])
+def test_widths_of_a_few_values_are_checked(name, most):
+    with pytest.raises(ValueError, match=rf"{name}=1: must be 2\.\.{most}, or null"):
         WeightsAndActivations(weight=Symmetric(signed=True), activation=Symmetric(), **{name: 1})
 
 
