@@ -27,7 +27,7 @@ class LeNet5:
     weights: str | None = None
     key: str | None = None
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """As in Caffe, the only activation function is the ReLU between the linear layers."""
         channels, height, width = shape
         if min(height, width) < SMALLEST:
@@ -65,7 +65,7 @@ class LeNet300100:
     weights: str | None = None
     key: str | None = None
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Pixels are flattened in the order (C, H, W)."""
         layers = [
             ("flatten", nn.Flatten()),

@@ -46,7 +46,7 @@ class MobileNetV1:
     def __post_init__(self) -> None:
         _check(self.width, self.stem_stride, self.first_stride)
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Convolution, thirteen depthwise-separable blocks, global average pooling, linear."""
         channels = _round_channels(32 * self.width)
         features = nn.Sequential(conv_bn_relu6(shape[0], channels, 3, self.stem_stride))
@@ -84,7 +84,7 @@ class MobileNetV2:
     def __post_init__(self) -> None:
         _check(self.width, self.stem_stride, self.first_stride)
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Convolution, seventeen inverted residuals, 1×1 convolution, global average pooling, linear."""
         channels = _round_channels(32 * self.width)
         features = nn.Sequential(conv_bn_relu6(shape[0], channels, 3, self.stem_stride))

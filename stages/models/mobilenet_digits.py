@@ -30,7 +30,7 @@ class MobileNetDigits:
     weights: str | None = None
     key: str | None = None
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Any image size works; 8×8 leaves 2×2 to pool."""
         features = nn.Sequential(conv_bn_relu6(shape[0], STEM))
         channels = STEM

@@ -31,7 +31,7 @@ class ResNetCifar:
         if self.depth not in (20, 32, 44, 56):
             raise ValueError(f"depth={self.depth}: must be 20, 32, 44 or 56")
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """269,722 parameters at depth 20 for ten classes."""
         module = ResNet((self.depth - 2) // 6, shape[0], num_classes)
         return load_weights(module, self.weights, f"resnet{self.depth}", self.key)
