@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int, ...]
+SampleShape = tuple[int, ...]
 """One sample, without the batch: channels, height, width of an image; channels, length; features; tokens."""
 
 ImageShape = tuple[int, int, int]
@@ -62,8 +62,8 @@ class Data(Protocol):
         """How many outputs the labels call for: classes are ``0 .. num_classes-1``; targets (N, K) want K."""
 
     @property
-    def shape(self) -> Shape:
-        """Of every sample, without the batch: channels, height and width of images."""
+    def shape(self) -> SampleShape:
+        """A sample's, without the batch: channels, height and width of images."""
 
     @property
     def mean(self) -> tuple[float, ...]:
