@@ -95,18 +95,18 @@ def class_names(data: Data) -> tuple[str, ...] | None:
 def outputs_for(labels: NDArray[Any]) -> int:
     """How many outputs `labels` call for.
 
-    Integers (N, …) are classes ``0 .. K-1``; floats (N, K) are K targets, floats (N,) one.
+    Integers are classes ``0 .. K-1``, in maps (N, H, W) -100 and 255 aside, which mark pixels that do not
+    count; floats (N, K, …) are K targets, floats (N,) one.
 
     Raises:
-        ValueError: classes below 0, or float targets with more dimensions.
+        ValueError: classes (N,) below 0.
     """
     if labels.dtype.kind == "f":
-        if labels.ndim > 2:
-            raise ValueError(f"labels={_describe(labels)}: targets must be of shape (N,) or (N, K)")
         return 1 if labels.ndim == 1 else int(labels.shape[1])
-    if labels.size and (lowest := labels.min()) < 0:
+    if labels.ndim == 1 and labels.size and (lowest := labels.min()) < 0:
         raise ValueError(f"labels={lowest}: classes must be 0 or more")
-    return int(labels.max(initial=0)) + 1
+    counted = labels if labels.ndim == 1 else labels[(labels >= 0) & (labels != 255)]
+    return int(counted.max(initial=0)) + 1
 
 
 def check_normalization(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
