@@ -23,12 +23,10 @@ from stages.data.samples import (
     check_splits,
     count_outputs,
 )
+from stages.data.usual_names import INPUT_KEYS, LABEL_KEYS
 
-Place = tuple[ArrayFile, str]
+ArrayPlace = tuple[ArrayFile, str]
 """A file and the key of an array in it."""
-
-INPUT_KEYS = ("x", "inputs", "input", "images", "image", "data", "features", "input_ids", "tokens")
-LABEL_KEYS = ("y", "labels", "label", "targets", "target", "classes")
 
 
 def arrays(
@@ -149,7 +147,7 @@ class Arrays:
         return True
 
     @cached_property
-    def _places(self) -> tuple[tuple[Place, Place], tuple[Place, Place]]:
+    def _places(self) -> tuple[tuple[ArrayPlace, ArrayPlace], tuple[ArrayPlace, ArrayPlace]]:
         """Where inputs and labels lie, by split."""
         train = _places("train", self.train_inputs, self.train_labels)
         test = _places("test", self.test_inputs, self.test_labels)
@@ -168,7 +166,7 @@ class Arrays:
         train, test = self._places
         return self._split(*train), self._split(*test)
 
-    def _split(self, inputs: Place, labels: Place) -> Split:
+    def _split(self, inputs: ArrayPlace, labels: ArrayPlace) -> Split:
         values, given = (file.read(key) for file, key in (inputs, labels))
         file = inputs[0]
         if values.dtype.kind not in "fiub" or values.ndim < 2 - (self.layout == "no_channels"):
@@ -184,7 +182,7 @@ class Arrays:
         return Split(images=arranged(values, self.layout), labels=targets)
 
 
-def _places(split: str, inputs: str, labels: str | None) -> tuple[Place, Place]:
+def _places(split: str, inputs: str, labels: str | None) -> tuple[ArrayPlace, ArrayPlace]:
     first = _place(f"data.{split}", inputs, split, INPUT_KEYS)
     if labels is None and len(first[0].keys()) < 2:
         raise first[0].refusal(
@@ -195,7 +193,7 @@ def _places(split: str, inputs: str, labels: str | None) -> tuple[Place, Place]:
     return first, _place(f"data.{split}_labels", name, split, LABEL_KEYS)
 
 
-def _place(option: str, name: str, split: str, usual: Sequence[str]) -> Place:
+def _place(option: str, name: str, split: str, usual: Sequence[str]) -> ArrayPlace:
     """The file and key that `name` means."""
     path, key = split_name(name)
     file = ArrayFile(path, option)
