@@ -100,4 +100,4 @@ def with_input(case: Case, batch_size: int, threads: int) -> Case:
     data = case.calibration.data
     x, _ = next(batches(data.test(), batch_size, data))
     times = -(-batch_size // len(x))
-    return replace(case, x=x.repeat(times, 1, 1, 1)[:batch_size].contiguous(), threads=threads)
+    return replace(case, x=x.repeat(times, *[1] * (x.ndim - 1))[:batch_size].contiguous(), threads=threads)
