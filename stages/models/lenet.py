@@ -9,6 +9,7 @@ from math import prod
 from torch import nn
 
 from pipeline.errors import PipelineError
+from stages.models.images import require_image
 from stages.models.weights import load_weights, weights_fingerprint
 
 SMALLEST = 16
@@ -29,7 +30,7 @@ class LeNet5:
 
     def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """As in Caffe, the only activation function is the ReLU between the linear layers."""
-        channels, height, width = shape
+        channels, height, width = require_image(shape, "LeNet-5")
         if min(height, width) < SMALLEST:
             raise PipelineError(
                 f"LeNet-5 needs images of at least {SMALLEST}×{SMALLEST} pixels, not {height}×{width}.\n"
