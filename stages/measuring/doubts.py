@@ -52,8 +52,8 @@ def doubts(outputs: Outputs, labels: NDArray[np.int64], classes: Sequence[str] |
     if share <= chance + QUANTILE * math.sqrt(chance * (1.0 - chance) / count):
         return (
             f"float top-1 is {share:.2%}, no better than chance ({chance:.2%}): look at model.weights, the "
-            "order of the classes (data.classes), data.mean, data.std and the preprocessing, which have to be "
-            "the training's",
+            "order of the classes (data.classes), data.mean, data.std and the preprocessing, which have to "
+            "be the training's",
         )
     return ()
 

@@ -10,7 +10,8 @@ def require_image(shape: tuple[int, ...], architecture: str) -> ImageShape:
     """`shape` as channels, height and width; `PipelineError` where samples are no images."""
     if len(shape) != 3:
         raise PipelineError(
-            f"{architecture} takes images (channels, height, width), and the data's samples are {tuple(shape)}.\n"
+            f"{architecture} takes images (channels, height, width), and the data's samples are "
+            f"{tuple(shape)}.\n"
             "Remedy: a network for such data, as model=lenet300_100 or your own (model=torch model.target=…)."
         )
     channels, height, width = shape

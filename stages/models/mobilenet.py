@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from stages.models.layers import conv_bn_relu6, depthwise_separable, initialize
 from stages.models.images import require_image
+from stages.models.layers import conv_bn_relu6, depthwise_separable, initialize
 from stages.models.weights import load_weights, weights_fingerprint
 
 V1_BLOCKS = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from stages.models.layers import conv_bn_relu6, depthwise_separable
 from stages.models.images import require_image
+from stages.models.layers import conv_bn_relu6, depthwise_separable
 from stages.models.weights import load_weights, weights_fingerprint
 
 STEM = 16

@@ -30,14 +30,14 @@ class Sensor(nn.Sequential):
 
 
 class Perceptron(nn.Sequential):
-    """Of features."""
+    """Two layers over features."""
 
     def __init__(self, features: int, outputs: int) -> None:
         super().__init__(nn.Linear(features, 16), nn.ReLU(), nn.Linear(16, outputs))
 
 
 class Pictures(nn.Sequential):
-    """Of 8×8 gray pixels."""
+    """Two layers over 8×8 gray pixels."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, outputs))

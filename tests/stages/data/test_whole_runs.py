@@ -119,7 +119,7 @@ def test_twelve_gray_folders_and_their_order(tmp_path, folders):
 
 
 def test_fewer_folders_than_outputs_need_a_list(tmp_path, folders):
-    """Of a network of 20 outputs; by the list, the folders' labels are 8 .. 19."""
+    """A network has 20 outputs; by the list, the folders' labels are 8 .. 19."""
     model = network("Pictures", outputs=20)
     with pytest.raises(PipelineError, match=r"output is \(N, 20\), and the data has 12 classes"):
         run(tmp_path / "a", *folders, *model)

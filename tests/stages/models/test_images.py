@@ -11,5 +11,7 @@ from stages.models.resnet_cifar import ResNetCifar
 
 @pytest.mark.parametrize("model", [LeNet5(), MobileNetV1(), MobileNetV2(), MobileNetDigits(), ResNetCifar()])
 def test_networks_for_images_say_what_they_take(model):
-    with pytest.raises(PipelineError, match=r"takes images .* samples are \(49, 10\)\.\nRemedy: .*lenet300_100"):
+    with pytest.raises(
+        PipelineError, match=r"takes images .* samples are \(49, 10\)\.\nRemedy: .*lenet300_100"
+    ):
         model.build((49, 10), 4)
