@@ -36,6 +36,7 @@ def arrays(
     train_labels: str | None = None,
     test_labels: str | None = None,
     layout: ChannelLayout = "channels_first",
+    tokens: bool = False,
     targets: TargetKind = "auto",
     num_classes: int | None = None,
     classes: Path | tuple[Any, ...] | None = None,
@@ -52,6 +53,7 @@ def arrays(
         train_labels=train_labels,
         test_labels=test_labels,
         layout=layout,
+        tokens=tokens,
         targets=targets,
         class_count=num_classes,
         class_list=classes,
@@ -76,6 +78,8 @@ class Arrays:
         test_labels: their labels.
         layout: where the inputs' channels are: second; ``channels_last``, (N, …, C); or ``no_channels``,
             (N, H, W), where one is to be added.
+        tokens: whether the inputs number the rows of an embedding; networks get them as int64, and no scale
+            rounds them.
         targets: ``classes`` are integers; ``numbers`` are floats, of regression or of several labels, 0 or 1.
             ``auto`` goes by the type in the file, and takes integers (N, K) of 0 and 1 for several labels.
         class_count: of the network, where the labels do not show it; None for the highest label and one.
@@ -91,6 +95,7 @@ class Arrays:
     train_labels: str | None = None
     test_labels: str | None = None
     layout: ChannelLayout = "channels_first"
+    tokens: bool = False
     targets: TargetKind = "auto"
     class_count: int | None = None
     class_list: Path | tuple[Any, ...] | None = None
@@ -132,7 +137,15 @@ class Arrays:
 
     def fingerprint(self) -> str:
         """The sha256 of the files, and of the settings."""
-        settings = (self.layout, self.targets, self.num_classes, self.classes, self.mean, self.std)
+        settings = (
+            self.layout,
+            self.tokens,
+            self.targets,
+            self.num_classes,
+            self.classes,
+            self.mean,
+            self.std,
+        )
         digest = hashlib.sha256(repr((self.name, *settings)).encode())
         for file, key in chain.from_iterable(self._places):
             digest.update(repr((file.fingerprint(), key)).encode())
@@ -141,9 +154,9 @@ class Arrays:
     @cached_property
     def _checked(self) -> bool:
         check_splits(*self._splits, self.num_classes)
-        check_constants(self.mean, self.std, self.shape)
+        check_constants(self.mean, self.std, self.shape, tokens=self.tokens)
         for option, split in zip(("data.train", "data.test"), self._splits, strict=True):
-            check_inputs(split.images, option)
+            check_inputs(split.images, option, tokens=self.tokens)
         return True
 
     @cached_property

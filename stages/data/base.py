@@ -48,7 +48,8 @@ class Split:
 class Data(Protocol):
     """A data set: a frozen dataclass built from configuration.
 
-    One that knows its classes' names has them, by index, as ``classes``; see `class_names`.
+    One that knows its classes' names has them, by index, as ``classes``; see `class_names`. One whose inputs
+    are tokens, which networks take as int64, has ``tokens`` true.
 
     Reading happens in the methods; what they raise names the field to change (``data.root=…``).
     """

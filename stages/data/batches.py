@@ -39,6 +39,11 @@ def normalize(inputs: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return x / _per_channel(std, x) if len(std) else x
 
 
+def input_dtype(data: Data) -> torch.dtype:
+    """What a network takes: int64 where inputs are tokens, else float32. Batches and graphs are float32."""
+    return torch.int64 if getattr(data, "tokens", False) else torch.float32
+
+
 def channels_last(x: Tensor) -> Tensor:
     """Images in the layout in which convolution and BatchNorm are fastest on a CPU; all else as it is."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

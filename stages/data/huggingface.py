@@ -29,6 +29,7 @@ def huggingface(
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear",
     channels: int = 3,
     layout: ChannelLayout = "channels_first",
+    tokens: bool = False,
     targets: TargetKind = "auto",
     num_classes: int | None = None,
     classes: Path | tuple[Any, ...] | None = None,
@@ -49,6 +50,7 @@ def huggingface(
         interpolation: see `Preprocessing`.
         channels: see `Preprocessing`.
         layout: of arrays; see `arranged`.
+        tokens: whether the inputs number the rows of an embedding.
         targets: see `as_targets`.
         num_classes: of the network, where neither names nor labels show it.
         classes: names of the classes; None for the dataset's own.
@@ -62,6 +64,7 @@ def huggingface(
         train_args={**both, "split": train},
         test_args={**both, "split": test},
         layout=layout,
+        tokens=tokens,
         targets=targets,
         class_count=num_classes,
         class_list=classes,

@@ -59,8 +59,10 @@ def as_targets(labels: NDArray[Any], kind: TargetKind, option: str) -> NDArray[A
     return classes[:, 0] if classes.shape[1:] == (1,) else classes
 
 
-def check_inputs(inputs: NDArray[Any], option: str) -> None:
-    """Read all of them once, and raise `PipelineError` for what float32 does not hold."""
+def check_inputs(inputs: NDArray[Any], option: str, *, tokens: bool = False) -> None:
+    """Read all of them once, and raise `PipelineError` for what float32 does not hold, or is no token."""
+    if tokens and inputs.dtype.kind not in "iu":
+        raise _refusal(option, f"holds {inputs.dtype}, and tokens are integers", "data.tokens=false")
     rows = max(1, BLOCK // max(1, int(np.prod(inputs.shape[1:]))))
     for start in range(0, len(inputs), rows):
         block = inputs[start : start + rows]
@@ -71,6 +73,8 @@ def check_inputs(inputs: NDArray[Any], option: str) -> None:
                 raise _refusal(
                     option, f"sample {row} holds NaN or infinity", "replace or leave out such samples"
                 )
+        elif tokens and block.min(initial=0) < 0:
+            raise _refusal(option, f"holds token {block.min()}", "number them from 0, what pads too")
         elif block.dtype.itemsize > 2 and max(int(block.max(initial=0)), -int(block.min(initial=0))) > EXACT:
             raise _refusal(
                 option,
@@ -115,8 +119,17 @@ def count_outputs(*splits: Split) -> int:
         ) from None
 
 
-def check_constants(mean: Sequence[float], std: Sequence[float], shape: SampleShape) -> None:
-    """Raise `PipelineError` unless each is empty, one number, or one a channel, and deviations positive."""
+def check_constants(
+    mean: Sequence[float], std: Sequence[float], shape: SampleShape, *, tokens: bool = False
+) -> None:
+    """Raise `PipelineError` unless each is empty, one number, or one a channel, and deviations positive.
+
+    Tokens have none.
+    """
+    if tokens and (mean or std):
+        raise _refusal(
+            "data.tokens=true", "mean and std would make other tokens", "data.mean=null data.std=null"
+        )
     try:
         for name, values in (("mean", mean), ("std", std)):
             if len(values) > 1:

@@ -33,6 +33,7 @@ def torch_dataset(
     train_args: Mapping[str, Any] | None = None,
     test_args: Mapping[str, Any] | None = None,
     layout: ChannelLayout = "channels_first",
+    tokens: bool = False,
     targets: TargetKind = "auto",
     num_classes: int | None = None,
     classes: Path | tuple[Any, ...] | None = None,
@@ -45,6 +46,7 @@ def torch_dataset(
         train_args={**(args or {}), **(train_args or {})},
         test_args={**(args or {}), **(test_args or {})},
         layout=layout,
+        tokens=tokens,
         targets=targets,
         class_count=num_classes,
         class_list=classes,
@@ -62,6 +64,7 @@ class TorchDataset:
         train_args: its arguments by name for the training split.
         test_args: for the test split.
         layout: where the inputs' channels are; see `arranged`.
+        tokens: whether the inputs number the rows of an embedding; see `Arrays`.
         targets: what labels are; see `as_targets`.
         class_count: of the network; None for the names' number, or the highest label and one.
         class_list: the names of classes, as a list or file; None for the training Dataset's ``classes``.
@@ -74,6 +77,7 @@ class TorchDataset:
     train_args: Mapping[str, Any]
     test_args: Mapping[str, Any]
     layout: ChannelLayout = "channels_first"
+    tokens: bool = False
     targets: TargetKind = "auto"
     class_count: int | None = None
     class_list: Path | tuple[Any, ...] | None = None
@@ -126,14 +130,14 @@ class TorchDataset:
     @cached_property
     def _checked(self) -> bool:
         check_splits(*self._splits, self.num_classes)
-        check_constants(self.mean, self.std, self.shape)
+        check_constants(self.mean, self.std, self.shape, tokens=self.tokens)
         for name, split in zip(("train", "test"), self._splits, strict=True):
-            check_inputs(split.images, f"data ({name})")
+            check_inputs(split.images, f"data ({name})", tokens=self.tokens)
         return True
 
     @cached_property
     def _fingerprint(self) -> str:
-        settings = (self.name, self.num_classes, self.classes, self.mean, self.std)
+        settings = (self.name, self.tokens, self.num_classes, self.classes, self.mean, self.std)
         digest = hashlib.sha256(repr(settings).encode())
         for split in self._splits:
             for array in (split.images, split.labels):

@@ -29,6 +29,18 @@ class Sensor(nn.Sequential):
         )  # fmt: skip
 
 
+class Words(nn.Module):
+    """The mean of tokens' vectors."""
+
+    def __init__(self, words: int, outputs: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(words, 8)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.head(self.table(x).mean(1))
+
+
 class Perceptron(nn.Sequential):
     """Two layers over features."""
 

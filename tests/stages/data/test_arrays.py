@@ -212,6 +212,12 @@ def test_nothing_is_unpickled(build, tmp_path):
             {"mean": (1.0, 2.0)},
             r"data.mean=\[1.0, 2.0\]: must be 1 numbers, one a channel; or one number for all",
         ),
+        ({"x": FLOATS, "tokens": True}, "holds float32, and tokens are integers"),
+        ({"x": np.full((7, 4), -1), "tokens": True}, "holds token -1"),
+        (
+            {"x": np.ones((7, 4), int), "tokens": True, "mean": (1.0,)},
+            "data.tokens=true: mean and std would make other tokens",
+        ),
         ({"std": (0.0,)}, r"data.std=\[0.0\]: must be positive"),
     ],
 )

@@ -79,6 +79,18 @@ def test_a_regression_on_integers(tmp_path, saved):
     assert metrics["integer/r2"] > 0.8
 
 
+def test_tokens_of_an_embedding(tmp_path):
+    """Texts of two classes, of words 0 … 149 and 150 … 299: more than 8 bits of them."""
+    for split, seed in (("train", 0), ("test", 1)):
+        words, labels = np.random.default_rng(seed).integers(0, 150, (200, 6)), np.arange(200) % 2
+        np.savez(tmp_path / f"{split}.npz", tokens=words + 150 * labels[:, None], labels=labels)
+    data = ("data=arrays", *(f"data.{split}={tmp_path}/{split}.npz" for split in ("train", "test")))
+    args = {"words": 300, "outputs": "data.num_classes"}
+    metrics, _ = run(tmp_path, *data, "data.tokens=true", *network("Words", **args))
+    assert equal(metrics)
+    assert metrics["integer/top1"] > 0.9
+
+
 def test_any_torch_dataset(tmp_path):
     data = (
         "data=torch",
