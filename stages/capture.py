@@ -7,13 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, TrainedModel
 from stages.data.base import Data
+from stages.data.batches import input_dtype
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
+from stages.graph.ir import Graph
 from stages.models.base import Model, build, output_of
 from stages.tasks.base import Task, require_fit
 from stages.tasks.classification import Classification
@@ -45,7 +48,7 @@ class Capture:
         """
         with torch.random.fork_rng(devices=[]):
             module = self.model.build(self.data.shape, self._outputs())
-            graph = capture(module, self.data.shape, output=output_of(self.model))
+            graph = self._captured(module)
             fold_batch_norm(graph)
         for split in (self.data.test(), self.data.train()):
             shape, labels = graph[graph.output].shape, np.asarray(split.labels)
@@ -54,7 +57,10 @@ class Capture:
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Capture; the graph is verified against the module."""
         module = inputs[TrainedModel].restore(build(self.model, self.data, ctx.seed, self._outputs()))
-        return FloatModel(graph=capture(module, self.data.shape, output=output_of(self.model)))
+        return FloatModel(graph=self._captured(module))
+
+    def _captured(self, module: nn.Module) -> Graph:
+        return capture(module, self.data.shape, dtype=input_dtype(self.data), output=output_of(self.model))
 
     def _outputs(self) -> int:
         return self.task.outputs(self.data.num_classes)

@@ -63,7 +63,7 @@ class Check:
         shape, classes = self._sample()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            module = self.model.build(shape, self.task.outputs(classes))  # type: ignore[arg-type]
+            module = self.model.build(shape, self.task.outputs(classes))
         found = inspect_network(
             module,
             shape,

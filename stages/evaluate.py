@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -11,11 +12,12 @@ from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import Baseline, IntegerProgram, Metrics, QuantizedModel
 from stages.backends.base import EXACT, Backend, Executable, Tolerance
-from stages.data.base import Data
+from stages.data.base import Data, class_names
 from stages.integer.program import Program
 from stages.measuring.accuracy import figures, outputs_of, sample_ids
+from stages.measuring.doubts import doubts
 from stages.measuring.forms import Form, integer_form, prepare, simulated_form
-from stages.tasks.base import Outputs, Task, require_fit
+from stages.tasks.base import Outputs, Targets, Task, require_fit
 from stages.tasks.classification import Classification
 
 
@@ -84,10 +86,16 @@ class Evaluate:
         return Metrics(
             values=values,
             predictions={"labels": labels, **{n: self.task.decisions(own) for n, own in outputs.items()}},
-            notes=(*notes, *_ties(self.task, outputs)),
+            notes=(*notes, *_ties(self.task, outputs), *self._doubts(outputs, labels)),
             backend=backend,
             tolerance=tolerance,
         )
+
+    def _doubts(self, outputs: Mapping[str, Outputs], labels: Targets) -> tuple[str, ...]:
+        """What the float network's classes say about the data; of what was quantized, nothing."""
+        if self.task.name != Classification.name or "float" not in outputs:
+            return ()
+        return doubts(outputs["float"], labels, class_names(self.data))
 
 
 def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tuple[str, ...]:

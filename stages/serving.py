@@ -21,10 +21,10 @@ class ServedProgram:
     program: IntegerProgram
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> NDArray[np.float32]:
-        """Float images (N, C, H, W) to logits (N, classes), as `IntegerProgram.run` gives them.
+        """Float inputs (N, …) to outputs (N, …), as `IntegerProgram.run` gives them.
 
         Args:
-            data: the images, as an array or nested lists.
+            data: the inputs, normalized as in training, as an array or nested lists.
             params: ``backend``: the executor, ``reference`` where it is not given.
         """
         x = np.ascontiguousarray(data, dtype=np.float32)

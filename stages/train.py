@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -15,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.stage import Inputs
 from stages.artifacts import TrainedModel
 from stages.data.base import Data
+from stages.data.batches import input_dtype
 from stages.models.base import Model, build, fingerprint_of, weights_of
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
@@ -109,14 +112,25 @@ class Train:
             }
             ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
 
-        fit(
-            module,
-            self.data,
-            recipe,
-            task=self.task,
-            seed=ctx.seed,  # the order of *finetune*, whose rival the further training is
-            device=ctx.device,
-            progress=ctx.console.progress,
-            on_epoch=record,
-            checkpoint=ctx.scratch / f"{name}.safetensors",
-        )
+        with _as_taken(module, input_dtype(self.data)):
+            fit(
+                module,
+                self.data,
+                recipe,
+                task=self.task,
+                seed=ctx.seed,  # the order of *finetune*, whose rival the further training is
+                device=ctx.device,
+                progress=ctx.console.progress,
+                on_epoch=record,
+                checkpoint=ctx.scratch / f"{name}.safetensors",
+            )
+
+
+@contextmanager
+def _as_taken(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Give the module its inputs, which batches hold as float32, as `dtype`."""
+    hook = module.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(dtype), *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()

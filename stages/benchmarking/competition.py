@@ -13,6 +13,7 @@ from stages.benchmarking.competitor import Case, Competitor
 from stages.benchmarking.process import FailedError, reason, started
 from stages.benchmarking.result import Row, Setting
 from stages.benchmarking.workload import Preparation, Workload, with_input
+from stages.data.batches import input_dtype
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
 from stages.measuring.timing import Timer, interleave
@@ -57,7 +58,9 @@ class Competition:
             raise ConfigError("workloads: every one of them is null; leave at least one")
         for workload in self.chosen().values():
             workload.data.check()
-            fold_batch_norm(capture(workload.module(seed=0), workload.data.shape))
+            fold_batch_norm(
+                capture(workload.module(seed=0), workload.data.shape, dtype=input_dtype(workload.data))
+            )
 
     def chosen(self) -> dict[str, Workload]:
         """The workloads that are not null."""

@@ -15,7 +15,7 @@ from stages.artifacts import FloatModel, IntegerProgram, Observations, Quantized
 from stages.benchmarking.calibrating import silent_context
 from stages.benchmarking.competitor import Batches, Case
 from stages.data.base import Data
-from stages.data.batches import batches, calibration_subset
+from stages.data.batches import batches, calibration_subset, input_dtype
 from stages.graph.capture import capture
 from stages.models.base import Model
 
@@ -72,7 +72,7 @@ class Preparation:
         observe = replace(template, data=workload.data, samples=samples or template.samples)
         module = workload.module(seed)
         context = silent_context(scratch, seed)
-        model = FloatModel(graph=capture(module, workload.data.shape))
+        model = FloatModel(graph=capture(module, workload.data.shape, dtype=input_dtype(workload.data)))
         observations = observe.run(context, {FloatModel: model})
         quantized: Any = self.calibrate.run(context, {Observations: observations})
         integers: Any = self.convert.run(context, {QuantizedModel: quantized})
@@ -100,4 +100,4 @@ def with_input(case: Case, batch_size: int, threads: int) -> Case:
     data = case.calibration.data
     x, _ = next(batches(data.test(), batch_size, data))
     times = -(-batch_size // len(x))
-    return replace(case, x=x.repeat(times, 1, 1, 1)[:batch_size].contiguous(), threads=threads)
+    return replace(case, x=x.repeat(times, *[1] * (x.ndim - 1))[:batch_size].contiguous(), threads=threads)

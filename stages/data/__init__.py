@@ -1,1 +1,1 @@
-"""Data sets as uint8 images and labels, one file a data set."""
+"""Data sets as inputs and labels, one file a data set."""

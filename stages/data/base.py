@@ -1,4 +1,4 @@
-"""What a data set offers: uint8 images with labels, in two splits, and the constants to normalize by."""
+"""What a data set offers: inputs with labels, in two splits, and the constants to normalize by."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+SampleShape = tuple[int, ...]
+"""One sample, without the batch: channels, height, width of an image; channels, length; features; tokens."""
+
 ImageShape = tuple[int, int, int]
 """One image: channels, height, width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images and labels, row by row.
+    """Inputs and labels, row by row.
 
     Args:
-        images: uint8 (N, C, H, W), in memory or memory-mapped.
-        labels: int64 or float32, (N, …), as the task takes them; classes ``0 .. num_classes-1`` are (N,).
+        images: uint8 (N, C, H, W), which are images; or numbers of any other type or rank (N, …), floats or
+            integers, which networks get as float32. In memory or memory-mapped.
+        labels: int64 or float32 (N, …), as the task takes them; classes ``0 .. num_classes-1`` are (N,).
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     labels: NDArray[Any]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            raise ValueError(f"images={_describe(self.images)}: must be uint8 of shape (N, C, H, W)")
+        if self.images.ndim < 2 or self.images.dtype.kind not in "fiu":
+            raise ValueError(
+                f"images={_describe(self.images)}: must be uint8 of shape (N, C, H, W), "
+                "or floats or integers of shape (N, …)"
+            )
         if self.labels.shape[:1] != self.images.shape[:1] or self.labels.dtype not in (np.int64, np.float32):
             raise ValueError(
                 f"labels={_describe(self.labels)}: must be int64 or float32 of shape "
-                f"({len(self.images)}, …), one an image"
+                f"({len(self.images)}, …), one for each input"
             )
 
     def __len__(self) -> int:
@@ -41,6 +48,9 @@ class Split:
 class Data(Protocol):
     """A data set: a frozen dataclass built from configuration.
 
+    One that knows its classes' names has them, by index, as ``classes``; see `class_names`. One whose inputs
+    are tokens, which networks take as int64, has ``tokens`` true.
+
     Reading happens in the methods; what they raise names the field to change (``data.root=…``).
     """
 
@@ -50,31 +60,54 @@ class Data(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """Labels are ``0 .. num_classes-1``."""
+        """How many outputs the labels call for: classes are ``0 .. num_classes-1``; targets (N, K) want K."""
 
     @property
-    def shape(self) -> ImageShape:
-        """Channels, height and width of every image."""
+    def shape(self) -> SampleShape:
+        """A sample's, without the batch: channels, height and width of images."""
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """One a channel, of pixels in [0, 1]; see `stages.data.batches.normalize`."""
+        """One a channel, of pixels in [0, 1] where these are images; empty for none. See `normalize`."""
 
     @property
     def std(self) -> tuple[float, ...]:
-        """One a channel, of pixels in [0, 1], > 0."""
+        """One a channel, > 0; empty for none."""
 
     def train(self) -> Split:
-        """The images to train and calibrate on."""
+        """The samples to train and calibrate on."""
 
     def test(self) -> Split:
-        """The images to measure on."""
+        """The samples to measure on."""
 
     def check(self) -> None:
         """Raise `PipelineError` where the data is not there, before anything is computed from it."""
 
     def fingerprint(self) -> str:
         """Identity of the content and of what this object does to it; equal data, equal fingerprint."""
+
+
+def class_names(data: Data) -> tuple[str, ...] | None:
+    """The classes' names by index; None where the data set knows none."""
+    names = getattr(data, "classes", None)
+    return None if names is None else tuple(names)
+
+
+def outputs_for(labels: NDArray[Any]) -> int:
+    """How many outputs `labels` call for.
+
+    Integers are classes ``0 .. K-1``, in maps (N, H, W) -100 and 255 aside, which mark pixels that do not
+    count; floats (N, K, …) are K targets, floats (N,) one.
+
+    Raises:
+        ValueError: classes (N,) below 0.
+    """
+    if labels.dtype.kind == "f":
+        return 1 if labels.ndim == 1 else int(labels.shape[1])
+    if labels.ndim == 1 and labels.size and (lowest := labels.min()) < 0:
+        raise ValueError(f"labels={lowest}: classes must be 0 or more")
+    counted = labels if labels.ndim == 1 else labels[(labels >= 0) & (labels != 255)]
+    return int(counted.max(initial=0)) + 1
 
 
 def check_normalization(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:

@@ -26,7 +26,8 @@ class Listing:
         path: the folder or .zip.
         names: the images' paths inside it, sorted by class, then by path.
         labels: index into `classes`, one an image.
-        classes: the class folders' names, sorted.
+        classes: the names of the class folders that hold images, sorted.
+        empty: the names of those that do not.
         fingerprint: sha256 over every image's path, size and, in a .zip, its CRC-32, in a folder its
             time of change; no image is read for it.
     """
@@ -36,6 +37,7 @@ class Listing:
     names: tuple[str, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
+    empty: tuple[str, ...]
     fingerprint: str
 
     @contextmanager
@@ -46,28 +48,30 @@ class Listing:
             return
         lock = threading.Lock()  # a ZipFile counts its readers without one
         with zipfile.ZipFile(self.path) as archive:
+            members = {_slashed(info.filename): info for info in archive.infolist()}
 
             def read(name: str) -> bytes:
                 with lock:
-                    return archive.read(name)
+                    return archive.read(members[name])
 
             yield read
 
 
-def list_images(path: Path, option: str) -> Listing:
+def list_images(path: Path, option: str, known: frozenset[str] = frozenset()) -> Listing:
     """Find the images under `path`, a folder or a .zip of class folders.
 
-    A single folder around the class folders is passed over, as archives often have one. Hidden files and
+    A single folder around the class folders is passed over, as archives often have one, unless it is `known`
+    to be a class. Hidden files and
     files that are not images by their extension are ignored. An archive is read again where it has changed.
 
     Raises:
-        PipelineError: nothing there, no images, images outside class folders, an empty class folder.
+        PipelineError: nothing there, no images, images outside class folders.
     """
     if path.is_dir():
-        return _sorted_out(dict(_walk(path)), path, option)
+        return _sorted_out(dict(_walk(path)), path, option, known)
     if path.is_file():
         status = path.stat()
-        return _list_archive(path, option, (status.st_ino, status.st_size, status.st_mtime_ns))
+        return _list_archive(path, option, known, (status.st_ino, status.st_size, status.st_mtime_ns))
     raise PipelineError(
         f"{option}={path}: no such folder or .zip (looked in {Path.cwd()}).\n"
         f"Remedy: give {option}=<folder>, with one sub-folder of images a class, or a .zip of that."
@@ -75,12 +79,12 @@ def list_images(path: Path, option: str) -> Listing:
 
 
 @lru_cache(maxsize=8)
-def _list_archive(path: Path, option: str, state: tuple[int, ...]) -> Listing:
+def _list_archive(path: Path, option: str, known: frozenset[str], state: tuple[int, ...]) -> Listing:
     """List the archive in this `state`. 60,000 images take half a second, in every job of a sweep."""
-    return _sorted_out(_members(path, option), path, option)
+    return _sorted_out(_members(path, option), path, option, known)
 
 
-def _sorted_out(found: Mapping[str, str | None], path: Path, option: str) -> Listing:
+def _sorted_out(found: Mapping[str, str | None], path: Path, option: str, known: frozenset[str]) -> Listing:
     """The images among the files `found`, by class."""
     parts = {name: name.rstrip("/").split("/") for name in found if not _hidden(name)}
     images = sorted(name for name in parts if name[name.rfind(".") :].lower() in EXTENSIONS)
@@ -89,7 +93,8 @@ def _sorted_out(found: Mapping[str, str | None], path: Path, option: str) -> Lis
             f"{option}={path}: holds no images ({', '.join(sorted(EXTENSIONS))}).\n"
             "Remedy: put one sub-folder a class into it, with that class's images."
         )
-    wrapped = len({parts[n][0] for n in images}) == 1 and all(len(parts[n]) > 2 for n in images)
+    tops = {parts[n][0] for n in images}
+    wrapped = len(tops) == 1 and not tops & known and all(len(parts[n]) > 2 for n in images)
     depth = 1 if wrapped else 0
     if stray := next((name for name in images if len(parts[name]) < depth + 2), None):
         raise PipelineError(
@@ -98,10 +103,6 @@ def _sorted_out(found: Mapping[str, str | None], path: Path, option: str) -> Lis
         )
     classes = tuple(sorted({parts[name][depth] for name in images}))
     folders = {parts[n][depth] for n in parts if found[n] is None and len(parts[n]) == depth + 1}
-    if empty := folders.difference(classes):
-        raise PipelineError(
-            f"{option}={path}: class folder '{min(empty)}' holds no images.\nRemedy: fill it or delete it."
-        )
     images.sort(key=parts.__getitem__)
     index = {name: position for position, name in enumerate(classes)}
     digest = hashlib.sha256("\n".join(f"{name}\0{found[name]}" for name in images).encode())
@@ -111,6 +112,7 @@ def _sorted_out(found: Mapping[str, str | None], path: Path, option: str) -> Lis
         names=tuple(images),
         labels=tuple(index[parts[name][depth]] for name in images),
         classes=classes,
+        empty=tuple(sorted(folders.difference(classes))),
         fingerprint=digest.hexdigest(),
     )
 
@@ -132,14 +134,19 @@ def _members(path: Path, option: str) -> dict[str, str | None]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                info.filename: None if info.is_dir() else f"{info.file_size} {info.CRC:08x}"
-                for info in archive.infolist()
+                name: None if name.endswith("/") else f"{info.file_size} {info.CRC:08x}"
+                for name, info in ((_slashed(info.filename), info) for info in archive.infolist())
             }
     except (OSError, zipfile.BadZipFile) as error:
         raise PipelineError(
             f"{option}={path}: not a readable .zip ({error}).\n"
             f"Remedy: give {option}=<folder or .zip>; other archives must be extracted first."
         ) from error
+
+
+def _slashed(name: str) -> str:
+    """A path as the format has it; some programs on Windows write it with backslashes."""
+    return name.replace("\\", "/")
 
 
 def _hidden(name: str) -> bool:

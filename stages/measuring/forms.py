@@ -67,7 +67,7 @@ def prepare(program: Program, backend: Backend | None, data: Data) -> tuple[Exec
         raise PipelineError("backend=simulation runs no integer program; choose backend=native or another")
     if tuple(data.shape) != (shape := program.values[program.input].shape):
         raise PipelineError(
-            f"data gives images of shape {tuple(data.shape)} and the program takes {shape}; choose the data "
+            f"data gives samples of shape {tuple(data.shape)} and the program takes {shape}; choose the data "
             "that it was made for (data=…)"
         )
     executable = backend.compile(program)

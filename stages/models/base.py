@@ -37,7 +37,7 @@ class Model(Protocol):
                 )
     """
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """The network: float32 (N, *shape) to logits (N, num_classes), in training mode.
 
         Random weights are drawn from torch's global generator: seed it first.

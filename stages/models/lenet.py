@@ -9,6 +9,7 @@ from math import prod
 from torch import nn
 
 from pipeline.errors import PipelineError
+from stages.models.images import require_image
 from stages.models.weights import load_weights, weights_fingerprint
 
 SMALLEST = 16
@@ -27,9 +28,9 @@ class LeNet5:
     weights: str | None = None
     key: str | None = None
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """As in Caffe, the only activation function is the ReLU between the linear layers."""
-        channels, height, width = shape
+        channels, height, width = require_image(shape, "LeNet-5")
         if min(height, width) < SMALLEST:
             raise PipelineError(
                 f"LeNet-5 needs images of at least {SMALLEST}×{SMALLEST} pixels, not {height}×{width}.\n"
@@ -65,7 +66,7 @@ class LeNet300100:
     weights: str | None = None
     key: str | None = None
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Pixels are flattened in the order (C, H, W)."""
         layers = [
             ("flatten", nn.Flatten()),

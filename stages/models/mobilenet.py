@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from stages.models.images import require_image
 from stages.models.layers import conv_bn_relu6, depthwise_separable, initialize
 from stages.models.weights import load_weights, weights_fingerprint
 
@@ -46,10 +47,11 @@ class MobileNetV1:
     def __post_init__(self) -> None:
         _check(self.width, self.stem_stride, self.first_stride)
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Convolution, thirteen depthwise-separable blocks, global average pooling, linear."""
         channels = _round_channels(32 * self.width)
-        features = nn.Sequential(conv_bn_relu6(shape[0], channels, 3, self.stem_stride))
+        inputs, *_ = require_image(shape, "MobileNet")
+        features = nn.Sequential(conv_bn_relu6(inputs, channels, 3, self.stem_stride))
         strides = _strides([stride for _, stride in V1_BLOCKS], self.first_stride)
         for (base, _), stride in zip(V1_BLOCKS, strides, strict=True):
             out_channels = _round_channels(base * self.width)
@@ -84,10 +86,11 @@ class MobileNetV2:
     def __post_init__(self) -> None:
         _check(self.width, self.stem_stride, self.first_stride)
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Convolution, seventeen inverted residuals, 1×1 convolution, global average pooling, linear."""
         channels = _round_channels(32 * self.width)
-        features = nn.Sequential(conv_bn_relu6(shape[0], channels, 3, self.stem_stride))
+        inputs, *_ = require_image(shape, "MobileNet")
+        features = nn.Sequential(conv_bn_relu6(inputs, channels, 3, self.stem_stride))
         strides = _strides([stride for *_, stride in V2_BLOCKS], self.first_stride)
         for (expansion, base, repeats, _), first in zip(V2_BLOCKS, strides, strict=True):
             for stride in (first, *(1,) * (repeats - 1)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from stages.models.images import require_image
 from stages.models.layers import conv_bn_relu6, depthwise_separable
 from stages.models.weights import load_weights, weights_fingerprint
 
@@ -30,9 +31,10 @@ class MobileNetDigits:
     weights: str | None = None
     key: str | None = None
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Any image size works; 8×8 leaves 2×2 to pool."""
-        features = nn.Sequential(conv_bn_relu6(shape[0], STEM))
+        channels, *_ = require_image(shape, "MobileNet")
+        features = nn.Sequential(conv_bn_relu6(channels, STEM))
         channels = STEM
         for out_channels, stride in BLOCKS:
             features.append(depthwise_separable(channels, out_channels, stride))

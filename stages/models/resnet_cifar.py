@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.models.images import require_image
 from stages.models.weights import load_weights, weights_fingerprint
 
 
@@ -31,9 +32,10 @@ class ResNetCifar:
         if self.depth not in (20, 32, 44, 56):
             raise ValueError(f"depth={self.depth}: must be 20, 32, 44 or 56")
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """269,722 parameters at depth 20 for ten classes."""
-        module = ResNet((self.depth - 2) // 6, shape[0], num_classes)
+        channels, *_ = require_image(shape, f"ResNet-{self.depth}")
+        module = ResNet((self.depth - 2) // 6, channels, num_classes)
         return load_weights(module, self.weights, f"resnet{self.depth}", self.key)
 
     def fingerprint(self) -> str:

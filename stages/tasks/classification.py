@@ -57,7 +57,8 @@ class Classification:
         elif shape != (num_classes,):
             yield (
                 f"{given}, and the data has {num_classes} classes. Remedy: a network with {num_classes} "
-                f"outputs, or data of {shape[0]} classes"
+                f"outputs, or data of {shape[0]} classes: data.classes=… names the class of each output, "
+                "where the data has fewer"
             )
         if not integral(labels) or labels.ndim != 1:
             yield (

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.errors import PipelineError
+
 PADDING = 8
 """Images are padded by an eighth of their side: 4 pixels of 32, as is usual for CIFAR-10."""
 
@@ -20,7 +22,15 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         x: float32 (B, C, H, W).
         generator: on the CPU; three draws a batch.
+
+    Raises:
+        PipelineError: what are no images.
     """
+    if x.ndim != 4:
+        raise PipelineError(
+            f"training.float.augment=crop_flip: moves images (N, C, H, W), and the data's samples are "
+            f"{tuple(x.shape[1:])}.\nRemedy: training.float.augment=none."
+        )
     count, _, height, width = x.shape
     pad_y, pad_x = height // PADDING, width // PADDING
     top = torch.randint(0, 2 * pad_y + 1, (count, 1), generator=generator)

@@ -149,7 +149,9 @@ def test_layers_that_all_stay_float_have_no_noise(ctx, digits_inputs):
 
 def test_data_of_another_shape_and_a_missing_backend_are_refused(ctx, program):
     wrong = Noise(shape=(3, 8, 8), samples=4)
-    with pytest.raises(PipelineError, match=r"images of shape \(3, 8, 8\) and the program takes \(1, 8, 8\)"):
+    with pytest.raises(
+        PipelineError, match=r"samples of shape \(3, 8, 8\) and the program takes \(1, 8, 8\)"
+    ):
         Evaluate(data=wrong, backend=Reference()).run(ctx, {IntegerProgram: program})
     with pytest.raises(PipelineError, match="backend=simulation runs no integer program; choose backend="):
         Evaluate(data=DATA).run(ctx, {IntegerProgram: program})

@@ -3,23 +3,62 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.data.base import Data, Split, check_normalization
+from stages.data.base import Data, Split, check_normalization, class_names, outputs_for
 from stages.data.cifar10 import Cifar10
 from stages.data.digits import Digits
 from stages.data.image_folder import ImageFolder
 from stages.data.mnist import Mnist
 
 
-def test_a_split_refuses_float_images():
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 3), "<U1"), np.zeros(2, np.float32), np.zeros((2, 3), complex)]
+)
+def test_a_split_refuses_what_is_no_batch_of_numbers(images):
     with pytest.raises(
-        ValueError, match=r"images=float32\[2, 1, 4, 4\]: must be uint8 of shape \(N, C, H, W\)"
+        ValueError, match=r"images=.*: must be uint8 of shape \(N, C, H, W\), or floats or integers of shape"
     ):
-        Split(images=np.zeros((2, 1, 4, 4), np.float32), labels=np.zeros(2, np.int64))
+        Split(images=images, labels=np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 49, 10), (2, 2, 2, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int16, np.uint8])
+def test_a_split_takes_numbers_of_any_rank(shape, dtype):
+    assert len(Split(images=np.zeros((5, *shape), dtype), labels=np.zeros(5, np.int64))) == 5
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 4), np.float32), np.zeros((2, 4, 4), np.int64)])
+def test_a_split_takes_targets_of_any_shape(labels):
+    assert len(Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=labels)) == 2
 
 
 def test_a_split_refuses_labels_that_do_not_match():
-    with pytest.raises(ValueError, match=r"labels=int64\[3\]: must be int64 or float32 of shape \(2, …\)"):
-        Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=np.zeros(3, np.int64))
+    for labels in (np.zeros(3, np.int64), np.zeros(2, np.int32), np.array(1, np.int64)):
+        with pytest.raises(ValueError, match=r"labels=int.*: must be int64 or float32 of shape \(2, …\)"):
+            Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs"),
+    [
+        (np.array([0, 6, 2]), 7),
+        (np.array([[[0, 3], [-100, 255]]]), 4),
+        (np.array([0, 255]), 256),
+        (np.zeros((5, 2, 4, 4), np.float32), 2),
+        (np.zeros(5, np.float32), 1),
+        (np.zeros((5, 3), np.float32), 3),
+    ],
+)
+def test_labels_call_for_outputs(labels, outputs):
+    assert outputs_for(labels) == outputs
+
+
+def test_labels_that_are_no_targets_are_refused():
+    with pytest.raises(ValueError, match="labels=-1: classes must be 0 or more"):
+        outputs_for(np.array([0, -1]))
+
+
+def test_class_names_are_optional():
+    assert class_names(Digits()) is None
 
 
 def test_normalization_is_checked():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,49 @@ def test_batches_hold_every_sample_once_and_in_order(count, batch_size):
     assert torch.cat([y for _, y in parts]).tolist() == list(range(count))
     x = torch.cat([x for x, _ in parts])
     assert torch.equal(x, normalize(torch.from_numpy(split.images), Digits().mean, Digits().std))
+
+
+@dataclass(frozen=True)
+class Constants:
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.int16, np.uint8, ">f4"])
+def test_what_are_no_images_keeps_its_values(dtype):
+    values = np.arange(24).reshape(4, 3, 2).astype(dtype)
+    (x, y), (rest, _) = batches(Split(images=values, labels=np.arange(4)), 3, Constants())
+    assert x.dtype == torch.float32 and y.dtype == torch.int64
+    assert torch.cat([x, rest]).tolist() == values.tolist()
+
+
+def test_tokens_stay_exact():
+    tokens = np.array([[0, 2**24 - 1, 49_407]])
+    ((x, _),) = batches(Split(images=tokens, labels=np.zeros(1, np.int64)), 1, Constants())
+    assert x.to(torch.int64).tolist() == tokens.tolist()
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 5), (2, 3, 4)])
+def test_floats_are_normalized_per_channel(shape):
+    values = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    split = Split(images=values, labels=np.zeros(3, np.int64))
+    ((x, _),) = batches(split, 3, Constants((1.0, -2.0), (0.5, 4.0)))
+    for channel, (mean, std) in enumerate([(1.0, 0.5), (-2.0, 4.0)]):
+        assert (x[:, channel].numpy() == (values[:, channel] - np.float32(mean)) / np.float32(std)).all()
+    ((x, _),) = batches(split, 3, Constants((1.0,), (2.0,)))  # one for all
+    assert (x.numpy() == (values - np.float32(1)) / np.float32(2)).all()
+
+
+def test_images_without_constants_lie_in_0_to_1():
+    pixels = np.array([0, 51, 255], np.uint8).reshape(1, 3, 1, 1)
+    ((x, _),) = batches(Split(images=pixels, labels=np.zeros(1, np.int64)), 1, Constants())
+    assert x.flatten().tolist() == pytest.approx([0.0, 0.2, 1.0])
+
+
+@pytest.mark.parametrize("labels", [np.ones((2, 3), np.float32), np.ones((2, 4, 4), np.int64)])
+def test_targets_are_yielded_as_they_are(labels):
+    ((_, y),) = batches(Split(images=np.zeros((2, 1, 4, 4), np.uint8), labels=labels), 2, Constants())
+    assert (y.numpy() == labels).all() and y.numpy().dtype == labels.dtype
 
 
 def test_batches_follow_the_order_given():

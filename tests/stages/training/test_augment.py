@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from pipeline.errors import PipelineError
 from stages.training.augment import crop_flip
 
 
@@ -32,3 +34,8 @@ def test_the_generator_alone_decides():
     x = torch.rand(8, 1, 8, 8)
     first, second, other = (crop_flip(x, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
     assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_what_are_no_images_is_refused():
+    with pytest.raises(PipelineError, match=r"moves images .* samples are \(49, 10\)(.|\n)*augment=none"):
+        crop_flip(torch.zeros(2, 49, 10), torch.Generator())
