@@ -157,6 +157,9 @@ class Builder:
         prefix = f"{path}." if path else ""
         arguments: dict[str, Any] = {}
         refusals: list[str] = []
+        # a class of the user's in the place of one of ours leaves out what that had, where it says nothing
+        own = str(getattr(component, "__module__", "")).partition(".")[0] in self._trusted
+        values = {k: v for k, v in values.items() if own or v is not None or k in named or open_ended}
         for name, value in values.items():
             hint = hints.get(name, Any)
             value = self._grouped(value, hint, prefix + name)

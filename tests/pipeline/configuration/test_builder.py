@@ -350,3 +350,21 @@ def test_whole_numbers_are_names_too():
 def test_keys_that_are_not_read_as_written_are_refused(key):
     (problem,) = problems(f"layers: {{{key}: float}}")
     assert "the key is read as a number with a fraction" in problem and "{1?10: …}" in problem
+
+
+def test_a_class_of_the_user_s_leaves_out_null_keys_of_the_one_whose_place_it_takes(tmp_path, monkeypatch):
+    """`model._target_=mine.Own` alone: the option's other keys are those of the model it was written for."""
+    lines = "from dataclasses import dataclass", "@dataclass(kw_only=True)", "class Own:", "    size: int"
+    (tmp_path / "own_shelf.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    nodes = {"weights": None, "other": "a.pt"}
+    for key, value in nodes.items():
+        root = {"model": {"_target_": "own_shelf.Own", "size": 3, key: value}}
+        builder = Builder(OmegaConf.create(root))
+        built = builder.build("model")
+        if value is None:
+            builder.raise_problems()
+            assert built.size == 3
+        else:
+            with pytest.raises(ConfigError, match=r"model\.other: unknown key"):
+                builder.raise_problems()
