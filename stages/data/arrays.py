@@ -82,6 +82,7 @@ class Arrays:
             rounds them.
         targets: ``classes`` are integers; ``numbers`` are floats, of regression or of several labels, 0 or 1.
             ``auto`` goes by the type in the file, and takes integers (N, K) of 0 and 1 for several labels.
+            ``none``: there are no labels, as an embedding needs none.
         class_count: of the network, where the labels do not show it; None for the highest label and one.
         class_list: the names of classes, as a list or file; None for none.
         mean: of the inputs (of images: in [0, 1]), one a channel or one for all; empty for 0.
@@ -162,8 +163,9 @@ class Arrays:
     @cached_property
     def _places(self) -> tuple[tuple[ArrayPlace, ArrayPlace], tuple[ArrayPlace, ArrayPlace]]:
         """Where inputs and labels lie, by split."""
-        train = _places("train", self.train_inputs, self.train_labels)
-        test = _places("test", self.test_inputs, self.test_labels)
+        labelled = self.targets != "none"
+        train = _places("train", self.train_inputs, self.train_labels, labelled=labelled)
+        test = _places("test", self.test_inputs, self.test_labels, labelled=labelled)
         (file, key), (other, other_key) = train[0], test[0]
         named = split_name(self.train_inputs)[1] and split_name(self.test_inputs)[1]
         if (file.path, key) == (other.path, other_key) and not named:
@@ -195,8 +197,11 @@ class Arrays:
         return Split(images=arranged(values, self.layout), labels=targets)
 
 
-def _places(split: str, inputs: str, labels: str | None) -> tuple[ArrayPlace, ArrayPlace]:
+def _places(split: str, inputs: str, labels: str | None, *, labelled: bool) -> tuple[ArrayPlace, ArrayPlace]:
+    """Where inputs and labels lie; the inputs stand for labels that there are not."""
     first = _place(f"data.{split}", inputs, split, INPUT_KEYS)
+    if not labelled:
+        return first, first
     if labels is None and len(first[0].keys()) < 2:
         raise first[0].refusal(
             f"has no labels beside the inputs, and data.{split}_labels is not given",

@@ -14,8 +14,9 @@ from stages.data.base import SampleShape, Split, check_normalization, outputs_fo
 ChannelLayout = Literal["channels_first", "channels_last", "no_channels"]
 """Where an input's channels are: (N, C, …), (N, …, C), or nowhere: (N, …) becomes (N, 1, …)."""
 
-TargetKind = Literal["auto", "classes", "numbers"]
-"""Whether labels are classes, int64, or numbers, float32; ``auto`` goes by their type."""
+TargetKind = Literal["auto", "classes", "numbers", "none"]
+"""Whether labels are classes, int64, or numbers, float32; ``auto`` goes by their type. ``none``: there are none,
+and all samples are of class 0."""
 
 EXACT = 2**24
 """Integers up to this are float32 values."""
@@ -42,6 +43,8 @@ def as_targets(labels: NDArray[Any], kind: TargetKind, option: str) -> NDArray[A
     Raises:
         PipelineError: no numbers, values that are not finite, or classes that are no integers.
     """
+    if kind == "none":
+        return np.zeros(len(labels), dtype=np.int64)
     if labels.dtype.kind not in "fiub" or labels.ndim < 1:
         raise _refusal(
             option, f"labels are {labels.dtype} {labels.shape}, no numbers (N, …)", "number the classes"

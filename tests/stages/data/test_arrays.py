@@ -258,3 +258,14 @@ def test_training_on_the_test_split_is_said_explicitly(tmp_path):
 def test_the_number_of_classes_is_checked():
     with pytest.raises(ValueError, match="num_classes=0: must be at least 1"):
         arrays(train="a.npy", test="b.npy", num_classes=0)
+
+
+def test_there_may_be_no_labels(tmp_path):
+    path = tmp_path / "tokens.npz"
+    np.savez(path, train=np.arange(12).reshape(6, 2), test=np.arange(8).reshape(4, 2))
+    data = arrays(train=f"{path}:train", test=f"{path}:test", targets="none", tokens=True)
+    data.check()
+    assert data.num_classes == 1
+    assert data.test().labels.tolist() == [0, 0, 0, 0]
+    with pytest.raises(PipelineError, match="None is named as y"):
+        arrays(train=f"{path}:train", test=f"{path}:test").check()
