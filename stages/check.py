@@ -10,6 +10,7 @@ from pipeline.console import Console
 from pipeline.errors import PipelineError
 from stages.backends.base import Backend
 from stages.data.base import Data
+from stages.data.batches import input_dtype
 from stages.integer.program import Requantize
 from stages.measuring.preflight import Preflight, inspect_network
 from stages.models.base import Model, output_of
@@ -41,6 +42,7 @@ class Check:
         backend: what one sample is timed on; None to time nothing.
         shape: of one sample; None for the data's.
         num_classes: None for the data's, and for ImageNet's 1000 where `shape` is given.
+        tokens: whether samples of `shape` are numbers of tokens; else the data says so.
         task: what the outputs mean, which decides how many there are.
     """
 
@@ -52,6 +54,7 @@ class Check:
     backend: Backend | None
     shape: tuple[int, ...] | None = None
     num_classes: int | None = None
+    tokens: bool = False
     task: Task = field(default_factory=Classification)
 
     def run(self, console: Console) -> bool:
@@ -71,10 +74,14 @@ class Check:
             granularity=self.granularity,
             requantize=self.requantize,
             backend=self.backend,
+            dtype=torch.int64 if self.tokens or self._reads_tokens() else torch.float32,
             output=output_of(self.model),
         )
         _show(found, self.backend, console)
         return not found.refused
+
+    def _reads_tokens(self) -> bool:
+        return self.shape is None and self.data is not None and input_dtype(self.data) == torch.int64
 
     def _sample(self) -> tuple[tuple[int, ...], int]:
         if self.shape is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from pipeline.stage import Inputs
 from stages.artifacts import Baseline, IntegerProgram, Metrics, QuantizedModel
 from stages.backends.base import EXACT, Backend, Executable, Tolerance
 from stages.data.base import Data, class_names
+from stages.graph.cost import operations
 from stages.integer.program import Program
 from stages.measuring.accuracy import figures, outputs_of, sample_ids
 from stages.measuring.doubts import doubts
@@ -69,7 +70,7 @@ class Evaluate:
             if not (self.task.single or tolerance.exact):
                 tolerance = replace(tolerance, min_agreement=0.0)
             forms["integer"] = integer_form(executable, program)
-            backend, notes = executable.name, _notes(executable, program, tolerance)
+            backend, notes = executable.name, _notes(executable, program, tolerance, model)
 
         split = self.data.test()
         ids = sample_ids(split, self.samples, ctx.seed) if baseline is None else baseline.sample_ids
@@ -98,7 +99,9 @@ class Evaluate:
         return doubts(outputs["float"], labels, class_names(self.data))
 
 
-def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tuple[str, ...]:
+def _notes(
+    executable: Executable, program: Program, tolerance: Tolerance, model: QuantizedModel | None
+) -> tuple[str, ...]:
     notes = tuple(executable.notes)
     if not tolerance.exact:
         levels = "a level" if tolerance.off_by == 1 else f"{tolerance.off_by} levels"
@@ -106,11 +109,18 @@ def _notes(executable: Executable, program: Program, tolerance: Tolerance) -> tu
         if tolerance.min_agreement == 0.0:
             least = "no agreement is promised (evaluate.min_agreement demands one)"
         notes += (f"{tolerance.reason}: an operator may differ by {levels} from the simulation, and {least}",)
-    if grouped := [op.output for op in program.ops if op.op.startswith("group_")]:
+    if grouped := [op.output for op in program.ops if op.op in ("group_conv2d", "group_linear")]:
         notes += (f"scales of groups have reference kernels only: {', '.join(grouped)}",)
     if islands := [op.output for op in program.ops if op.op == "island" or op.op.startswith("float_")]:
-        notes += (f"computed in float, between integers: {', '.join(islands)}",)
+        share = "" if model is None else f", {_share(model, islands):.1%} of all operations"
+        notes += (f"computed in float, between integers{share}: {', '.join(islands)}",)
     return notes
+
+
+def _share(model: QuantizedModel, names: Sequence[str]) -> float:
+    """Part of a network's operations that some of its values take."""
+    counts = operations(model.quantized.graph)
+    return sum(counts.get(name, 0) for name in names) / max(1, sum(counts.values()))
 
 
 def _ties(task: Task, outputs: dict[str, Outputs]) -> tuple[str, ...]:

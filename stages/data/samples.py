@@ -15,8 +15,8 @@ ChannelLayout = Literal["channels_first", "channels_last", "no_channels"]
 """Where an input's channels are: (N, C, …), (N, …, C), or nowhere: (N, …) becomes (N, 1, …)."""
 
 TargetKind = Literal["auto", "classes", "numbers", "none"]
-"""Whether labels are classes, int64, or numbers, float32; ``auto`` goes by their type. ``none``: there are none,
-and all samples are of class 0."""
+"""Whether labels are classes, int64, or numbers, float32; ``auto`` goes by their type. ``none``: there are no
+labels, and all samples are of class 0."""
 
 EXACT = 2**24
 """Integers up to this are float32 values."""

@@ -121,6 +121,7 @@ def inspect_network(
     granularity: Granularity,
     requantize: Requantize,
     backend: Backend | None,
+    dtype: torch.dtype = torch.float32,
     output: str | int | None = None,
 ) -> Preflight:
     """Follow the network to a program, and ask of each operator what runs it.
@@ -132,19 +133,20 @@ def inspect_network(
         granularity: which weights share a scale.
         requantize: how accumulators become levels.
         backend: what is timed; None for nothing.
+        dtype: of its input: float32, or int64 for tokens.
         output: which of several results, by key or position; None for the first.
     """
     count = float(sum(parameter.numel() for parameter in module.parameters()))
     figures = {"model/parameters": count, "model/float_bytes": 4 * count}
     try:
-        captured = capture(module, shape, output=output)
+        captured = capture(module, shape, dtype=dtype, output=output)
         figures |= FloatModel(graph=captured).metrics()
         graph = fuse(fold_batch_norm(captured))
     except PipelineError as error:
         return Preflight(operators=(), refused=(str(error),), exports={}, figures=figures, milliseconds=None)
     try:
         calibration = Calibration(activation=MinMax())
-        quantized = calibrate(graph, _noise_statistics(graph), quantizer, calibration, granularity)
+        quantized = calibrate(graph, _noise_statistics(graph, dtype), quantizer, calibration, granularity)
         graph = quantized.graph
         program = lower(quantized, requantize)
         check_accumulators(program)
@@ -165,7 +167,7 @@ def inspect_network(
     )
 
 
-def _noise_statistics(graph: Graph) -> dict[str, Statistics]:
+def _noise_statistics(graph: Graph, dtype: torch.dtype) -> dict[str, Statistics]:
     found = {name: Statistics() for name in quantization_points(graph)}
 
     def record(node: Node, value: Tensor) -> Tensor:
@@ -173,7 +175,10 @@ def _noise_statistics(graph: Graph) -> dict[str, Statistics]:
             found[node.name].update(samples_as_rows(value))
         return value
 
-    x = torch.randn(2, *graph.input.shape, generator=torch.Generator().manual_seed(0))
+    shape, generator = (2, *graph.input.shape), torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator)
+    if not dtype.is_floating_point:  # tokens that every embedding knows
+        x = torch.randint(0, 2, shape, generator=generator).float()
     with torch.inference_mode():
         execute(graph, x, record)
     return found
@@ -226,6 +231,8 @@ def _timed(program: Program, backend: Backend) -> tuple[float | None, tuple[str,
     """Milliseconds of one sample, the median, and what the backend notes."""
     value = program.values[program.input]
     x = torch.randn(1, *value.shape, generator=torch.Generator().manual_seed(0)).numpy()
+    if value.counts:
+        x = (x > 0).astype(x.dtype)
     try:
         executable = backend.compile(program)
     except (ValueError, ImportError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import PipelineError
+from stages.models.named_inputs import with_inputs
 from stages.models.weights import load_weights, weights_fingerprint
 
 FACTS = ("data.num_classes", "data.shape", "data.channels", "data.height", "data.width")
@@ -30,6 +31,8 @@ class TorchModel:
         weights: file of trained weights, or None.
         key: under which key of the file they stand; None where that is clear.
         output: which of several results, by key or position; None for the first.
+        inputs: the shapes of several inputs by name, which stand one after the other in a sample; None for
+            one. ``model.inputs={input_ids: [64], attention_mask: [64]}`` takes samples of 128 numbers.
     """
 
     target: Callable[..., Any]
@@ -37,6 +40,7 @@ class TorchModel:
     weights: str | None = None
     key: str | None = None
     output: str | int | None = None
+    inputs: Mapping[str, tuple[int, ...]] | None = None
 
     def build(self, shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Call the target, and load the weights.
@@ -64,7 +68,9 @@ class TorchModel:
                 "Remedy: name a class of a network, or a function that returns one, as timm.create_model; "
                 "of a pipeline or wrapper, a function of your own that returns the module within"
             )
-        return load_weights(module, self.weights, self._name, self.key)
+        return with_inputs(
+            load_weights(module, self.weights, self._name, self.key), self.inputs, tuple(shape)
+        )
 
     def fingerprint(self) -> str:
         """The sha256 of the weights file."""

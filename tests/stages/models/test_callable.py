@@ -10,11 +10,13 @@ from pipeline.store.keys import identity
 from stages.artifacts import TrainedModel
 from stages.capture import Capture
 from stages.data.digits import Digits
+from stages.graph.lower import lower
 from stages.models.base import Model, fingerprint_of, weights_of
 from stages.models.callable import TorchModel
 from stages.models.weights import weights_fingerprint
 from stages.train import Train
 from stages.training.fit import FloatTraining
+from tests.quantizing import check_parity, fused, quantized
 
 
 def perceptron(inputs: list[int], classes: int, extra: dict | None = None, name: str = "") -> nn.Module:
@@ -134,3 +136,35 @@ def test_of_several_results_the_model_says_which_counts(ctx):
     for other in ("features", None):
         with pytest.raises(PipelineError, match=r"output is \(N, 64\), and the data has 10 classes"):
             captured(other)
+
+
+class TwoInputs(nn.Module):
+    """Words that a mask leaves out, and their mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids, attention_mask):
+        kept = attention_mask.unsqueeze(-1).float()
+        return self.head((self.words(input_ids) * kept).sum(1) / kept.sum(1).clamp(min=1.0))
+
+
+def test_several_inputs_stand_one_after_the_other():
+    model = TorchModel(target=TwoInputs, inputs={"input_ids": (5,), "attention_mask": (5,)})
+    torch.manual_seed(0)
+    module = model.build((10,), 3)
+    x = torch.randint(0, 20, (64, 10), generator=torch.Generator().manual_seed(1))
+    x[:, 5:] = x[:, 5:] % 2
+    x[0, :5] = 19
+    torch.testing.assert_close(module(x), module.network(x[:, :5], x[:, 5:]))
+    graph = fused(module, (10,), torch.int64)
+    program = lower(quantized(graph, x.float()), "float")
+    assert not [op for op in program.ops if op.op == "island"]
+    check_parity(program, x.float())
+
+
+def test_inputs_have_to_fill_a_sample():
+    model = TorchModel(target=TwoInputs, inputs={"input_ids": (5,), "attention_mask": (5,)})
+    with pytest.raises(PipelineError, match=r"input_ids \[5\], attention_mask \[5\] are 10 .* has 12"):
+        model.build((12,), 3)
