@@ -24,12 +24,13 @@ WORDS = {**NARROW, "vocab_size": 1000, "pad_token_id": 0, "bos_token_id": 1, "eo
 ENDS = {"cls_token_id": 1, "sep_token_id": 2}
 T5 = {"vocab_size": 1000, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 STAGES = {"depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "embed_dim": 32}
+WIDE = {"hidden_dim": 1280}
 AS_IT_IS: Mapping[str, Any] = {}
 HIDDEN = {"depths": [1, 1, 1, 1], "hidden_sizes": [32, 64, 96, 128]}
 
 TEXTS: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("Bert", "DistilBert", "Roberta", "Albert", "Electra", "Deberta", "DebertaV2"), WORDS),
-    **dict.fromkeys(("MPNet", "SqueezeBert", "XLMRoberta", "Camembert", "Ernie", "Nystromformer"), WORDS),
+    **dict.fromkeys(("MPNet", "XLMRoberta", "Camembert", "Ernie", "Nystromformer"), WORDS),
     **dict.fromkeys(("ConvBert", "RoFormer", "RemBert", "BigBird", "FNet", "Yoso", "IBert"), WORDS),
     **dict.fromkeys(("Splinter", "MegatronBert", "Data2VecText", "LayoutLM", "Mra", "Canine"), WORDS),
     **dict.fromkeys(("XLMRobertaXL", "RobertaPreLayerNorm", "CLIPText", "SiglipText"), WORDS),
@@ -37,7 +38,8 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
     "ModernBert": {**WORDS, "layer_types": ["full_attention", "sliding_attention"], **ENDS},
     "Esm": {**WORDS, "mask_token_id": 3},
     "Xmod": {**WORDS, "languages": ["en_XX"], "default_language": "en_XX"},
-    "Lilt": {**WORDS, "channel_shrink_ratio": 4, "max_2d_position_embeddings": 64},
+    "Lilt": {**WORDS, "hidden_size": 48, "channel_shrink_ratio": 4, "max_2d_position_embeddings": 64},
+    "SqueezeBert": {**WORDS, "embedding_size": 32},
     **dict.fromkeys(("T5", "MT5", "UMT5"), T5),
 }
 """Families of text encoders, each with its settings."""
@@ -45,13 +47,13 @@ TEXTS: Mapping[str, Mapping[str, Any]] = {
 IMAGES: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("ViT", "DeiT", "Beit", "Dinov2", "Dinov2WithRegisters", "DINOv3ViT", "IJepa"), NARROW),
     **dict.fromkeys(("Data2VecVision", "ViTMSN", "Yolos", "SiglipVision", "CLIPVision", "VitDet"), NARROW),
-    **dict.fromkeys(("DPT", "ViTMAE"), NARROW),
+    "DPT": NARROW,
     **dict.fromkeys(("Swin", "Swinv2", "FocalNet"), STAGES),
     **dict.fromkeys(("ConvNext", "ConvNextV2", "ResNet", "RegNet"), HIDDEN),
     **dict.fromkeys(("MobileNetV1", "MobileNetV2", "MobileViT", "MobileViTV2", "PoolFormer"), AS_IT_IS),
     **dict.fromkeys(("Pvt", "PvtV2", "Cvt", "Segformer", "Levit", "Hiera", "Bit", "SwiftFormer"), AS_IT_IS),
     **dict.fromkeys(("GLPN", "TextNet", "HGNetV2", "DINOv3ConvNext"), AS_IT_IS),
-    "EfficientNet": {"image_size": 224, **dict.fromkeys(("width_coefficient", "depth_coefficient"), 1.0)},
+    "EfficientNet": {"image_size": 224, "width_coefficient": 1.0, "depth_coefficient": 1.0, **WIDE},
 }
 """Families of vision encoders, each with its settings."""
 
