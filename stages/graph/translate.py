@@ -26,12 +26,6 @@ from stages.graph.aten.shapes import RESHAPES
 from stages.graph.aten.table import PARTS, TRANSLATIONS
 from stages.graph.ir import Graph, Node
 
-SPATIAL = frozenset(
-    {"conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d", "avg_pool1d"}
-    | {"avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "pixel_shuffle"}
-)
-"""Functions whose integer form is over images (C, H, W), or rows (C, L), with the batch before them."""
-
 
 class _Refused:
     """The value of a refused call: the walk goes on, and finds the others."""
@@ -182,8 +176,6 @@ class _Walk:
         try:
             if translation is None:
                 raise ValueError("has no integer form")
-            if base in SPATIAL and not refs[0].layout.first:
-                raise ValueError("works on windows that are merged with the batch")
             result = translation(call)
         except RefusalError:
             raise

@@ -33,6 +33,7 @@ from stages.graph.fuse import fuse
 from stages.graph.ir import Graph, Node
 from stages.graph.lower import lower
 from stages.graph.points import quantization_points
+from stages.graph.tokens import token_counts
 from stages.integer.bounds import check_accumulators
 from stages.integer.program import Op, Program, Requantize
 from stages.integer.unsigned import unsigned
@@ -46,6 +47,9 @@ from stages.quant.statistics import Statistics
 Place = Literal["engine", "reference", "float island", "unknown"]
 """``engine``: integers, by a native kernel; ``reference``: integers, by the reference's kernel; ``unknown``:
 no program could be made, so that what would run it was not asked."""
+
+SAMPLES = 2
+"""How many of noise to calibrate on."""
 
 LITTLE = 0.01
 """A share of operations below which operators on the reference's kernels are told of in one line."""
@@ -145,20 +149,16 @@ def inspect_network(
     except PipelineError as error:
         return Preflight(operators=(), refused=(str(error),), exports={}, figures=figures, milliseconds=None)
     try:
-        calibration = Calibration(activation=MinMax())
-        quantized = calibrate(graph, _noise_statistics(graph, dtype), quantizer, calibration, granularity)
-        graph = quantized.graph
-        program = lower(quantized, requantize)
-        check_accumulators(program)
+        graph, program = lowered(graph, noise(graph, SAMPLES), quantizer, granularity, requantize)
     except ValueError as error:  # PipelineError is one
-        operators = tuple(_placed(graph, {}))
+        operators = tuple(placed(graph, None))
         return Preflight(
             operators=operators, refused=(str(error),), exports={}, figures=figures, milliseconds=None
         )
     figures |= {"model/integer_bytes": IntegerProgram(program=program).metrics()["model/integer_bytes"]}
     milliseconds, notes = (None, ()) if backend is None else _timed(program, backend)
     return Preflight(
-        operators=tuple(_placed(graph, _places(program))),
+        operators=tuple(placed(graph, program)),
         refused=(),
         exports=dict(_exports(program)),
         figures=figures,
@@ -167,21 +167,39 @@ def inspect_network(
     )
 
 
-def _noise_statistics(graph: Graph, dtype: torch.dtype) -> dict[str, Statistics]:
-    found = {name: Statistics() for name in quantization_points(graph)}
+def noise(graph: Graph, samples: int) -> Tensor:
+    """Random input of a network, float32 (samples, *shape): standard normal, or tokens that it knows."""
+    generator, shape = torch.Generator().manual_seed(0), (samples, *graph.input.shape)
+    if (count := token_counts(graph).get(graph.input.name)) is not None:
+        return torch.randint(0, count, shape, generator=generator).float()
+    return torch.randn(shape, generator=generator)
+
+
+def lowered(
+    graph: Graph,
+    x: Tensor,
+    quantizer: WeightsAndActivations,
+    granularity: Granularity,
+    requantize: Requantize,
+) -> tuple[Graph, Program]:
+    """The program of a folded, fused network, calibrated by minimum and maximum on `x`; its graph before it.
+
+    Raises:
+        ValueError: observations without a range, scales that no multiplier expresses, or sums that overflow.
+    """
+    found = {name: Statistics(histogram=False) for name in quantization_points(graph)}
 
     def record(node: Node, value: Tensor) -> Tensor:
         if node.name in found:
             found[node.name].update(samples_as_rows(value))
         return value
 
-    shape, generator = (2, *graph.input.shape), torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator)
-    if not dtype.is_floating_point:  # tokens that every embedding knows
-        x = torch.randint(0, 2, shape, generator=generator).float()
     with torch.inference_mode():
         execute(graph, x, record)
-    return found
+    quantized = calibrate(graph, found, quantizer, Calibration(activation=MinMax()), granularity)
+    program = lower(quantized, requantize)
+    check_accumulators(program)
+    return quantized.graph, program
 
 
 def _places(program: Program) -> dict[str, tuple[str, Place]]:
@@ -196,8 +214,9 @@ def _place(op: Op, levels: Program, pins: Pins) -> Place:
     return "reference" if drafts_of(op, levels, pins) is None else "engine"
 
 
-def _placed(graph: Graph, places: Mapping[str, tuple[str, Place]]) -> Iterator[Placed]:
-    counts = operations(graph)
+def placed(graph: Graph, program: Program | None) -> Iterator[Placed]:
+    """The operators of a network, each with what runs it in its program; None where there is no program."""
+    counts, places = operations(graph), {} if program is None else _places(program)
     for node in graph.nodes:
         if node.op == "input":
             continue

@@ -89,7 +89,8 @@ class Constants:
             if list(tensor.shape) != [self._real(size) for size in traced]:
                 raise RefusalError("depends on the number of samples by more than its shape")
             shape = tensor.shape
-            parts = tensor.reshape(*shape[: layout.dim], SAMPLES, -1, *shape[layout.dim + 1 :])
+            own = shape[layout.dim] // SAMPLES
+            parts = tensor.reshape(*shape[: layout.dim], SAMPLES, own, *shape[layout.dim + 1 :])
             if not tensor.is_floating_point() and tensor.flatten().tolist() == [*range(SAMPLES)]:
                 return SampleNumbers(layout.dim, len(shape) - layout.dim - 1)
             if not torch.equal(parts.select(layout.dim, 0), parts.select(layout.dim, 1)):

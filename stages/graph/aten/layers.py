@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -14,25 +15,38 @@ from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
 
 
-def _conv2d(call: Call) -> Node:
+def padding_of(call: Call, kernel: Sequence[int]) -> tuple[int, ...]:
+    """The zeros around what a convolution with a kernel of that size reads, on each side; one an axis."""
+    padding, dilation = call.arg(4, "padding", 0), call.arg(5, "dilation", 1)
+    if padding == "valid":
+        return (0,) * len(kernel)
+    if padding == "same":
+        extent = [d * (k - 1) for d, k in zip(_each(dilation, len(kernel)), kernel, strict=True)]
+        if any(e % 2 for e in extent):
+            raise ValueError("padding='same' of an even kernel is one-sided; pad explicitly before it")
+        return tuple(e // 2 for e in extent)
+    return _each(padding, len(kernel))
+
+
+def _each(value: Any, count: int) -> tuple[int, ...]:
+    """A number for each axis."""
+    items = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return tuple(int(item) for item in (items * count if len(items) == 1 else items))
+
+
+def conv2d(call: Call) -> Node:
+    """A convolution of images (C, H, W)."""
     weight = call.args[1]
     if not isinstance(weight, Param):
         raise ValueError("its weight is computed; only a parameter can be quantized once")
-    dilation = pair(call.arg(5, "dilation", 1))
-    padding = call.arg(4, "padding", 0)
-    if isinstance(padding, str):
-        extent = [d * (k - 1) for d, k in zip(dilation, weight.tensor.shape[2:], strict=True)]
-        if padding == "same" and any(e % 2 for e in extent):
-            raise ValueError("padding='same' of an even kernel is one-sided; pad explicitly before it")
-        padding = (extent[0] // 2, extent[1] // 2) if padding == "same" else 0
     return Node(
         name="",
         op="conv2d",
         inputs=(call.value(),),
         attrs={
             "stride": pair(call.arg(3, "stride", 1)),
-            "padding": pair(padding),
-            "dilation": dilation,
+            "padding": padding_of(call, weight.tensor.shape[2:]),
+            "dilation": pair(call.arg(5, "dilation", 1)),
             "groups": int(call.arg(6, "groups", 1)),
         },
         params=params(weight=weight, bias=call.arg(2, "bias")),
@@ -56,7 +70,7 @@ def _conv1d(call: Call) -> tuple[Node, ...]:
             call.arg(6, "groups", 1),
         ),
     )
-    return as_image(call, _conv2d(image))
+    return as_image(call, conv2d(image))
 
 
 def _linear(call: Call) -> Node:
@@ -106,7 +120,7 @@ def _prelu(call: Call) -> Node:
 
 LAYERS: Mapping[str, Translation] = {
     "conv1d": _conv1d,
-    "conv2d": _conv2d,
+    "conv2d": conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,
     "prelu": _prelu,

@@ -175,6 +175,15 @@ def _expand(call: Call) -> Result:
     return Chain.over(call).expand(call.shape).result()
 
 
+def _copy(call: Call) -> Result:
+    """What is written over a whole value, repeated to its shape."""
+    if isinstance(call.args[1], Param):
+        return call.constant(call.args[1], call.shape)
+    if not call.dtype.is_floating_point and call.input_dtype(1).is_floating_point:
+        raise ValueError("is cast to whole numbers")
+    return Chain.over(call, 1).expand(call.shape).result()
+
+
 def _stack(call: Call) -> Result:
     """A concatenation along the axis, in which the new one then lies."""
     axis = call.layout.axis(int(call.arg(1, "dim", 0)))
@@ -269,6 +278,7 @@ MOVING: Mapping[str, Translation] = {
     "expand": _expand,
     "expand_as": _expand,
     "broadcast_to": _expand,
+    "copy": _copy,
     "stack": _stack,
     "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,

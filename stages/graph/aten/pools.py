@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from stages.graph.aten.call import Call, Translation, pair
+from stages.graph.aten.least import without_infinities
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.rows import as_image, row
 from stages.graph.aten.windows import adaptive_average, adaptive_maximum, average
@@ -13,16 +14,18 @@ from stages.graph.ir import Node
 
 
 def _max_pool2d(call: Call) -> Node:
-    kernel = pair(call.args[1])
+    kernel, dilation = pair(call.args[1]), pair(call.arg(4, "dilation", 1))
+    stride, padding = pair(call.arg(2, "stride") or kernel), pair(call.arg(3, "padding", 0))
+    plain = dilation == (1, 1) and len(call.shape) == 3
     return Node(
         name="",
         op="max_pool2d",
-        inputs=(call.value(),),
+        inputs=(without_infinities(call, kernel, stride, padding) if plain else call.value(),),
         attrs={
             "kernel": kernel,
-            "stride": pair(call.arg(2, "stride") or kernel),
-            "padding": pair(call.arg(3, "padding", 0)),
-            "dilation": pair(call.arg(4, "dilation", 1)),
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
             "ceil_mode": bool(call.arg(5, "ceil_mode", False)),
         },
     )

@@ -13,12 +13,21 @@ from stages.graph.aten.pools import MAXIMA
 from stages.graph.ir import Node
 
 
-def _cat(call: Call) -> Node:
-    parts = call.args[0]
+def _cat(call: Call) -> Node | str:
+    parts = [item for item in call.args[0] if not _empty(item)]
+    if len(parts) == 1 and isinstance(parts[0], Ref):
+        return parts[0].name
     layouts = [item.layout for item in parts if isinstance(item, Ref)]
     axis = layouts[0].axis(int(call.arg(1, "dim", 0)))
     names = [item.name if isinstance(item, Ref) else _constant_part(call, item, axis) for item in parts]
     return Node(name="", op="concat", inputs=tuple(names), attrs={"axis": axis})
+
+
+def _empty(item: Any) -> bool:
+    """Whether a part has no elements, as optional tokens of which there are none."""
+    if isinstance(item, Ref):
+        return 0 in item.layout.sample
+    return isinstance(item, Param) and item.tensor.numel() == 0
 
 
 def _constant_part(call: Call, item: Any, axis: int) -> str:

@@ -12,6 +12,7 @@ from stages.graph.aten.embeddings import EMBEDDINGS
 from stages.graph.aten.functions import TABLES
 from stages.graph.aten.layers import LAYERS
 from stages.graph.aten.masks import MASKS
+from stages.graph.aten.merged import SPATIAL, over_merged
 from stages.graph.aten.moving import MOVING
 from stages.graph.aten.pointwise import POINTWISE
 from stages.graph.aten.pools import POOLS
@@ -21,7 +22,7 @@ from stages.graph.aten.shapes import PARTS as SHAPE_PARTS
 from stages.graph.aten.shapes import SHAPES
 from stages.graph.aten.windows import WINDOWS
 
-TRANSLATIONS: Mapping[str, Translation] = {
+_ALL: Mapping[str, Translation] = {
     **LAYERS,
     **POINTWISE,
     **ARITHMETIC,
@@ -36,6 +37,11 @@ TRANSLATIONS: Mapping[str, Translation] = {
     **MOVING,
     **WINDOWS,
     **EMBEDDINGS,
+}
+
+TRANSLATIONS: Mapping[str, Translation] = {
+    **_ALL,
+    **{name: over_merged(name, _ALL[name]) for name in sorted(SPATIAL)},
 }
 """ATen base name (without the in-place underscore) → translation."""
 

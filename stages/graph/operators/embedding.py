@@ -20,7 +20,8 @@ def _embedding(attrs: Attributes, params: Parameters, x: Tensor) -> Tensor:
 
 def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
     """The table in levels of the output."""
-    if not values[node.inputs[0]].counts and values[node.inputs[0]].scale != 1.0:
+    x, rows = values[node.inputs[0]], len(quantized.graph.params[node.params["table"]])
+    if (x.scale, x.zero_point, x.quant_min) != (1.0, 0, 0) or x.quant_max >= rows:
         raise ValueError(
             "reads what is no number of a token: only the network's input, and what moves it, can be embedded"
         )

@@ -388,3 +388,21 @@ def test_nan_weights_are_refused():
     module.conv.weight.data[0] = float("nan")
     with pytest.raises(PipelineError, match="NaN or infinity"):
         capture(module, (3, 8, 8))
+
+
+class NoRegisters(nn.Module):
+    """Optional tokens, of which there are none, before those of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.registers = nn.Parameter(torch.empty(1, 0, 4))
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        tokens = torch.cat([self.registers.expand(len(x), -1, -1), self.fc(x)], 1)
+        return torch.cat([tokens[:, :0], self.fc(tokens[:, 0:])], 1)
+
+
+def test_parts_without_elements_are_left_out():
+    graph = capture(NoRegisters(), (3, 4))
+    assert [node.op for node in graph.nodes] == ["input", "linear", "linear"]

@@ -282,3 +282,25 @@ def test_the_batch_may_lie_among_rows_or_in_the_middle():
     graph = capture(Body(lambda x: torch.einsum("cbhw,dbhw->bcd", *[x.transpose(0, 1)] * 2)), SHAPE)
     assert "matmul" in {node.op for node in graph.nodes}
     assert not any(node.op == "aten" for node in graph.nodes)
+
+
+class Written(nn.Module):
+    """A value written over by a part of itself, repeated, and by a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        y, z = self.conv(x), self.conv(x)
+        y[:] = y[:, :1] + 1.0
+        z.copy_(torch.full((8,), 0.5))
+        return y + z
+
+
+def test_a_value_that_is_written_over_is_what_was_written():
+    torch.manual_seed(0)
+    graph = fuse(capture(Written(), SHAPE))
+    assert not any(node.op == "aten" for node in graph.nodes)
+    quantized, x = calibrated(graph, torch.randn(2, *SHAPE))
+    compare(lower(quantized, "float"), x)

@@ -109,3 +109,26 @@ def test_onnx_takes_tokens(model, tokens):
     embedding = next(op.output for op in program.ops if op.op == "embedding")
     assert (trace[embedding] == expected[embedding]).all()
     assert np.abs(trace[program.output].astype(int) - expected[program.output]).max() <= 3
+
+
+class Numbered(nn.Module):
+    """Places and kinds of tokens that are computed from the tokens: all kinds are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places, self.kinds = nn.Embedding(9, 8), nn.Embedding(9, 8), nn.Embedding(2, 8)
+        self.register_buffer("none", torch.zeros(1, LENGTH, dtype=torch.int64))
+
+    def forward(self, ids):
+        places = torch.cumsum((ids != 0).int(), 1).long()
+        kinds = torch.gather(self.none.expand(len(ids), -1), 1, places % LENGTH)
+        return self.words(ids) + self.places(places) + self.kinds(kinds)
+
+
+def test_embeddings_of_computed_numbers_stay_float_even_where_the_scale_is_1():
+    """A value that is 0 on all samples has scale 1, and levels that the table has no rows for."""
+    graph = fused(Numbered(), (LENGTH,), torch.int64)
+    program = lower(quantized(graph, samples(9)), "float")
+    islands = [op.attrs["operator"] for op in program.ops if op.op == "island"]
+    assert islands.count("embedding") == 2
+    check_parity(program, samples(9))
