@@ -1,7 +1,8 @@
 """From an exported program to a graph, call by call.
 
 What reads no sample is computed (`stages.graph.aten.constants`). Of the other calls each becomes a node, a
-chain of them or none (`stages.graph.aten.table`); one that has no integer form becomes an island of float
+chain of them or none (`stages.graph.aten.table`); one that has no integer form of its own is taken apart
+where all it is made of has one (`stages.graph.aten.composites`), or becomes an island of float
 (`stages.graph.aten.islands`). What cannot be taken at all is collected, and refused together.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from stages.graph.aten.batch import Placement
 from stages.graph.aten.call import PREVIOUS, Call, Ref, Translation
+from stages.graph.aten.composites import taken_apart
 from stages.graph.aten.constants import Constant, Constants
 from stages.graph.aten.islands import island
 from stages.graph.aten.refusal import RefusalError
@@ -146,8 +148,8 @@ class _Walk:
                 target: Any = source.target
                 return self.constants.compute(target, args, kwargs, path)
             traced = fx_node.meta.get("val")
-            if not isinstance(traced, Tensor):
-                return None  # several values at once, each of which is asked for, or none
+            if not isinstance(traced, Tensor):  # several values at once, each of which is asked for, or none
+                return None if base in PARTS else self._apart(fx_node, overload)
             return self._translated(fx_node, source, overload, traced)
         except RefusalError as refusal:
             self.problems.append(f"{where}: {refusal}")
@@ -192,8 +194,13 @@ class _Walk:
                 del self.nodes[name]
             # the function that gives a new tensor stands for the one that changes its argument
             function = ".".join((base, *overload.split(".")[1:]))
-            result = island(
-                function, args, kwargs, part=part, layout=layout, dtype=traced.dtype, why=str(why)
+            apart = self._apart(source, function) if part is None else None
+            result = (
+                apart.name
+                if isinstance(apart, Ref)
+                else island(
+                    function, args, kwargs, part=part, layout=layout, dtype=traced.dtype, why=str(why)
+                )
             )
         if isinstance(result, Node):
             result = (result,)
@@ -204,6 +211,23 @@ class _Walk:
         if in_place and isinstance(fx_node.args[0], torch.fx.Node):
             self.values[fx_node.args[0]] = value  # in place: later readers see the new value
         return value
+
+    def _apart(self, fx_node: torch.fx.Node, function: str) -> Any:
+        """What a call is made of, in its place; None unless every part has an integer form."""
+        module = taken_apart(fx_node, function)
+        if module is None:
+            return None
+        nodes, problems = dict(self.nodes), list(self.problems)
+        given = torch.utils._pytree.tree_leaves((fx_node.args, fx_node.kwargs))
+        outer = [leaf for leaf in given if isinstance(leaf, torch.fx.Node)]
+        inner = [own for own in module.graph.nodes if own.op == "placeholder"]
+        self.values.update({own: self.values[node] for own, node in zip(inner, outer, strict=True)})
+        results = self._walk(module)
+        islands = [name for name, node in self.nodes.items() if node.op == "aten" and name not in nodes]
+        if islands or not all(isinstance(own, Ref) for own in results):
+            self.nodes, self.problems = nodes, problems
+            return None
+        return results[0] if isinstance(fx_node.meta.get("val"), Tensor) else tuple(results)
 
     def _inlined(self, fx_node: torch.fx.Node) -> Any:
         """A region under ``no_grad`` or ``autocast``: as if its calls stood outside."""
