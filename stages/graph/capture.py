@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from stages.graph.aten.batch import batch_size
+from stages.graph.aten.precision import Float32Casts
 from stages.graph.execute import execute
 from stages.graph.ir import Graph
 from stages.graph.logits import without_last_softmax
@@ -53,21 +55,36 @@ def capture(
         PipelineError: control flow that depends on data, samples of a batch that are mixed, recurrence, an
             output that there is not, or a graph that does not reproduce the module.
     """
+    _check_initialized(module)
+    own = module
     module = _float32(module)
+    casts: AbstractContextManager[Any] = nullcontext() if module is own else Float32Casts()
     training = module.training
     module.eval()
     try:
         example = _example(module, shape, dtype)
-        exported = _export(module, example)
+        exported = _export(module, example, casts)
         place = _output(exported, module, output)
         graph = _cumulative(module, translate(exported, len(example), place))
-        _verify(module, graph, shape, dtype, place)
+        with casts:
+            _verify(module, graph, shape, dtype, place)
     finally:
         module.train(training)
     graph, left_out = without_last_softmax(graph)
     if left_out:
         log.info("%s: %s at its end is left out: it gives logits", type(module).__name__, left_out)
     return graph
+
+
+def _check_initialized(module: nn.Module) -> None:
+    """Raise where lazy layers have not seen their input yet."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    lazy = [name for name, tensor in tensors if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise PipelineError(
+            f"{type(module).__name__} has parameters without a shape: {', '.join(lazy)}.\n"
+            "Remedy: run it once on an input where it is built, before its weights are loaded."
+        )
 
 
 def _float32(module: nn.Module) -> nn.Module:
@@ -87,12 +104,14 @@ def _example(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> T
     return torch.empty(batch_size({*sizes, *shape}), *shape, dtype=dtype)
 
 
-def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+def _export(
+    module: nn.Module, example: Tensor, casts: AbstractContextManager[Any]
+) -> torch.export.ExportedProgram:
     exporter = logging.getLogger("torch.export")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), casts:
             warnings.simplefilter("ignore")
             return torch.export.export(module, (example,))
     except Exception as error:  # torch.export raises many types; all mean "not traceable"
@@ -158,7 +177,7 @@ def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...], dtype: torc
     if not dtype.is_floating_point:
         x = torch.randint(0, 2, (2, *shape), generator=generator)
     with torch.inference_mode():
-        expected = torch.utils._pytree.tree_leaves(module(x.to(dtype)))[place]
+        expected = torch.utils._pytree.tree_leaves(module(x.to(dtype)))[place].float()
         actual = execute(graph, x.float())
         alone = execute(graph, x[1:].float())
     if not torch.isfinite(expected).all():

@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError
 from stages.graph.aten.batch import Placement
 from stages.graph.aten.call import PREVIOUS, Call, Ref, Translation
 from stages.graph.aten.composites import taken_apart
-from stages.graph.aten.constants import Constant, Constants
+from stages.graph.aten.constants import FILLED, SHAPED, Constant, Constants
 from stages.graph.aten.islands import island
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.shapes import RESHAPES
@@ -143,11 +143,15 @@ class _Walk:
         base = overload.split(".")[0]
         where = f"{base} in {_module_path(fx_node) or 'the root module'}"
         try:
+            traced = fx_node.meta.get("val")
+            path = f"{_module_path(fx_node)}.{fx_node.name}".lstrip(".")
+            if base in FILLED and isinstance(traced, Tensor):
+                return self.constants.filled(base, args, traced, path)
+            if base in SHAPED and isinstance(args[0], Constant) and isinstance(traced, Tensor):
+                return self.constants.compute(SHAPED[base], [args[0], list(traced.shape)], {}, path)
             if not any(isinstance(leaf, Ref) for leaf in leaves):
-                path = f"{_module_path(fx_node)}.{fx_node.name}".lstrip(".")
                 target: Any = source.target
                 return self.constants.compute(target, args, kwargs, path)
-            traced = fx_node.meta.get("val")
             if not isinstance(traced, Tensor):  # several values at once, each of which is asked for, or none
                 return None if base in PARTS else self._apart(fx_node, overload)
             return self._translated(fx_node, source, overload, traced)
@@ -163,6 +167,10 @@ class _Walk:
         args = tuple(self._as_operand(argument) for argument in source.args)
         kwargs = {name: self._as_operand(argument) for name, argument in source.kwargs.items()}
         refs = [a for a in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(a, Ref)]
+        if not all(isinstance(size, int) for size in traced.shape):
+            raise RefusalError(
+                "has a size that depends on values. Index by numbers, x[:, [0, 2]], not by truth values"
+            )
         if base in RESHAPES:
             layout = refs[0].layout.reshaped(traced.shape)
         else:
@@ -184,6 +192,8 @@ class _Walk:
         try:
             if translation is None:
                 raise ValueError("has no integer form")
+            if any(ref.dtype.is_complex for ref in refs):
+                raise ValueError("computes with complex numbers")
             if base in SPATIAL and not refs[0].layout.first:
                 raise ValueError("works on windows that are merged with the batch")
             result = translation(call)

@@ -20,6 +20,23 @@ from stages.graph.aten.refusal import RefusalError
 SAMPLES = 2
 """The size of the batch that constants are computed for."""
 
+FILLED: Mapping[str, float | None] = {
+    "zeros_like": 0.0,
+    "new_zeros": 0.0,
+    "ones_like": 1.0,
+    "new_ones": 1.0,
+    "full_like": None,
+    "new_full": None,
+}
+"""Functions that take no more of their first argument than its shape and dtype, and what they fill in."""
+
+SHAPED: Mapping[str, Callable[..., Any]] = {
+    "expand_as": torch.ops.aten.expand.default,
+    "view_as": torch.ops.aten.reshape.default,
+    "reshape_as": torch.ops.aten.reshape.default,
+}
+"""Functions that take no more of their second argument than its shape, and what they do with that."""
+
 _SAME = frozenset({"detach", "detach_", "alias", "contiguous"})
 """Functions whose result is their argument, where that lies in its own order."""
 
@@ -64,14 +81,29 @@ class Constants:
             self._made.clear()
         elif where in self._made:
             return self._made[where]
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            before = torch.get_rng_state()
             real = function(*map(self._real, args), **{k: self._real(v) for k, v in kwargs.items()})
+            if not torch.equal(before, torch.get_rng_state()):
+                raise RefusalError("draws random numbers in evaluation")
         if any(key in self.trained for key in _keys((*args, *kwargs.values()))):
             self.trained.add(name)
         if mutable and isinstance(args[0], Constant):
             return args[0]
         self._made[where] = result = _wrapped(real, name)
         return result
+
+    def filled(self, base: str, args: Sequence[Any], traced: Tensor, name: str) -> Constant:
+        """What a function among `FILLED` gives: one number, in the shape as traced; a `Constant` of the name.
+
+        Raises:
+            RefusalError: what it fills in is computed.
+        """
+        number = FILLED[base] if FILLED[base] is not None else args[2 if base == "new_full" else 1]
+        if not isinstance(number, int | float):
+            raise RefusalError("fills in a number that is computed")
+        shape = [self._real(size) for size in traced.shape]
+        return Constant(key=name, tensor=torch.full(shape, number, dtype=traced.dtype))
 
     def param(self, constant: Constant, traced: Sequence[int] | None) -> Param | SampleNumbers:
         """A constant as an argument: with 1 for a batch in which all samples are alike, or their numbers.
