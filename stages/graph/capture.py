@@ -177,7 +177,7 @@ def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...], dtype: torc
     if not dtype.is_floating_point:
         x = torch.randint(0, 2, (2, *shape), generator=generator)
     with torch.inference_mode():
-        expected = torch.utils._pytree.tree_leaves(module(x.to(dtype)))[place].float()
+        expected = torch.utils._pytree.tree_leaves(module(x.to(dtype, copy=True)))[place].float()
         actual = execute(graph, x.float())
         alone = execute(graph, x[1:].float())
     if not torch.isfinite(expected).all():

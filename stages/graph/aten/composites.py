@@ -6,7 +6,7 @@ stand in its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,10 @@ _WRITTEN: Mapping[str, Any] = {
     "addcmul.default": lambda x, a, b, *, value=1: x + a * b * value,
     "addcdiv.default": lambda x, a, b, *, value=1: x + a / b * value,
     "lerp.Scalar": lambda x, end, weight: x * (1 - weight) + end * weight,
+    "copy.default": lambda x, source, non_blocking=False: source.to(x.dtype).expand_as(x),
+    "fill.Scalar": torch.full_like,
+    "fill.Tensor": lambda x, number: number.to(x.dtype).expand_as(x),
+    "zero.default": torch.zeros_like,
     "lerp.Tensor": lambda x, end, weight: x * (1 - weight) + end * weight,
 }
 """Functions that torch has kernels of their own for, written in others."""
@@ -48,9 +52,16 @@ def taken_apart(fx_node: torch.fx.Node, function: str) -> torch.fx.GraphModule |
         args, kwargs = tree_unflatten(own, spec)
         return body(*args, **kwargs)
 
+    return traced_again(called, tensors, fx_node)
+
+
+def traced_again(
+    function: Callable[..., Any], tensors: Sequence[Any], fx_node: torch.fx.Node
+) -> torch.fx.GraphModule | None:
+    """A function of tensors as a graph, in the module and with the name of a call; None where it has none."""
     try:
         with torch.no_grad():
-            module: torch.fx.GraphModule = make_fx(called)(*tensors)
+            module: torch.fx.GraphModule = make_fx(function)(*tensors)
     except Exception:  # of many types: what cannot be traced stays whole
         return None
     calls = [inner for inner in module.graph.nodes if inner.op == "call_function"]
