@@ -39,6 +39,21 @@ def test_a_network_may_cast_its_values_itself(dtype, cast):
     assert module.fc.weight.dtype == dtype, "the module stays as it was"
 
 
+def test_a_network_may_compute_under_autocast():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 64), nn.Linear(64, 5)
+
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16):
+                x = self.b(torch.relu(self.a(x)))
+            return x.float()
+
+    torch.manual_seed(0)
+    assert [node.op for node in capture(Net(), (6,)).nodes] == ["input", "linear", "clamp", "linear"]
+
+
 def test_whole_numbers_and_truth_values_keep_their_types():
     with Float32Casts():
         assert torch.ones(2).to(torch.int64).dtype == torch.int64
