@@ -58,7 +58,7 @@ def capture(
         PipelineError: control flow that depends on data, samples of a batch that are mixed, recurrence, an
             output that there is not, or a graph that does not reproduce the module.
     """
-    _check_initialized(module)
+    _check_modules(module)
     own = module
     module = _float32(module)
     casts: AbstractContextManager[Any] = nullcontext() if module is own else Float32Casts()
@@ -79,8 +79,16 @@ def capture(
     return graph
 
 
-def _check_initialized(module: nn.Module) -> None:
-    """Raise where lazy layers have not seen their input yet."""
+def _check_modules(module: nn.Module) -> None:
+    """Raise where parts are TorchScript, or lazy layers that have not seen their input yet."""
+    scripted = [
+        name or "it" for name, own in module.named_modules() if isinstance(own, torch.jit.ScriptModule)
+    ]
+    if scripted:
+        raise PipelineError(
+            f"{type(module).__name__} holds TorchScript, which cannot be traced: {scripted[0]}.\n"
+            "Remedy: build the module in Python, and load its weights from a state dict."
+        )
     tensors = (*module.named_parameters(), *module.named_buffers())
     lazy = [name for name, tensor in tensors if nn.parameter.is_lazy(tensor)]
     if lazy:

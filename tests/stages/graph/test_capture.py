@@ -395,6 +395,14 @@ def test_lazy_layers_are_refused_with_the_remedy():
         capture(Small(nn.LazyConv2d(4, 3)), (3, 8, 8))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torchscript_inside_is_refused_with_the_remedy():
+    with pytest.raises(
+        PipelineError, match=r"Small holds TorchScript.*: body.\nRemedy: build the module in Py"
+    ):
+        capture(Small(torch.jit.script(nn.ReLU())), (3, 8, 8))
+
+
 def test_nan_weights_are_refused():
     module = Small(nn.ReLU())
     module.conv.weight.data[0] = float("nan")
