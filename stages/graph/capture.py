@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from stages.graph.aten.batch import batch_size
+from stages.graph.aten.precision import Float32Casts
 from stages.graph.execute import execute
 from stages.graph.ir import Graph
 from stages.graph.logits import without_last_softmax
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Largest difference between module and graph, relative to the largest output."""
+
+AUTOCAST = 2e-2
+"""The same where the module computes some of it with 8 or 11 bits, and the graph with 24."""
 
 
 def capture(
@@ -53,21 +58,44 @@ def capture(
         PipelineError: control flow that depends on data, samples of a batch that are mixed, recurrence, an
             output that there is not, or a graph that does not reproduce the module.
     """
+    _check_modules(module)
+    own = module
     module = _float32(module)
+    casts: AbstractContextManager[Any] = nullcontext() if module is own else Float32Casts()
     training = module.training
     module.eval()
     try:
         example = _example(module, shape, dtype)
-        exported = _export(module, example)
+        exported = _export(module, example, casts)
         place = _output(exported, module, output)
         graph = _cumulative(module, translate(exported, len(example), place))
-        _verify(module, graph, shape, dtype, place)
+        with casts:
+            _verify(module, graph, shape, dtype, place, AUTOCAST if _autocasts(exported) else TOLERANCE)
     finally:
         module.train(training)
     graph, left_out = without_last_softmax(graph)
     if left_out:
         log.info("%s: %s at its end is left out: it gives logits", type(module).__name__, left_out)
     return graph
+
+
+def _check_modules(module: nn.Module) -> None:
+    """Raise where parts are TorchScript, or lazy layers that have not seen their input yet."""
+    scripted = [
+        name or "it" for name, own in module.named_modules() if isinstance(own, torch.jit.ScriptModule)
+    ]
+    if scripted:
+        raise PipelineError(
+            f"{type(module).__name__} holds TorchScript, which cannot be traced: {scripted[0]}.\n"
+            "Remedy: build the module in Python, and load its weights from a state dict."
+        )
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    lazy = [name for name, tensor in tensors if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise PipelineError(
+            f"{type(module).__name__} has parameters without a shape: {', '.join(lazy)}.\n"
+            "Remedy: run it once on an input where it is built, before its weights are loaded."
+        )
 
 
 def _float32(module: nn.Module) -> nn.Module:
@@ -87,12 +115,14 @@ def _example(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> T
     return torch.empty(batch_size({*sizes, *shape}), *shape, dtype=dtype)
 
 
-def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+def _export(
+    module: nn.Module, example: Tensor, casts: AbstractContextManager[Any]
+) -> torch.export.ExportedProgram:
     exporter = logging.getLogger("torch.export")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), casts:
             warnings.simplefilter("ignore")
             return torch.export.export(module, (example,))
     except Exception as error:  # torch.export raises many types; all mean "not traceable"
@@ -151,21 +181,34 @@ def _cumulative(module: nn.Module, graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def _verify(module: nn.Module, graph: Graph, shape: tuple[int, ...], dtype: torch.dtype, place: int) -> None:
+def _autocasts(exported: torch.export.ExportedProgram) -> bool:
+    """Whether a part of the module runs under ``torch.autocast``, which the graph does not."""
+    regions = (node for node in exported.graph.nodes if "autocast" in str(node.target))
+    return any(True in region.args for region in regions)
+
+
+def _verify(
+    module: nn.Module,
+    graph: Graph,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    place: int,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Raise unless graph and module agree on random input."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, *shape, generator=generator)
     if not dtype.is_floating_point:
         x = torch.randint(0, 2, (2, *shape), generator=generator)
     with torch.inference_mode():
-        expected = torch.utils._pytree.tree_leaves(module(x.to(dtype)))[place]
+        expected = torch.utils._pytree.tree_leaves(module(x.to(dtype, copy=True)))[place].float()
         actual = execute(graph, x.float())
         alone = execute(graph, x[1:].float())
     if not torch.isfinite(expected).all():
         raise PipelineError(
             f"{type(module).__name__} gives NaN or infinity on standard normal input; check its weights."
         )
-    limit = TOLERANCE * max(1.0, expected.abs().max().item())
+    limit = tolerance * max(1.0, expected.abs().max().item())
     error = (actual - expected).abs().max().item() if actual.shape == expected.shape else float("inf")
     if error > limit:
         raise PipelineError(

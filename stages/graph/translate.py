@@ -1,13 +1,14 @@
 """From an exported program to a graph, call by call.
 
 What reads no sample is computed (`stages.graph.aten.constants`). Of the other calls each becomes a node, a
-chain of them or none (`stages.graph.aten.table`); one that has no integer form becomes an island of float
+chain of them or none (`stages.graph.aten.table`); one that has no integer form of its own is taken apart
+where all it is made of has one (`stages.graph.aten.composites`), or becomes an island of float
 (`stages.graph.aten.islands`). What cannot be taken at all is collected, and refused together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import getitem
@@ -18,12 +19,15 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from stages.graph.aten.batch import Placement
-from stages.graph.aten.call import PREVIOUS, Call, Ref, Translation
-from stages.graph.aten.constants import Constant, Constants
+from stages.graph.aten.call import PREVIOUS, Call, Ref
+from stages.graph.aten.composites import taken_apart
+from stages.graph.aten.constants import FILLED, SHAPED, Constant, Constants, stored, trained
 from stages.graph.aten.islands import island
+from stages.graph.aten.names import in_place, module_path, pure
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.shapes import RESHAPES
-from stages.graph.aten.table import PARTS, TRANSLATIONS
+from stages.graph.aten.table import PARTS, SPATIAL, translation_of
+from stages.graph.aten.views import base_after, changed_bases
 from stages.graph.ir import Graph, Node
 
 
@@ -74,33 +78,15 @@ class _Walk:
             nodes=nodes,
             params={key: tensor.clone() for key, tensor in self.params.items() if key in keys},
             output=value.name,
-            frozen=frozenset(key for key in keys if not self._trained(key)),
+            frozen=frozenset(key for key in keys if not self.constants.is_trained(key)),
         )
 
-    def _trained(self, key: str) -> bool:
-        """Whether training in float moves a parameter, or one that it was made from."""
-        while key not in self.constants.trained and ":" in key:
-            key = key.rpartition(":")[0]
-        return key in self.constants.trained
-
     def _placeholders(self) -> None:
-        signature = self.exported.graph_signature
-        keys = {
-            **signature.inputs_to_parameters,
-            **signature.inputs_to_buffers,
-            **signature.inputs_to_lifted_tensor_constants,
-        }
-        tensors: Mapping[str, Any] = {**self.exported.constants, **self.exported.state_dict}
-        trained = {key for key, tensor in self.exported.state_dict.items() if tensor.requires_grad}
-        self.constants = Constants(batch=self.batch, params=self.params, trained=trained)
-        stored: dict[str, Constant] = {}
+        self.constants = Constants(batch=self.batch, params=self.params, trained=trained(self.exported))
+        self.values |= stored(self.exported)
         for fx_node in self.exported.graph.nodes:
-            if fx_node.op != "placeholder":
-                continue
-            if (key := keys.get(fx_node.name)) is not None:
-                own = Constant(key=key, tensor=tensors[key].detach().clone())
-                self.values[fx_node] = stored.setdefault(key, own)
-            elif isinstance(traced := fx_node.meta.get("val"), Tensor):
+            traced = fx_node.meta.get("val")
+            if fx_node.op == "placeholder" and fx_node not in self.values and isinstance(traced, Tensor):
                 layout = Placement.of(traced.shape, self.batch)
                 self.nodes["input"] = Node(name="input", op="input", shape=layout.sample)
                 self.values[fx_node] = Ref("input", layout, traced.dtype)
@@ -133,15 +119,19 @@ class _Walk:
             return _REFUSED  # it only follows from what was said before
         overload = str(source.target).removeprefix("aten.")
         base = overload.split(".")[0]
-        where = f"{base} in {_module_path(fx_node) or 'the root module'}"
+        where = f"{base} in {module_path(fx_node) or 'the root module'}"
         try:
+            traced = fx_node.meta.get("val")
+            path = f"{module_path(fx_node)}.{fx_node.name}".lstrip(".")
+            if base in FILLED and isinstance(traced, Tensor):
+                return self.constants.filled(base, args, traced, path)
+            if base in SHAPED and isinstance(args[0], Constant) and isinstance(traced, Tensor):
+                return self.constants.compute(SHAPED[base], [args[0], list(traced.shape)], {}, path)
             if not any(isinstance(leaf, Ref) for leaf in leaves):
-                path = f"{_module_path(fx_node)}.{fx_node.name}".lstrip(".")
                 target: Any = source.target
                 return self.constants.compute(target, args, kwargs, path)
-            traced = fx_node.meta.get("val")
-            if not isinstance(traced, Tensor):
-                return None  # several values at once, each of which is asked for, or none
+            if not isinstance(traced, Tensor):  # several values at once, each of which is asked for, or none
+                return None if base in PARTS else self._apart(fx_node, overload)
             return self._translated(fx_node, source, overload, traced)
         except RefusalError as refusal:
             self.problems.append(f"{where}: {refusal}")
@@ -149,17 +139,21 @@ class _Walk:
 
     def _translated(
         self, fx_node: torch.fx.Node, source: torch.fx.Node, overload: str, traced: Tensor
-    ) -> Ref:
+    ) -> Ref | Constant:
         """One call that reads values, translated, or as an island."""
-        base = _pure(overload.split(".")[0])
+        base = pure(overload.split(".")[0])
         args = tuple(self._as_operand(argument) for argument in source.args)
         kwargs = {name: self._as_operand(argument) for name, argument in source.kwargs.items()}
         refs = [a for a in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(a, Ref)]
+        if not all(isinstance(size, int) for size in traced.shape):
+            raise RefusalError(
+                "has a size that depends on values. Index by numbers, x[:, [0, 2]], not by truth values"
+            )
         if base in RESHAPES:
             layout = refs[0].layout.reshaped(traced.shape)
         else:
             layout = Placement.of(traced.shape, self.batch, [ref.layout for ref in refs])
-        path = _module_path(fx_node)
+        path = module_path(fx_node)
         call = Call(
             overload=overload,
             args=args,
@@ -171,11 +165,13 @@ class _Walk:
             emit=partial(self._append, path=path, fx_node=fx_node),
         )
         part = None if source is fx_node else int(str(fx_node.args[1]))
-        translation = TRANSLATIONS.get(base) if part is None else _part(base, part)
+        translation = translation_of(base, part)
         before = len(self.nodes)
         try:
             if translation is None:
                 raise ValueError("has no integer form")
+            if any(ref.dtype.is_complex for ref in refs):
+                raise ValueError("computes with complex numbers")
             result = translation(call)
         except RefusalError:
             raise
@@ -184,18 +180,55 @@ class _Walk:
                 del self.nodes[name]
             # the function that gives a new tensor stands for the one that changes its argument
             function = ".".join((base, *overload.split(".")[1:]))
-            result = island(
-                function, args, kwargs, part=part, layout=layout, dtype=traced.dtype, why=str(why)
-            )
+            apart = self._apart(source, function) if part is None and base not in SPATIAL else None
+            if isinstance(apart, Constant):
+                self._changed(fx_node, apart)
+                return apart
+            if apart is not None:
+                result = str(apart.name)
+            else:
+                dtype, reason = traced.dtype, str(why)
+                result = island(function, args, kwargs, part=part, layout=layout, dtype=dtype, why=reason)
         if isinstance(result, Node):
             result = (result,)
         # a name is an alias: dropout in evaluation mode, a reshape that changes nothing
         name = result if isinstance(result, str) else self._chain(result, layout.sample, path, fx_node)
         value = Ref(name, layout, traced.dtype)
-        in_place = base != overload.split(".")[0]
-        if in_place and isinstance(fx_node.args[0], torch.fx.Node):
-            self.values[fx_node.args[0]] = value  # in place: later readers see the new value
+        if in_place(overload.split(".")[0]):
+            self._changed(fx_node, value)
         return value
+
+    def _changed(self, fx_node: torch.fx.Node, value: Ref | Constant) -> None:
+        """A change in place: later readers of its argument, and of what that is a view of, see it."""
+        changed = fx_node.args[0]
+        if isinstance(changed, torch.fx.Node):
+            self.values[changed] = value
+            for view, base in changed_bases(changed, fx_node):
+                module = base_after(view, base)
+                if module is None:
+                    break
+                self.values[base] = self._in_place_of(module, (base, view))[0]
+
+    def _apart(self, fx_node: torch.fx.Node, function: str) -> Any:
+        """What a call is made of, in its place; None unless every part has an integer form."""
+        module = taken_apart(fx_node, function)
+        if module is None:
+            return None
+        nodes, problems = dict(self.nodes), list(self.problems)
+        given = torch.utils._pytree.tree_leaves((fx_node.args, fx_node.kwargs))
+        outer = [leaf for leaf in given if isinstance(leaf, torch.fx.Node)]
+        results = self._in_place_of(module, outer)
+        islands = [name for name, node in self.nodes.items() if node.op == "aten" and name not in nodes]
+        if islands or not all(isinstance(own, Ref | Constant) for own in results):
+            self.nodes, self.problems = nodes, problems
+            return None
+        return results[0] if isinstance(fx_node.meta.get("val"), Tensor) else tuple(results)
+
+    def _in_place_of(self, module: torch.fx.GraphModule, given: Sequence[torch.fx.Node]) -> list[Any]:
+        """What a graph of calls that stand in the place of one gives, of that one's arguments."""
+        inner = [own for own in module.graph.nodes if own.op == "placeholder"]
+        self.values.update({own: self.values[node] for own, node in zip(inner, given, strict=True)})
+        return self._walk(module)
 
     def _inlined(self, fx_node: torch.fx.Node) -> Any:
         """A region under ``no_grad`` or ``autocast``: as if its calls stood outside."""
@@ -252,16 +285,6 @@ class _Walk:
         return name
 
 
-def _part(base: str, index: int) -> Translation | None:
-    """The translation of one of several values that a call gives."""
-    return None if base not in PARTS else lambda call: PARTS[base](call, index)
-
-
-def _pure(base: str) -> str:
-    """The function that gives a new tensor, by the name of it or of the one that changes its argument."""
-    return base if base.endswith("__") else base.removesuffix("_")
-
-
 def _used(nodes: Mapping[str, Node], output: str) -> tuple[Node, ...]:
     """The input, and what the output depends on."""
     needed = {output}
@@ -269,9 +292,3 @@ def _used(nodes: Mapping[str, Node], output: str) -> tuple[Node, ...]:
         if name in needed:
             needed |= set(nodes[name].inputs)
     return tuple(node for node in nodes.values() if node.op == "input" or node.name in needed)
-
-
-def _module_path(fx_node: torch.fx.Node) -> str:
-    stack = list(fx_node.meta.get("nn_module_stack", {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    return "" if path.startswith("_empty_nn_module_stack") else path.removeprefix("L['self'].")

@@ -1,11 +1,13 @@
 """The state dict in a checkpoint: under which key it stands, and by which prefix all its names begin.
 
 Names are compared with those of the network: a key is taken where it alone fits, a prefix that all names
-share is taken off where, and only where, that makes them fit.
+share is taken off where, and only where, that makes them fit. Where names of one prefix are exactly the
+network's, as those of a wrapper that holds a loss or metrics beside the network, the others are left out.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import PipelineError, alternatives
+
+log = logging.getLogger(__name__)
 
 COUNTER = "num_batches_tracked"
 """BatchNorm's counter of batches: some files have it, some do not, and no result depends on it."""
@@ -48,15 +52,18 @@ def find_state_dict(
             f"model.weights={path}: holds {_described(checkpoint)}, not a mapping of names to tensors.\n"
             "Remedy: save module.state_dict(), not the module."
         )
+    fitted = {name: _without_prefix(tensors, expected) for name, tensors in found.items()}
+    fitting = [name for name, tensors in fitted.items() if _distance(tensors, expected) == 0]
+    if not fitting:  # the network may be a part of what was saved
+        parts = dict(_parts(found, expected))
+        found, fitted, fitting = {**found, **parts}, {**fitted, **parts}, list(parts)
     if key is not None:
         if key not in found:
             raise PipelineError(
                 f"model.key={key}: no tensors stand under that key of {path}; "
                 f"{alternatives(key, filter(None, found))}"
             )
-        return _without_prefix(found[key], expected)
-    fitted = {name: _without_prefix(tensors, expected) for name, tensors in found.items()}
-    fitting = [name for name, tensors in fitted.items() if _distance(tensors, expected) == 0]
+        return fitted[key]
     if len(fitting) == 1 or len(found) == 1:
         return fitted[(fitting or list(found))[0]]
     names = [repr(name) if name else "the file itself" for name in fitting or found]
@@ -86,9 +93,32 @@ def _candidates(found: object, prefix: str = "", depth: int = DEPTH) -> Iterator
                 yield from _candidates(value, f"{prefix}.{name}" if prefix else name, depth - 1)
 
 
+def _parts(
+    found: Mapping[str, StateDict], expected: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The tensors whose names, behind one prefix, are exactly the network's; by key and prefix."""
+    for key, tensors in found.items():
+        steps = [name.split(".") for name in tensors]
+        prefixes = dict.fromkeys(".".join(step[:n]) for step in steps for n in range(1, len(step)))
+        for prefix in prefixes:
+            inner = {
+                n.removeprefix(f"{prefix}."): t for n, t in tensors.items() if n.startswith(f"{prefix}.")
+            }
+            if _distance(inner, expected) == 0:
+                others = [name for name in tensors if not name.startswith(f"{prefix}.")]
+                log.warning(
+                    "%s of a checkpoint left out beside '%s.': %s", len(others), prefix, _some(others)
+                )
+                yield f"{key}.{prefix}".lstrip("."), inner
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
 def _tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
-        return value.detach()
+        return value.detach().to_dense() if value.layout != torch.strided else value.detach()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return torch.from_numpy(np.array(value))
     return None

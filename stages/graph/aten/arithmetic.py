@@ -22,14 +22,27 @@ def of_two(call: Call, node: Node, *names: str) -> Node:
     One of fewer dimensions is reshaped, constants are expanded to the result's shape.
     """
     rank = len(call.shape)
+    names = names or (call.operand(0), call.operand(1))
+    if node.op != "add":  # a sum may become a layer's residual, whose shape is the layer's
+        names = tuple(unexpanded(call, name, names[1 - i]) for i, name in enumerate(names))
     inputs = []
-    for name in names or (call.operand(0), call.operand(1)):
+    for name in names:
         shape = call.nodes[name].shape
         if len(shape) < rank:
             wide = (*[1] * (rank - len(shape)), *shape)
             name = call.emit(Node(name="", op="reshape", inputs=(name,), attrs={"shape": wide}, shape=wide))
         inputs.append(name)
     return replace(node, inputs=tuple(inputs))
+
+
+def unexpanded(call: Call, name: str, other: str) -> str:
+    """The name of what a value is the expansion of, where the other operand is as large as the result."""
+    while (node := call.nodes[name]).op == "take" and call.nodes[other].shape == call.shape:
+        axis, indices = node.attrs["axis"], node.attrs["indices"]
+        if call.nodes[node.inputs[0]].shape[axis] != 1 or any(indices):
+            break
+        name = node.inputs[0]
+    return name
 
 
 def scaled(call: Call, position: int, factor: Param | None, offset: Param | None, axis: int) -> Node:
@@ -67,6 +80,19 @@ def _changed(call: Call, position: int, tensor: Tensor) -> Call:
     """The call with another constant in place of the one at `position`."""
     constant = call.derived(call.args[position], tensor)
     return replace(call, args=tuple(constant if i == position else a for i, a in enumerate(call.args)))
+
+
+def _of_least(translation: Translation, call: Call) -> Node | tuple[Node, ...] | str:
+    """A call with its constants in their least shapes: ``mean.expand_as(x)`` counts as ``mean``."""
+    for position, argument in enumerate(call.args[:2]):
+        if isinstance(argument, Param):
+            sizes = zip(argument.tensor.shape, argument.tensor.stride(), strict=True)
+            repeated = [dim for dim, (size, stride) in enumerate(sizes) if size > 1 and stride == 0]
+            tensor = argument.tensor
+            for dim in repeated:
+                tensor = tensor.narrow(dim, 0, 1)
+            call = _changed(call, position, tensor) if repeated else call
+    return translation(call)
 
 
 def _constant(call: Call) -> int | None:
@@ -159,7 +185,10 @@ def _div(call: Call) -> Nodes:
         return replace(inverse, attrs={"steps": (("reciprocal",), ("affine", constant, 0.0))})
     if call.args[0] == call.args[1]:
         raise ValueError("divides a value by itself; write ones")
-    inverse = replace(inverse, shape=call.input_shape(1))
+    if isinstance(call.args[0], Ref):
+        divisor_name = unexpanded(call, call.value(1), call.value(0))
+        inverse = replace(inverse, inputs=(divisor_name,))
+    inverse = replace(inverse, shape=call.nodes[inverse.inputs[0]].shape)
     if (found := channels(call, 0)) is not None:
         factor, axis = found
         return inverse, replace(scaled(call, 1, factor, None, axis), inputs=(PREVIOUS,))
@@ -186,7 +215,7 @@ def _extreme(name: str, call: Call) -> Nodes:
     return table(call, "clamp", *bounds, position=0 if isinstance(call.args[0], Ref) else 1)
 
 
-ARITHMETIC: Mapping[str, Translation] = {
+_OF_TWO: Mapping[str, Translation] = {
     "add": _add,
     "sub": _sub,
     "subtract": _sub,
@@ -197,6 +226,12 @@ ARITHMETIC: Mapping[str, Translation] = {
     "divide": _div,
     "true_divide": _div,
     "pow": _pow,
-    "square": lambda call: table(call, "power", 2.0),
     **{name: partial(_extreme, name) for name in ("maximum", "minimum")},
+    "fmax": partial(_extreme, "maximum"),
+    "fmin": partial(_extreme, "minimum"),
+}
+
+ARITHMETIC: Mapping[str, Translation] = {
+    **{name: partial(_of_least, translation) for name, translation in _OF_TWO.items()},
+    "square": lambda call: table(call, "power", 2.0),
 }

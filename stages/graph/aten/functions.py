@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from stages.graph.aten.call import Call, Param, Ref, Translation
+from stages.graph.aten.refusal import RefusalError
 from stages.graph.ir import Node
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -43,6 +44,14 @@ def _gelu(call: Call) -> Node:
 
 def _leaky_relu(call: Call) -> Node:
     return table(call, "leaky_relu", float(call.arg(1, "negative_slope", 0.01)))
+
+
+def _rrelu(call: Call) -> Node:
+    """In evaluation its slope is the mean of those that training draws."""
+    if call.arg(3, "training", False):
+        raise RefusalError("draws random numbers in evaluation; write training=self.training")
+    slopes = float(call.arg(1, "lower", 1 / 8)), float(call.arg(2, "upper", 1 / 3))
+    return table(call, "leaky_relu", sum(slopes) / 2)
 
 
 def _elu(call: Call) -> Node:
@@ -97,6 +106,7 @@ TABLES: Mapping[str, Translation] = {
     **{name: partial(_named, name) for name in _PLAIN},
     "gelu": _gelu,
     "leaky_relu": _leaky_relu,
+    "rrelu": _rrelu,
     "elu": _elu,
     "selu": _selu,
     "celu": _celu,

@@ -53,13 +53,14 @@ def _clamp_max(call: Call) -> Node:
 
 def _dropout(function: str, call: Call) -> Node | str:
     p = float(call.arg(1, "p", 0.5))
-    if call.arg(2, "train", False):
-        raise RefusalError(
-            "drops values in evaluation too: F.dropout is on unless it is told otherwise. Write "
-            f"F.dropout(x, {p:g}, training=self.training), or nn.Dropout({p:g})"
-        )
     if p == 0.0:
         return call.value()
+    if call.arg(2, "train", False):
+        name, module = _WRITTEN[function]
+        raise RefusalError(
+            f"drops values in evaluation too: F.{name} is on unless it is told otherwise. Write "
+            f"F.{name}(x, {p:g}, training=self.training), or nn.{module}({p:g})"
+        )
     return Node(name="", op="dropout", inputs=(call.value(),), attrs={"function": function, "p": p})
 
 
@@ -67,8 +68,14 @@ def _identity(call: Call) -> str:
     return call.value()
 
 
-_DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
-"""Functions of torch: (x, p, train) to x with a share p of its values, or of its channels, dropped."""
+_WRITTEN = {
+    "dropout": ("dropout", "Dropout"),
+    "feature_dropout": ("dropout2d", "Dropout2d"),
+    "alpha_dropout": ("alpha_dropout", "AlphaDropout"),
+    "feature_alpha_dropout": ("feature_alpha_dropout", "FeatureAlphaDropout"),
+}
+"""Functions of torch: (x, p, train) to x with a share p of its values, or of its channels, dropped; how a
+network writes them, as functions and as modules."""
 
 POINTWISE: Mapping[str, Translation] = {
     "relu": _relu,
@@ -77,7 +84,7 @@ POINTWISE: Mapping[str, Translation] = {
     "clamp": _clamp,
     "clamp_min": _clamp_min,
     "clamp_max": _clamp_max,
-    **{name: partial(_dropout, name) for name in _DROPOUTS},
+    **{name: partial(_dropout, name) for name in _WRITTEN},
     "contiguous": _identity,
     "clone": _identity,
     "detach": _identity,

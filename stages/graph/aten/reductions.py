@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from stages.graph.aten.call import Call, Param, Translation, params
+from stages.graph.aten.chain import Chain
 from stages.graph.aten.functions import table
 from stages.graph.ir import Node
 from stages.integer.kernels.group_norm import MAX_SIZE, size_of
@@ -72,15 +73,17 @@ def _variance(call: Call, root: bool = False) -> Node:
     )
 
 
-def _rms_norm(call: Call) -> Node:
-    if len(call.args[1]) != 1:
-        raise ValueError(f"normalizes {len(call.args[1])} dimensions together; only the last has a kernel")
-    eps = call.arg(3, "eps")
-    attrs = {"axis": len(call.shape) - 1, "eps": 1.1920928955078125e-07 if eps is None else float(eps)}
-    weight = call.arg(2, "weight")
+def _rms_norm(call: Call) -> Node | str:
+    count, eps, weight = len(call.args[1]), call.arg(3, "eps"), call.arg(2, "weight")
     if weight is not None and not isinstance(weight, Param):
         raise ValueError("its weight is computed; use a parameter")
-    return Node(name="", op="rms_norm", inputs=(call.value(),), attrs=attrs, params=params(gamma=weight))
+    if weight is not None and count > 1:
+        weight = call.derived(weight, weight.tensor.flatten())
+    chain = Chain.over(call)
+    chain.reshape((*call.shape[:-count], math.prod(call.shape[-count:])))
+    attrs = {"axis": len(chain.shape) - 1, "eps": 1.1920928955078125e-07 if eps is None else float(eps)}
+    chain.then("rms_norm", chain.shape, params=params(gamma=weight), **attrs)
+    return chain.reshape(call.shape).result()
 
 
 def _grouped(call: Call, groups: int, weight: Any, bias: Any, eps: float) -> Node:

@@ -117,6 +117,10 @@ def ops(graph):
         (lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2)), ["slice", "slice", "pad"]),
         (lambda x: x[:, 1:3, -2:], ["slice", "slice"]),
         (lambda x: F.dropout(x, training=False).contiguous(), ["dropout"]),
+        (lambda x: F.dropout(x, 0.0) + F.rrelu(x), ["table", "add"]),
+        (lambda x: torch.fmax(x, x.relu()), ["clamp", "maximum"]),
+        (nn.RMSNorm((8, 8)), ["reshape", "rms_norm", "reshape"]),
+        (lambda x: x > 0, ["table"]),
         (nn.Sequential(nn.Dropout(0.0), nn.Dropout2d(0.3)), ["dropout"]),
         (nn.Conv2d(4, 4, 3, stride=2, padding="valid", dilation=2, groups=2, bias=False), ["conv2d"]),
         (nn.Conv2d(4, 4, 5, padding="same", groups=4), ["conv2d"]),
@@ -272,6 +276,7 @@ def test_all_that_cannot_be_taken_is_refused_together_with_op_and_module_path():
         ),
         (nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv3d(1, 2, 3)), "has no integer form"),
         (lambda x: x.topk(2, dim=1)[0], "has no integer form"),
+        (lambda x: torch.fft.rfft2(x).abs(), "computes with complex numbers"),
     ],
 )
 def test_a_variant_without_integer_form_is_an_island_that_says_why(body, reason):
@@ -300,6 +305,8 @@ def test_a_variant_without_integer_form_is_an_island_that_says_why(body, reason)
             lambda x: F.dropout(x, 0.3),
             r"in evaluation too.*Write F.dropout\(x, 0.3, training=self.training\)",
         ),
+        (lambda x: F.dropout2d(x), r"F.dropout2d is on unless .* or nn.Dropout2d\(0.5\)"),
+        (lambda x: F.rrelu(x, training=True), "draws random numbers in evaluation; write training="),
         (lambda x: F.alpha_dropout(x, 0.2, training=True), "in evaluation too"),
         (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1), "if self.training else 0.0"),
     ],
@@ -381,6 +388,19 @@ def test_control_flow_on_values_is_refused_with_the_remedy():
 
     with pytest.raises(PipelineError, match=r"cannot be traced by torch\.export.*\n.*Remedy"):
         capture(Small(body), (3, 8, 8))
+
+
+def test_lazy_layers_are_refused_with_the_remedy():
+    with pytest.raises(PipelineError, match=r"without a shape: body.weight, body.bias.\nRemedy: run it once"):
+        capture(Small(nn.LazyConv2d(4, 3)), (3, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torchscript_inside_is_refused_with_the_remedy():
+    with pytest.raises(
+        PipelineError, match=r"Small holds TorchScript.*: body.\nRemedy: build the module in Py"
+    ):
+        capture(Small(torch.jit.script(nn.ReLU())), (3, 8, 8))
 
 
 def test_nan_weights_are_refused():

@@ -169,6 +169,41 @@ def test_a_prefix_that_all_names_share_is_taken_off(state, tmp_path, prefix):
     assert torch.equal(build(tmp_path / "a.safetensors").classifier.weight, state["classifier.weight"])
 
 
+@pytest.mark.parametrize("prefix", ["model", "module.net"])
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_what_a_wrapper_holds_beside_the_network_is_left_out_with_a_word(
+    state, tmp_path, prefix, key, caplog
+):
+    """Lightning's modules with a loss or metrics, and torch's AveragedModel with its counter."""
+    held = {f"{prefix}.{name}": tensor for name, tensor in state.items()}
+    held |= {"criterion.weight": torch.ones(10), "n_averaged": torch.tensor(3)}
+    torch.save(held if key is None else {"epoch": 3, key: held}, tmp_path / "a.ckpt")
+    assert torch.equal(build(tmp_path / "a.ckpt").classifier.weight, state["classifier.weight"])
+    assert f"2 of a checkpoint left out beside '{prefix}.': criterion.weight, n_averaged" in caplog.text
+
+
+def test_of_two_networks_in_a_wrapper_one_is_asked_for(state, tmp_path):
+    path, ema = tmp_path / "a.ckpt", {name: tensor * 2 for name, tensor in state.items()}
+    both = {f"{prefix}.{name}": t for prefix, s in (("model", state), ("ema", ema)) for name, t in s.items()}
+    torch.save({"state_dict": both}, path)
+    with pytest.raises(PipelineError, match=r"say which: model.key=state_dict.model"):
+        build(path)
+    module = MobileNetDigits(weights=str(path), key="state_dict.ema").build(SHAPE, 10)
+    assert torch.equal(module.classifier.weight, ema["classifier.weight"])
+
+
+def test_sparse_tensors_are_read(state, tmp_path):
+    sparse = {**state, "classifier.weight": state["classifier.weight"].to_sparse()}
+    torch.save(sparse, tmp_path / "a.pt")
+    assert torch.equal(build(tmp_path / "a.pt").classifier.weight, state["classifier.weight"])
+
+
+def test_a_head_beside_the_networks_own_names_is_not_left_out(state, tmp_path):
+    torch.save({**state, "aux.weight": torch.ones(2)}, tmp_path / "a.pt")
+    with pytest.raises(PipelineError, match=r"1 unexpected: aux.weight"):
+        build(tmp_path / "a.pt")
+
+
 class Wrapped(nn.Module):
     def __init__(self):
         super().__init__()
