@@ -37,7 +37,7 @@ class Colour(nn.Module):
 
 
 class Fewer(Colour):
-    """Of five classes."""
+    """A network of five classes."""
 
     def __init__(self):
         super().__init__(5)

@@ -23,10 +23,11 @@ from stages.graph.aten.call import PREVIOUS, Call, Ref
 from stages.graph.aten.composites import taken_apart
 from stages.graph.aten.constants import FILLED, SHAPED, Constant, Constants, stored, trained
 from stages.graph.aten.islands import island
+from stages.graph.aten.merged import SPATIAL
 from stages.graph.aten.names import in_place, module_path, pure
 from stages.graph.aten.refusal import RefusalError
 from stages.graph.aten.shapes import RESHAPES
-from stages.graph.aten.table import PARTS, SPATIAL, translation_of
+from stages.graph.aten.table import PARTS, translation_of
 from stages.graph.aten.views import base_after, changed_bases
 from stages.graph.ir import Graph, Node
 

@@ -48,12 +48,6 @@ TRANSLATIONS: Mapping[str, Translation] = {
 PARTS = {**SHAPE_PARTS, **EXTREMES}
 """Operators that give several values, each translated on its own: from the call, with the part's shape."""
 
-SPATIAL = frozenset(
-    {"conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d", "avg_pool1d"}
-    | {"avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "pixel_shuffle"}
-)
-"""Functions whose integer form is over images (C, H, W), or rows (C, L), with the batch before them."""
-
 
 def translation_of(base: str, part: int | None = None) -> Translation | None:
     """The translation of a function, or of one of several values that it gives; None where there is none."""
