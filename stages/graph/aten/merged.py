@@ -17,7 +17,7 @@ from stages.graph.aten.layers import conv2d, padding_of
 from stages.graph.aten.rows import row
 from stages.graph.ir import Node
 
-Result = Node | tuple[Node, ...] | str
+Translated = Node | tuple[Node, ...] | str
 
 CHANNELWISE = frozenset(
     {"max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"}
@@ -31,7 +31,7 @@ SPATIAL = CHANNELWISE | {"conv1d", "conv2d", "conv_transpose1d", "conv_transpose
 def over_merged(name: str, translation: Translation) -> Translation:
     """The translation of one of `SPATIAL`, that takes images which are merged with the batch as well."""
 
-    def translate(call: Call) -> Result:
+    def translate(call: Call) -> Translated:
         traced = call.input_layout()
         if traced.first:
             return translation(call)
@@ -44,7 +44,7 @@ def over_merged(name: str, translation: Translation) -> Translation:
     return translate
 
 
-def _by_channel(call: Call, translation: Translation) -> Result:
+def _by_channel(call: Call, translation: Translation) -> Translated:
     """Images (k, C, …) as k·C channels."""
     images, channels, *size = call.input_shape()
     chain = Chain.over(call).reshape((images * channels, *size))
@@ -60,7 +60,7 @@ def _by_channel(call: Call, translation: Translation) -> Result:
     )
 
 
-def _rows(call: Call) -> Result:
+def _rows(call: Call) -> Translated:
     """Rows (k, C, L) as an image (C, k, L)."""
     weight = _parameter(call)
     chain = Chain.over(call).permute((1, 0, 2))
@@ -86,7 +86,7 @@ def _rows(call: Call) -> Result:
     )
 
 
-def _images(call: Call) -> Result:
+def _images(call: Call) -> Translated:
     """Images (k, C, H, W) above each other, (C, k·H, W)."""
     weight = _parameter(call)
     images, channels, height, width = call.input_shape()
