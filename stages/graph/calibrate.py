@@ -5,6 +5,7 @@ Values come first: a layer's bias is in steps of ``s_x · s_w``, so its weight's
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from stages.graph.points import sources, weight_name
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.residual import originals
 from stages.graph.schemes import arranged, resolve_schemes
-from stages.graph.tokens import token_counts, token_qparams
+from stages.graph.tokens import BYTE, computed_numbers, token_counts, token_qparams
 from stages.quant.calibrators.base import Calibration, Calibrator
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.base import Granularity
@@ -24,6 +25,8 @@ from stages.quant.qparams import QParams
 from stages.quant.quantizers.base import Quantizer, WeightsAndActivations
 from stages.quant.statistics import Statistics
 from stages.quant.weights import weight_levels, weight_qparams
+
+log = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -55,6 +58,9 @@ def calibrate(
     for name, count in token_counts(graph).items():
         if name in activations:
             activations[name] = token_qparams(count)
+    for name, count in computed_numbers(graph).items():
+        if name in activations and name not in schemes.floats:
+            activations[name] = _whole_numbers(name, count, statistics[points[name]], activations[name])
     source = sources(graph)
     weights, levels = {}, {}
     for name, scheme in schemes.weights.items():
@@ -94,6 +100,18 @@ def abnormal_points(statistics: Mapping[str, Statistics]) -> dict[str, Abnormal]
     """The quantization points with abnormal observations, in the order of `statistics`."""
     found = {name: abnormal(one) for name, one in statistics.items()}
     return {name: one for name, one in found.items() if one is not None}
+
+
+def _whole_numbers(name: str, count: int, observed: Statistics, qparams: QParams) -> QParams:
+    """Levels that are numbers, where 8 bits hold those that were observed; else the range's."""
+    low, high = float(observed.minimum.min()), float(observed.maximum.max())
+    if low >= 0.0 and high < count:
+        return token_qparams(count)
+    if low >= 0.0 and count == BYTE:
+        log.warning(
+            "'%s': numbers of rows up to %g are rounded; 8 bits hold those below %d", name, high, BYTE
+        )
+    return qparams
 
 
 def _activation(name: str, observed: Statistics, quantizer: Quantizer, calibrator: Calibrator) -> QParams:

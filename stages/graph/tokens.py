@@ -12,6 +12,9 @@ from stages.graph.operators.registry import operator
 from stages.graph.points import sources
 from stages.quant.qparams import QParams
 
+BYTE = 256
+"""Levels of 8 bits."""
+
 LOOKED_UP = frozenset({"embedding", "table", "aten", "constant", "input"})
 """Operators that take numbers as they are, or do not look at what they read."""
 
@@ -24,6 +27,34 @@ def token_counts(graph: Graph) -> Mapping[str, int]:
             rows = len(graph.params[node.params["table"]])
             found[name] = min(rows, found.get(name, rows))
     return found
+
+
+def computed_numbers(graph: Graph) -> Mapping[str, int]:
+    """By value that an embedding's numbers are computed by, as places of a mask: the most that it counts to.
+
+    These are whole numbers, and stay exact as levels of scale 1: at most 256, or the rows of the table.
+    """
+    source, found = sources(graph), dict[str, int]()
+    for node in graph.nodes:
+        if node.op == "embedding":
+            name = source[node.inputs[0]]
+            found[name] = min(len(graph.params[node.params["table"]]), found.get(name, BYTE))
+    waiting = list(found)
+    while waiting:
+        node = graph[waiting.pop()]
+        for name in (source[name] for name in node.inputs) if _whole(node) else ():
+            if name not in found:
+                found[name] = BYTE
+                waiting.append(name)
+    return {name: count for name, count in found.items() if graph[name].op != "input"}
+
+
+def _whole(node: Node) -> bool:
+    """Whether a node that gives whole numbers reads whole numbers."""
+    if node.op == "table":
+        steps = node.attrs["steps"]
+        return all(step[0] == "affine" and all(float(own).is_integer() for own in step[1:]) for step in steps)
+    return node.op in ("add", "subtract", "multiply")
 
 
 def with_reals(graph: Graph) -> Graph:

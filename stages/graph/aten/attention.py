@@ -111,16 +111,19 @@ def _einsum(call: Call) -> Node | str:
         if len(set(own)) != len(own):
             raise ValueError(f"einsum '{equation}': takes a diagonal")
         if isinstance(item, Ref):
-            if not item.layout.alone or own[item.layout.dim] != batch:
-                raise ValueError(
-                    f"einsum '{equation}': the batch '{batch}' has another label, or others in it"
-                )
-            sides.append((Chain(call, item.name, item.layout.sample), own.replace(batch, "")))
+            if own[item.layout.dim] != batch or item.layout.outer != call.layout.outer:
+                raise ValueError(f"einsum '{equation}': the batch '{batch}' has another label")
+            sides.append((Chain(call, item.name, item.layout.sample), _labels(own, call, batch)))
         elif batch in own:
             raise ValueError(f"einsum '{equation}': a constant has the label of the batch, '{batch}'")
         else:
             sides.append((Chain.constant(call, item), own))
-    return contracted(sides[0], sides[1], out.replace(batch, ""), equation).result()
+    return contracted(sides[0], sides[1], _labels(out, call, batch), equation).result()
+
+
+def _labels(labels: str, call: Call, batch: str) -> str:
+    """The labels of a sample: the batch's is there where windows, or heads, are merged with it."""
+    return labels.replace(batch, "") if call.layout.alone else labels
 
 
 def contracted(left: tuple[Chain, str], right: tuple[Chain, str], out: str, equation: str) -> Chain:

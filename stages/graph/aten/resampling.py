@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from stages.graph.aten.call import Call, Param, Translation, pair, params
+from stages.graph.aten.call import Call, Param, Ref, Translation, pair, params
+from stages.graph.aten.chain import Chain
 from stages.graph.aten.moving import moved_rows
 from stages.graph.aten.rows import as_image, row
 from stages.graph.ir import Node
@@ -66,6 +68,38 @@ def _conv_transpose1d(call: Call) -> tuple[Node, ...]:
     )
 
 
+def _col2im(call: Call) -> tuple[Node, ...]:
+    """Windows as columns, (C·kH·kW, windows), back to an image of their sums: a transposed convolution.
+
+    Each entry of a window is a channel, which a kernel of one 1 and zeros puts in its place.
+    """
+    size, kernel, dilation, padding, stride = (pair(call.args[i]) for i in range(1, 6))
+    if len(call.shape) != 3 or not call.input_layout().first:
+        raise ValueError("works on windows that are merged with the batch")
+    channels, taps = call.shape[0], kernel[0] * kernel[1]
+    counts, spare = [], []
+    for n, k, d, p, s in zip(size, kernel, dilation, padding, stride, strict=True):
+        counts.append((n + 2 * p - d * (k - 1) - 1) // s + 1)
+        spare.append(n + 2 * p - d * (k - 1) - 1 - (counts[-1] - 1) * s)
+    windows = Chain.over(call).reshape((channels * taps, *counts))
+    placing = torch.eye(taps).reshape(taps, 1, *kernel).repeat(channels, 1, 1, 1)
+    images = replace(
+        call,
+        args=(
+            Ref(windows.name, replace(call.layout, shape=(call.layout.batch, *windows.shape))),
+            call.derived(Param("fold", placing), placing),
+            None,
+            stride,
+            padding,
+            spare,
+            channels,
+            dilation,
+        ),
+        kwargs={},
+    )
+    return _conv_transpose2d(images)
+
+
 def _weight(call: Call) -> Param:
     weight = call.args[1]
     if not isinstance(weight, Param):
@@ -113,4 +147,5 @@ RESAMPLING: Mapping[str, Translation] = {
     "_upsample_nearest_exact1d": _upsample1d,
     "conv_transpose2d": _conv_transpose2d,
     "conv_transpose1d": _conv_transpose1d,
+    "col2im": _col2im,
 }

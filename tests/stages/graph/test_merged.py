@@ -73,6 +73,26 @@ def test_windows_merged_with_the_batch_are_integers(name):
     agree(graph)
 
 
+class Relative(nn.Module):
+    """Windows (N·4, 4, 4, 3) by a table of positions, and by themselves: einsum with windows in the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(4, 5, 3))
+
+    def forward(self, x):
+        by_table = torch.einsum("bchw,hkc->bhwk", x, self.table)
+        return torch.einsum("bhwk,bchw->bkc", by_table, x)
+
+
+def test_einsum_over_windows_is_a_product_of_matrices():
+    torch.manual_seed(0)
+    graph = fuse(fold_batch_norm(capture(Windows(Relative()), (3, 8, 8))))
+    assert [node.op for node in graph.nodes].count("matmul") == 2
+    assert not [node.name for node in graph.nodes if node.op == "aten"]
+    agree(graph)
+
+
 def test_transposed_convolutions_over_windows_stay_float():
     graph = capture(Windows(nn.ConvTranspose2d(3, 2, 2)), (3, 8, 8))
     (island,) = [node for node in graph.nodes if node.op == "aten"]

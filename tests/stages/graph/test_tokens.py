@@ -125,10 +125,37 @@ class Numbered(nn.Module):
         return self.words(ids) + self.places(places) + self.kinds(kinds)
 
 
-def test_embeddings_of_computed_numbers_stay_float_even_where_the_scale_is_1():
-    """A value that is 0 on all samples has scale 1, and levels that the table has no rows for."""
-    graph = fused(Numbered(), (LENGTH,), torch.int64)
-    program = lower(quantized(graph, samples(9)), "float")
-    islands = [op.attrs["operator"] for op in program.ops if op.op == "island"]
-    assert islands.count("embedding") == 2
-    check_parity(program, samples(9))
+def test_numbers_that_are_computed_stay_exact(caplog):
+    """Places that are counted from a mask; and a value that is 0 on all samples, of two kinds."""
+    torch.manual_seed(0)
+    graph, x = fused(Numbered(), (LENGTH,), torch.int64), samples(9)
+    model = quantized(graph, x)
+    program = lower(model, "float")
+    assert [op.attrs["operator"] for op in program.ops if op.op == "island"] == ["aten"] * 2
+    embeddings = [op for op in program.ops if op.op == "embedding"]
+    assert len(embeddings) == 3
+    levels = check_parity(program, x)
+    places = np.cumsum(x.numpy() != 0, axis=1)
+    assert any((levels[op.inputs[0]] == places).all() for op in embeddings)
+    exact = execute(model.graph, x).numpy()
+    real = IntegerProgram(program=program).run(x.numpy(), backend="reference")
+    assert np.abs(real - exact).max() < 0.03 * np.abs(exact).max()
+    assert "are rounded" not in caplog.text
+
+
+class Counted(nn.Module):
+    """As many places as 8 bits do not hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Embedding(400, 4)
+
+    def forward(self, ids):
+        return self.places(torch.cumsum((ids != 0).int(), 1).long())
+
+
+def test_numbers_beyond_8_bits_are_told_of(caplog):
+    graph = fused(Counted(), (300,), torch.int64)
+    program = lower(quantized(graph, torch.ones(2, 300)), "float")
+    assert [op.attrs["operator"] for op in program.ops if op.op == "island"] == ["aten", "embedding"]
+    assert "numbers of rows up to 300 are rounded; 8 bits hold those below 256" in caplog.text
