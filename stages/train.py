@@ -18,7 +18,7 @@ from pipeline.stage import Inputs
 from stages.artifacts import TrainedModel
 from stages.data.base import Data
 from stages.data.batches import input_dtype
-from stages.models.base import Model, build, fingerprint_of, weights_of
+from stages.models.base import Model, build, fingerprint_of, is_trained, weights_of
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
@@ -60,7 +60,7 @@ class Train:
     @property
     def depends_on_threads(self) -> bool:
         """Where anything is trained."""
-        recipes = (self.training if self._weights() is None else None, self.further)
+        recipes = (None if self._trained() else self.training, self.further)
         return any(recipe.epochs > 0 for recipe in recipes if recipe is not None)
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Train:
     def run(self, ctx: RunContext, inputs: Inputs) -> TrainedModel:
         """Train where there are no weights, then further; a killed training goes on from its last epoch."""
         module = build(self._start(), self.data, ctx.seed, self._outputs())
-        if self._weights() is None:
+        if not self._trained():
             self._fit(ctx, module, self.training, "train")
         if self.further is not None:
             self._fit(ctx, module, self.further, "further")
@@ -87,18 +87,20 @@ class Train:
         """The model's: a class of the user's own may have none."""
         return fingerprint_of(self.model)
 
-    def _weights(self) -> str | None:
-        return weights_of(self.model) if self.initial_weights == "given" else None
+    def _trained(self) -> bool:
+        return self.initial_weights == "given" and is_trained(self.model)
 
     def _start(self) -> Model:
         """The model without its weights, where training starts from random ones."""
-        if weights_of(self.model) == self._weights():
+        if self._trained() or not is_trained(self.model):
             return self.model
         component: Any = self.model
-        if "weights" not in getattr(component, "__dataclass_fields__", {}):
+        replaceable = "weights" in getattr(component, "__dataclass_fields__", {})
+        if not replaceable or weights_of(self.model) is None:
             raise PipelineError(
                 f"training.initial_weights=random: the weights of {type(component).__name__} cannot be left "
-                "out. Remedy: a dataclass with a field weights, or model.weights=null"
+                "out. Remedy: a dataclass with a field weights; model.pretrained=false with a target that "
+                "gives random ones; or model.weights=null"
             )
         start: Any = replace(component, weights=None)
         return cast(Model, start)

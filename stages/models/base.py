@@ -53,6 +53,11 @@ def weights_of(model: Model) -> str | None:
     return weights
 
 
+def is_trained(model: Model) -> bool:
+    """Whether the network comes with trained weights: from a file, or as ``pretrained`` says, by itself."""
+    return weights_of(model) is not None or bool(getattr(model, "pretrained", False))
+
+
 def output_of(model: Model) -> str | int | None:
     """Which of a network's several results counts, by key or position; None for the first."""
     output: str | int | None = getattr(model, "output", None)

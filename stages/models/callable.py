@@ -29,6 +29,7 @@ class TorchModel:
         target: the callable, by its dotted name.
         args: its arguments by name; None for none.
         weights: file of trained weights, or None.
+        pretrained: whether the target itself gives trained weights, so that nothing is trained.
         key: under which key of the file they stand; None where that is clear.
         output: which of several results, by key or position; None for the first.
         inputs: the shapes of several inputs by name, which stand one after the other in a sample; None for
@@ -38,6 +39,7 @@ class TorchModel:
     target: Callable[..., Any]
     args: Mapping[str, Any] | None = field(default=None)
     weights: str | None = None
+    pretrained: bool = False
     key: str | None = None
     output: str | int | None = None
     inputs: Mapping[str, tuple[int, ...]] | None = None

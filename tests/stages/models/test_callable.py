@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -168,3 +170,23 @@ def test_inputs_have_to_fill_a_sample():
     model = TorchModel(target=TwoInputs, inputs={"input_ids": (5,), "attention_mask": (5,)})
     with pytest.raises(PipelineError, match=r"input_ids \[5\], attention_mask \[5\] are 10 .* has 12"):
         model.build((12,), 3)
+
+
+def test_what_comes_trained_is_not_trained(ctx):
+    model = TorchModel(target=ready_made, pretrained=True)
+    stage = Train(model=model, data=Digits(), training=FloatTraining(epochs=1))
+    assert not stage.depends_on_threads
+    state = stage.run(ctx, {}).state
+    assert state["1.weight"].eq(0.25).all()
+    alone = replace(stage, initial_weights="random")
+    with pytest.raises(PipelineError, match=r"initial_weights=random: .*model\.pretrained=false"):
+        alone.run(ctx, {})
+    trained = replace(stage, model=replace(model, pretrained=False)).run(ctx, {}).state
+    assert not trained["1.weight"].eq(0.25).all()
+
+
+def ready_made() -> nn.Module:
+    """A network whose weights are set."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    nn.init.constant_(net[1].weight, 0.25)
+    return net
