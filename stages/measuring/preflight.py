@@ -22,8 +22,7 @@ import stages.exporters
 from pipeline.errors import PipelineError
 from stages.artifacts import FloatModel, IntegerProgram
 from stages.backends.base import Backend, predict
-from stages.backends.native_kernels.drafts import drafts_of
-from stages.backends.native_kernels.planner import Pins
+from stages.backends.native_kernels.segments import on_engine
 from stages.graph.calibrate import calibrate
 from stages.graph.capture import capture
 from stages.graph.cost import operations, traced_calls
@@ -36,7 +35,6 @@ from stages.graph.points import quantization_points
 from stages.graph.tokens import token_counts
 from stages.integer.bounds import check_accumulators
 from stages.integer.program import Op, Program, Requantize
-from stages.integer.unsigned import unsigned
 from stages.quant.calibrators.base import Calibration
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.base import Granularity
@@ -204,14 +202,14 @@ def lowered(
 
 def _places(program: Program) -> dict[str, tuple[str, Place]]:
     """By value, the operator's name and what runs it; the engine is asked as it is in a run."""
-    pins, levels = Pins(), unsigned(program)
-    return {op.output: (op.op, _place(op, levels, pins)) for op in levels.ops}
+    engine = on_engine(program)
+    return {op.output: (op.op, _place(op, engine)) for op in program.ops}
 
 
-def _place(op: Op, levels: Program, pins: Pins) -> Place:
+def _place(op: Op, engine: frozenset[str]) -> Place:
     if op.op == "island" or op.op.startswith("float_"):
         return "float island"
-    return "reference" if drafts_of(op, levels, pins) is None else "engine"
+    return "engine" if op.output in engine else "reference"
 
 
 def placed(graph: Graph, program: Program | None) -> Iterator[Placed]:

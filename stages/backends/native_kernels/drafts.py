@@ -30,10 +30,6 @@ def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     return make(op, program, pins)
 
 
-def _linear(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    return _conv(op, program, pins) if len(program.values[op.output].shape) == 1 else None
-
-
 def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x = program.values[op.inputs[0]]
     weight, zero_point = levels(op)
@@ -113,9 +109,8 @@ def _max_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 
 
 def _concat(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    if op.attrs["axis"] != 0:
-        return None
-    drafts, channel = [], 0
+    drafts, before, axis = [], 0, op.attrs["axis"]
+    offset = ("target_channel", "pad_h", "pad_w")[axis]
     for index, name in enumerate(op.inputs):
         one = Op(
             op="requantize",
@@ -124,10 +119,10 @@ def _concat(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             attrs={key: op.attrs[key] for key in ("act_min", "act_max")},
             tensors={key: op.tensors[key][index : index + 1] for key in ("multiplier", "shift", "ratio")},
         )
-        count = image_shape(program.values[name])[0]
+        shape = image_shape(program.values[name])
         table = pins(_table(one, program), ctypes.c_uint8)
-        drafts += _copy(one, count, target_channel=channel, table=table)
-        channel += count
+        drafts += _copy(one, shape[0], **{offset: before}, table=table)
+        before += shape[axis]
     return drafts
 
 
@@ -154,10 +149,10 @@ def _insert_zeros(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 
 def _reshape(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x, y = program.values[op.inputs[0]], program.values[op.output]
-    if len(y.shape) != 1 and x.shape != y.shape:
-        return None
-    if x.shape == y.shape:
+    if image_shape(x) == image_shape(y):
         return _copy(op, image_shape(x)[0])
+    if len(y.shape) != 1:
+        return None
     return [Draft(StepKind.COPY, op.output, op.inputs[0], fields=(("flatten", 1),))]
 
 
@@ -195,7 +190,7 @@ def _copy(op: Op, channels: int, **fields: Any) -> list[Draft]:
 
 DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "conv2d": _conv,
-    "linear": _linear,
+    "linear": _conv,
     "add": _add,
     "multiply": _multiply,
     "avg_pool2d": _avg_pool,

@@ -72,24 +72,29 @@ def plan(
     inputs: Sequence[str],
     outputs: Sequence[str],
     pins: Pins,
+    tokens: frozenset[str] = frozenset(),
     dead: tuple[str, ...] = (),
 ) -> Plan:
     """Places for images, and steps that name them.
 
     Args:
-        program: whose values the arrays hold.
+        program: whose values the arrays hold, in the shapes of images.
         drafts: the operators' steps, in order.
         inputs: values that come from arrays.
         outputs: values that go to arrays.
         pins: what the drafts point to.
+        tokens: values whose arrays have channels last, as images have.
         dead: values that nothing reads afterwards.
     """
-    values = program.values
-    arrays = {name: i for i, name in enumerate((*inputs, *outputs))}
+    numbers = {name: i for i, name in enumerate((*inputs, *outputs))}
+    arrays = {
+        name: (*_array(program.values[name], i), ("channels_last", name in tokens))
+        for name, i in numbers.items()
+    }
     whole = [
-        *(Draft(StepKind.INPUT, name, fields=_array(values[name], arrays[name])) for name in inputs),
+        *(Draft(StepKind.INPUT, name, fields=arrays[name]) for name in inputs),
         *drafts,
-        *(Draft(StepKind.OUTPUT, "", name, fields=_array(values[name], arrays[name])) for name in outputs),
+        *(Draft(StepKind.OUTPUT, "", name, fields=arrays[name]) for name in outputs),
     ]
     images = _images(program, whole, inputs)
     arena_bytes = _place(images, whole)
@@ -175,5 +180,5 @@ def _place(images: dict[str, Image], drafts: Sequence[Draft]) -> int:
 
 
 def supported_shapes(op: Op, program: Program) -> bool:
-    """Whether all values are images or vectors."""
+    """Whether all values are images, as tokens are too (`tokens.as_images`), or vectors."""
     return all(len(program.values[name].shape) in (1, 3) for name in (*op.inputs, op.output))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from stages.backends.native_kernels.drafts import drafts_of
-from stages.backends.native_kernels.planner import Pins, Plan, plan
+from stages.backends.native_kernels.planner import Draft, Pins, Plan, plan
+from stages.backends.native_kernels.tokens import as_images, channels_last, over_images
 from stages.integer.kernel import Kernel, prepare_kernel
 from stages.integer.program import Op, Program
 from stages.integer.unsigned import unsigned
@@ -30,6 +31,26 @@ def _wide(op: Op, program: Program) -> bool:
     return any(program.values[name].wide for name in (*op.inputs, op.output))
 
 
+def engine_steps(program: Program, pins: Pins, tokens: frozenset[str]) -> list[list[Draft] | None]:
+    """The steps of each operator; None where it is left to the reference.
+
+    Args:
+        program: valid.
+        pins: keeps what the steps point to.
+        tokens: values with channels last.
+    """
+    levels = unsigned(program)
+    images = as_images(levels, tokens)
+    over = [None if _wide(op, program) else over_images(op, levels, tokens) for op in levels.ops]
+    return [None if op is None else drafts_of(op, images, pins) for op in over]
+
+
+def on_engine(program: Program) -> frozenset[str]:
+    """The outputs of operators that the engine has steps for."""
+    steps = engine_steps(program, Pins(), channels_last(program))
+    return frozenset(op.output for op, step in zip(program.ops, steps, strict=True) if step is not None)
+
+
 def parts(program: Program, *, keep: bool) -> list[Part]:
     """In order of execution.
 
@@ -37,9 +58,9 @@ def parts(program: Program, *, keep: bool) -> list[Part]:
         program: valid.
         keep: whether every value goes to an array, or only what later parts read.
     """
-    pins = Pins()
-    levels = unsigned(program)
-    steps = [None if _wide(op, program) else drafts_of(op, levels, pins) for op in levels.ops]
+    pins, tokens = Pins(), channels_last(program)
+    images = as_images(program, tokens)
+    steps = engine_steps(program, pins, tokens)
     alone = [-1 if step is not None else i for i, step in enumerate(steps)]
     spans = [list(span) for _, span in groupby(range(len(steps)), key=alone.__getitem__)]
     result: list[Part] = []
@@ -54,5 +75,5 @@ def parts(program: Program, *, keep: bool) -> list[Part]:
             result.append(ByReference(ops[0], prepare_kernel(ops[0], program), dead))
         else:
             outputs = [op.output for op in ops if keep or op.output in later]
-            result.append(plan(program, drafts, list(read), outputs, pins, dead))
+            result.append(plan(images, drafts, list(read), outputs, pins, tokens, dead))
     return result

@@ -75,6 +75,7 @@ class EngineStep(ctypes.Structure):
         *_int32("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
         *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
+        *_int32("channels_last", "reserved"),
         ("weight", POINTER(c_int8)),
         ("bias", POINTER(c_int32)),
         ("table", POINTER(c_uint8)),

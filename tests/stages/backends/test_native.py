@@ -19,7 +19,7 @@ from stages.backends.reference import Reference
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Op, Program, Value
-from tests.stages.integer.strategies import MODES, programs, random_input
+from tests.stages.integer.strategies import MODES, ProgramBuilder, programs, random_input
 
 ROOT = Path(__file__).parents[3]
 LACKS = find_library() if str(find_library()).startswith("this CPU has no") else None
@@ -29,7 +29,7 @@ needs_engine = pytest.mark.skipif(LACKS is not None, reason=f"the engine cannot 
 
 @needs_engine
 @settings(max_examples=300, deadline=None)
-@given(program=programs(modes=MODES), samples=st.integers(1, 3), threads=st.integers(1, 3))
+@given(program=programs(modes=MODES, ranks=(2, 3, 4)), samples=st.integers(1, 3), threads=st.integers(1, 3))
 def test_every_value_is_the_references(program: Program, samples: int, threads: int) -> None:
     q = random_input(program, samples)
     expected = Reference(threads=1).compile(program).trace(q)
@@ -105,8 +105,51 @@ def test_layers_of_real_sizes_are_the_references(program: Program, threads: int)
     assert (Native(threads=threads, fallback=False).compile(program).run(q) == expected).all()
 
 
+OVER_TOKENS = ("linear", "add", "multiply", "table", "requantize", "concat", "slice", "pad", "mean")
+
+
 @needs_engine
-@pytest.mark.parametrize("shape", [(1, 7, 37), (3, 16, 16), (16, 5, 13), (70, 3, 3), (64,)])
+@settings(max_examples=300, deadline=None)
+@given(program=programs(modes=MODES, ops=OVER_TOKENS, ranks=(2, 2, 3, 4)), threads=st.integers(1, 3))
+def test_values_over_tokens_are_the_references(program: Program, threads: int) -> None:
+    q = random_input(program, 2)
+    expected = Reference(threads=1).compile(program).trace(q)
+    executable = Native(threads=threads, fallback=False).compile(program)
+    found = executable.trace(q)
+    for name, value in expected.items():
+        assert (found[name] == value).all(), name
+    assert (executable.run(q) == expected[program.output]).all()
+
+
+@st.composite
+def encoders(draw: st.DrawFn) -> Program:
+    """A transformer's feed-forward block: linear, table, linear with the residual, over tokens of any rank."""
+    leading = draw(st.sampled_from([(1,), (7,), (50,), (3, 5), (2, 3, 4)]))
+    channels, hidden = draw(st.sampled_from([(3, 5), (16, 64), (40, 100), (192, 80)]))
+    builder = ProgramBuilder(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    x = builder.value((*leading, channels))
+    wide = builder.value((*leading, hidden))
+    builder.layer("linear", x, wide, (hidden, channels), {}, depth=1)
+    looked_up = builder.table(wide)
+    y = builder.layer("linear", looked_up, builder.value(x.shape), (channels, hidden), {})
+    ops, mode = tuple(builder.ops), draw(st.sampled_from(MODES))
+    return Program(values=builder.values, ops=ops, input=x.name, output=y.name, requantize=mode)
+
+
+@needs_engine
+@settings(max_examples=150, deadline=None)
+@given(program=encoders(), threads=st.integers(1, 2))
+def test_layers_over_tokens_are_one_plan(program: Program, threads: int) -> None:
+    q = random_input(program, 2)
+    executable = Native(threads=threads, fallback=False).compile(program)
+    assert executable.notes == ()
+    assert (executable.run(q) == Reference(threads=1).compile(program).run(q)).all()
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    "shape", [(1, 7, 37), (3, 16, 16), (16, 5, 13), (70, 3, 3), (64,), (9, 16), (5, 70), (2, 3, 4, 20)]
+)
 def test_tables_are_looked_up_for_every_level(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     levels = {"shape": shape, "scale": 1.0, "zero_point": 0, "quant_min": 0, "quant_max": 255}

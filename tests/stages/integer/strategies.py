@@ -239,11 +239,25 @@ class ProgramBuilder(Computed):
 
 
 @st.composite
-def programs(draw: st.DrawFn, *, ops: tuple[str, ...] = ALL_OPS, modes: tuple[Requantize, ...]) -> Program:
-    """One to four draws of an operator, the later ones on any earlier value, the latest preferred."""
+def programs(
+    draw: st.DrawFn,
+    *,
+    ops: tuple[str, ...] = ALL_OPS,
+    modes: tuple[Requantize, ...],
+    ranks: tuple[int, ...] = (3,),
+) -> Program:
+    """One to four draws of an operator, the later ones on any earlier value, the latest preferred.
+
+    Args:
+        draw: hypothesis'.
+        ops: names of operators.
+        modes: requantizations.
+        ranks: how many dimensions the input may have.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     builder = ProgramBuilder(draw, rng)
-    x = builder.value((draw(st.integers(1, 4)), draw(st.integers(1, 6)), draw(st.integers(1, 6))))
+    rank = draw(st.sampled_from(ranks))
+    x = builder.value((draw(st.integers(1, 4)), *(draw(st.integers(1, 6)) for _ in range(rank - 1))))
     y = x
     for _ in range(draw(st.integers(1, 4))):
         source = draw(st.sampled_from([y, y, *builder.values.values()]))

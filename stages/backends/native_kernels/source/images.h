@@ -34,9 +34,30 @@ inline void interleave_planes(const uint8_t *source, int64_t plane, int channels
     std::memcpy(out, pixels, 4 * std::min(count, 16));
 }
 
+// Bytes, and 128 added to each where `flip` is 128.
+inline void flip_bytes(const uint8_t *source, uint8_t *target, int64_t count, int flip) {
+    const __m512i flips = _mm512_set1_epi8(int8_t(flip));
+    int64_t i = 0;
+    for (; i + 64 <= count; i += 64) _mm512_storeu_si512(target + i, _mm512_xor_si512(_mm512_loadu_si512(source + i), flips));
+    if (i == count) return;
+    const __mmask64 mask = (1ull << (count - i)) - 1;
+    _mm512_mask_storeu_epi8(target + i, mask, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, source + i), flips));
+}
+
+// A row of pixels between an array (pixels, channels) and an image, `from` and `to` bytes from pixel to pixel.
+inline void flip_pixels(const uint8_t *source, int64_t from, uint8_t *target, int64_t to, int pixels, int channels, int flip) {
+    if (from == to) return flip_bytes(source, target, pixels * from, flip);
+    for (int x = 0; x < pixels; x++) flip_bytes(source + x * from, target + x * to, channels, flip);
+}
+
 inline void read_input(const EngineStep &s, const Image *images, uint8_t *arena, const uint8_t *sample, int from, int to) {
     const Image &out = images[s.target];
     const int64_t plane = int64_t(out.height) * out.width;
+    if (s.channels_last) {  // images of tokens have no borders: their rows are one
+        flip_pixels(sample + int64_t(from) * out.width * out.channels, out.channels, out.at(arena, from, 0), out.stride,
+                    (to - from) * out.width, out.channels, s.flip);
+        return;
+    }
     for (int y = from; y < to; y++) {
         uint8_t *pixel = out.at(arena, y, 0);
         const uint8_t *source = sample + int64_t(y) * out.width;
@@ -53,6 +74,11 @@ inline void read_input(const EngineStep &s, const Image *images, uint8_t *arena,
 inline void write_output(const EngineStep &s, const Image *images, uint8_t *arena, uint8_t *sample, int from, int to) {
     const Image &in = images[s.source];
     const int64_t plane = int64_t(in.height) * in.width;
+    if (s.channels_last) {
+        flip_pixels(in.at(arena, from, 0), in.stride, sample + int64_t(from) * in.width * in.channels, in.channels, (to - from) * in.width,
+                    in.channels, s.flip);
+        return;
+    }
     for (int y = from; y < to; y++) {
         const uint8_t *pixel = in.at(arena, y, 0);
         uint8_t *target = sample + int64_t(y) * in.width;
@@ -81,7 +107,7 @@ inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target
 
 // Whether each output pixel is the source's at the same place, all of its channels.
 inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
-    const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width;
+    const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width && in.height >= out.height;
     return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
 }
 
@@ -112,7 +138,9 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
             if (column < 0 || column >= in.width * s.divide_w || (s.sparse && column % s.divide_w)) continue;
             const uint8_t *source = in.at(arena, source_row, s.divide_w == 1 ? column : column / s.divide_w) + s.source_channel;
             uint8_t *target = out.at(arena, y, x) + s.target_channel;
-            if (s.table)
+            if (s.table && s.channels >= 64)
+                look_up(s.table, source, target, s.channels);
+            else if (s.table)
                 for (int c = 0; c < s.channels; c++) target[c] = s.table[source[c]];
             else if (s.channels % 16 == 0)  // a call of memcpy takes longer than these
                 for (int c = 0; c < s.channels; c += 16) {

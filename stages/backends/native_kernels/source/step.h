@@ -64,6 +64,8 @@ struct EngineStep {
     int32_t flatten;              // COPY: the target is the source's vector in (C, H, W) order
     int32_t passes;               // DEPTHWISE: sets of weights, which add up
     int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with
+    int32_t channels_last;        // INPUT, OUTPUT: whether the array is (pixels, channels) or (channels, pixels)
+    int32_t reserved;
     const int8_t *weight;
     const int32_t *bias;
     const uint8_t *table;         // COPY: of 256 levels; null copies levels as they are
