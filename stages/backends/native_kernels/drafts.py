@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.backends.native_kernels.normalizations import layer_norm, softmax
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
 from stages.backends.native_kernels.ratios import requantize, term
 from stages.backends.native_kernels.structures import StepKind
@@ -204,6 +205,8 @@ DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "reshape": _reshape,
     "slice": _slice,
     "pad": _pad,
+    "softmax": softmax,
+    "layer_norm": layer_norm,
 }
 
 

@@ -19,6 +19,8 @@ class StepKind(IntEnum):
     AVG_POOL = 6
     MAX_POOL = 7
     COPY = 8
+    SOFTMAX = 9
+    LAYER_NORM = 10
 
 
 def _int32(*names: str) -> list[tuple[str, type]]:
@@ -75,9 +77,11 @@ class EngineStep(ctypes.Structure):
         *_int32("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
         *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
-        *_int32("channels_last", "reserved"),
+        *_int32("channels_last", "shift"),
+        ("constant", c_int64),
         ("weight", POINTER(c_int8)),
         ("bias", POINTER(c_int32)),
+        ("offset", POINTER(c_int64)),
         ("table", POINTER(c_uint8)),
         ("requantize", Requantization),
         ("term", Ratio),

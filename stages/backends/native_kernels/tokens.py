@@ -5,8 +5,8 @@ leading dimensions, are the height of an image (C, rows, 1). So a linear layer o
 1 × 1, and only the way in and out of the arena tells the two apart.
 
 Two dimensions, and four or more, are always tokens. Three are an image, (C, H, W), or tokens, (A, B, C), as
-those operators say that read or give them: linear layers have channels last, convolutions and pools first, and
-what works value by value passes it on.
+those operators say that read or give them: linear layers have channels last, convolutions and pools first,
+and what works value by value passes it on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from stages.integer.program import Op, Program, Value
 BY_VALUE = frozenset({"add", "multiply", "requantize", "table"})
 """Operators to which it is all the same where the channels lie, as long as they lie so in all values."""
 
-CHANNELS_LAST = frozenset({"linear", "layer_norm", "rms_norm"})
+ROW_BY_ROW = frozenset({"linear", "layer_norm", "softmax"})
+"""Operators that work on the channels of each row; a softmax along the last dimension."""
 
 CHANNELS_FIRST = frozenset(
     {"conv2d", "avg_pool2d", "max_pool2d", "upsample_nearest", "insert_zeros", "resample"}
@@ -30,7 +31,8 @@ CHANNELS_FIRST = frozenset(
 def channels_last(program: Program) -> frozenset[str]:
     """Names of the values that are tokens."""
     three = {name for name, value in program.values.items() if len(value.shape) == 3}
-    first, last = (_reached(program, three, kind) for kind in (CHANNELS_FIRST, CHANNELS_LAST))
+    first = _reached(program, three, [op for op in program.ops if op.op in CHANNELS_FIRST])
+    last = _reached(program, three, [op for op in program.ops if _row_by_row(op, program)])
     others = {name for name, value in program.values.items() if len(value.shape) not in (0, 1, 3)}
     return frozenset(others | (last - first))
 
@@ -52,7 +54,7 @@ def over_images(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
     names = (*op.inputs, op.output)
     touched = {name for name in names if name in tokens}
     if not touched:
-        return None if op.op == "linear" and len(program.values[op.output].shape) != 1 else op
+        return None if op.op in ROW_BY_ROW and len(program.values[op.output].shape) != 1 else op
     x, y = program.values[op.inputs[0]], program.values[op.output]
     if op.op == "reshape":
         return op if _keeps_rows(x, y, tokens) else None
@@ -63,17 +65,28 @@ def over_images(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
         return None
     if op.op in BY_VALUE:
         return op if all(_broadcasts(program.values[name], y) for name in op.inputs) else None
-    if op.op == "linear":
-        return op
+    if op.op in ROW_BY_ROW:
+        return _row(op, program)
     return _along_axes(op, x.shape)
 
 
-def _reached(program: Program, among: set[str], kinds: frozenset[str]) -> set[str]:
-    """Values that operators of these kinds read or give, and all that operators by value tie to them."""
-    found: set[str] = set()
-    for op in program.ops:
-        if op.op in kinds:
-            found |= among.intersection((*op.inputs, op.output))
+def _row_by_row(op: Op, program: Program) -> bool:
+    last = len(program.values[op.output].shape) - 1
+    return op.op in ROW_BY_ROW and op.attrs.get("axis", last) == last
+
+
+def _row(op: Op, program: Program) -> Op | None:
+    """With channels in front. What a softmax keeps must be rows of its own, or one for all."""
+    y = program.values[op.output]
+    fits = all(_broadcasts(program.values[name], y) for name in op.inputs)
+    if not fits or not _row_by_row(op, program):
+        return None
+    return replace(op, attrs={**op.attrs, "axis": 0}) if op.op == "softmax" else op
+
+
+def _reached(program: Program, among: set[str], ops: Sequence[Op]) -> set[str]:
+    """Values that these operators read or give, and all that operators by value tie to them."""
+    found = {name for op in ops for name in among.intersection((*op.inputs, op.output))}
     ties = [among.intersection((*op.inputs, op.output)) for op in program.ops if op.op in BY_VALUE]
     grown = True
     while grown:

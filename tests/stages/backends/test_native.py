@@ -105,7 +105,10 @@ def test_layers_of_real_sizes_are_the_references(program: Program, threads: int)
     assert (Native(threads=threads, fallback=False).compile(program).run(q) == expected).all()
 
 
-OVER_TOKENS = ("linear", "add", "multiply", "table", "requantize", "concat", "slice", "pad", "mean")
+OVER_TOKENS = (
+    *("linear", "add", "multiply", "table", "requantize", "concat", "slice", "pad", "mean"),
+    *("softmax", "layer_norm"),
+)
 
 
 @needs_engine
@@ -123,7 +126,7 @@ def test_values_over_tokens_are_the_references(program: Program, threads: int) -
 
 @st.composite
 def encoders(draw: st.DrawFn) -> Program:
-    """A transformer's feed-forward block: linear, table, linear with the residual, over tokens of any rank."""
+    """A transformer's feed-forward block, over tokens of any rank: linear, table, linear with the residual."""
     leading = draw(st.sampled_from([(1,), (7,), (50,), (3, 5), (2, 3, 4)]))
     channels, hidden = draw(st.sampled_from([(3, 5), (16, 64), (40, 100), (192, 80)]))
     builder = ProgramBuilder(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
@@ -134,6 +137,31 @@ def encoders(draw: st.DrawFn) -> Program:
     y = builder.layer("linear", looked_up, builder.value(x.shape), (channels, hidden), {})
     ops, mode = tuple(builder.ops), draw(st.sampled_from(MODES))
     return Program(values=builder.values, ops=ops, input=x.name, output=y.name, requantize=mode)
+
+
+@st.composite
+def normalizations(draw: st.DrawFn) -> Program:
+    """A softmax or a layer normalization over as many channels as networks have."""
+    shape = (draw(st.sampled_from([1, 5])), draw(st.sampled_from([1, 16, 50, 197, 384, 768, 4096])))
+    builder = ProgramBuilder(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    x = builder.value(shape)
+    y = getattr(builder, draw(st.sampled_from(["softmax", "layer_norm"])))(x)
+    return Program(
+        values=builder.values, ops=tuple(builder.ops), input=x.name, output=y.name, requantize="float"
+    )
+
+
+@needs_engine
+@settings(max_examples=200, deadline=None)
+@given(program=normalizations())
+def test_normalizations_of_real_sizes_are_the_references(program: Program) -> None:
+    """Rows of one level and rows of the two extremes among them."""
+    q = random_input(program, 4)
+    x = program.values[program.input]
+    q[0] = x.quant_max
+    q[1] = np.random.default_rng(0).choice([x.quant_min, x.quant_max], q[1].shape)
+    expected = Reference(threads=1).compile(program).run(q)
+    assert (Native(threads=1, fallback=False).compile(program).run(q) == expected).all()
 
 
 @needs_engine
