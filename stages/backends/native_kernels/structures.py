@@ -21,6 +21,7 @@ class StepKind(IntEnum):
     COPY = 8
     SOFTMAX = 9
     LAYER_NORM = 10
+    MATMUL = 11
 
 
 def _int32(*names: str) -> list[tuple[str, type]]:

@@ -20,7 +20,7 @@ from stages.integer.program import Op, Program, Value
 BY_VALUE = frozenset({"add", "multiply", "requantize", "table"})
 """Operators to which it is all the same where the channels lie, as long as they lie so in all values."""
 
-ROW_BY_ROW = frozenset({"linear", "layer_norm", "softmax"})
+ROW_BY_ROW = frozenset({"linear", "layer_norm", "softmax", "matmul"})
 """Operators that work on the channels of each row; a softmax along the last dimension."""
 
 CHANNELS_FIRST = frozenset(
@@ -78,6 +78,8 @@ def _row_by_row(op: Op, program: Program) -> bool:
 def _row(op: Op, program: Program) -> Op | None:
     """With channels in front. What a softmax keeps must be rows of its own, or one for all."""
     y = program.values[op.output]
+    if op.op == "matmul":
+        return op if _one_matrix_or_as_many(program, op) else None
     fits = all(_broadcasts(program.values[name], y) for name in op.inputs)
     if not fits or not _row_by_row(op, program):
         return None
@@ -112,6 +114,12 @@ def _keeps_rows(x: Value, y: Value, tokens: frozenset[str]) -> bool:
 def _broadcasts(x: Value, y: Value) -> bool:
     """Whether rows are those of the output or a single one: others would repeat within the height."""
     return math.prod(x.shape[:-1]) in (1, math.prod(y.shape[:-1]))
+
+
+def _one_matrix_or_as_many(program: Program, op: Op) -> bool:
+    """Whether a product's second value is one matrix, or as many as the output, which the first always is."""
+    a, b, y = (math.prod(program.values[name].shape[:-2]) for name in (*op.inputs, op.output))
+    return a == y and b in (1, y)
 
 
 def _mean(op: Op, rank: int) -> Op | None:

@@ -107,7 +107,7 @@ def test_layers_of_real_sizes_are_the_references(program: Program, threads: int)
 
 OVER_TOKENS = (
     *("linear", "add", "multiply", "table", "requantize", "concat", "slice", "pad", "mean"),
-    *("softmax", "layer_norm"),
+    *("softmax", "layer_norm", "matmul"),
 )
 
 
@@ -126,7 +126,7 @@ def test_values_over_tokens_are_the_references(program: Program, threads: int) -
 
 @st.composite
 def encoders(draw: st.DrawFn) -> Program:
-    """A transformer's feed-forward block, over tokens of any rank: linear, table, linear with the residual."""
+    """A feed-forward block over tokens of any rank: linear, table, linear with the residual."""
     leading = draw(st.sampled_from([(1,), (7,), (50,), (3, 5), (2, 3, 4)]))
     channels, hidden = draw(st.sampled_from([(3, 5), (16, 64), (40, 100), (192, 80)]))
     builder = ProgramBuilder(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
@@ -162,6 +162,37 @@ def test_normalizations_of_real_sizes_are_the_references(program: Program) -> No
     q[1] = np.random.default_rng(0).choice([x.quant_min, x.quant_max], q[1].shape)
     expected = Reference(threads=1).compile(program).run(q)
     assert (Native(threads=1, fallback=False).compile(program).run(q) == expected).all()
+
+
+@st.composite
+def products(draw: st.DrawFn) -> Program:
+    """Two linear layers over tokens, (…, I, K) and (…, K, J), and the product of what they give."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    builder = ProgramBuilder(draw, rng)
+    leading = draw(st.sampled_from([(), (1,), (3,), (2, 3)]))
+    inner = draw(st.sampled_from([1, 17, 50, 64]))
+    rows, columns = draw(st.sampled_from([inner, 1])), draw(st.sampled_from([1, 5, 16, 64, 100, 197]))
+    x = builder.value((*leading, inner, 6))
+    a = builder.layer("linear", x, builder.value((*leading, inner, inner)), (inner, 6), {}, depth=1)
+    b = builder.layer("linear", x, builder.value((*leading, inner, columns)), (columns, 6), {}, depth=1)
+    if rows == 1 and inner > 1:
+        ends = {"ends": (*leading, 1, inner), "steps": (1,) * len(a.shape), "starts": (0,) * len(a.shape)}
+        a = builder.append("slice", [a], builder.value((*leading, 1, inner), a), ends)
+    y = builder.value((*leading, rows, columns))
+    ratio = builder.ratio(rng.uniform(0.2, 2.0) / (40 * np.sqrt(inner)))
+    builder.append("matmul", [a, b], y, builder.bounds(y), **ratio)
+    ops, mode = tuple(builder.ops), draw(st.sampled_from(MODES))
+    return Program(values=builder.values, ops=ops, input=x.name, output=y.name, requantize=mode)
+
+
+@needs_engine
+@settings(max_examples=200, deadline=None)
+@given(program=products(), threads=st.integers(1, 3))
+def test_products_of_real_sizes_are_the_references(program: Program, threads: int) -> None:
+    q = random_input(program, 2)
+    executable = Native(threads=threads, fallback=False).compile(program)
+    assert not any("matmul" in note for note in executable.notes)
+    assert (executable.run(q) == Reference(threads=1).compile(program).run(q)).all()
 
 
 @needs_engine

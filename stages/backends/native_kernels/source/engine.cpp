@@ -6,6 +6,7 @@
 #include "depthwise.h"
 #include "depthwise3.h"
 #include "images.h"
+#include "matmul.h"
 #include "rows.h"
 #include "team.h"
 
@@ -38,6 +39,7 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
         case MAX_POOL: maximum(s, images, arena, from, to); break;
         case COPY: copy(s, images, arena, from, to); break;
         case SOFTMAX: softmax(s, images, arena, from, to); break;
+        case MATMUL: multiply_matrices(s, images, arena, from, to); break;
         case LAYER_NORM: layer_norm(s, images, arena, from, to); break;
     }
     fill_border(images[s.target], arena, from, to);

@@ -46,7 +46,7 @@ struct Ratio {
     int64_t nudge, carry, right;
 };
 
-enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM };
+enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL };
 
 struct EngineStep {
     int32_t kind;
