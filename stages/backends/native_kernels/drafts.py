@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.backends.native_kernels.matmul import matmul
+from stages.backends.native_kernels.moves import move
 from stages.backends.native_kernels.normalizations import layer_norm, softmax
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
 from stages.backends.native_kernels.ratios import requantize, term
@@ -206,6 +207,7 @@ DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "reshape": _reshape,
     "slice": _slice,
     "pad": _pad,
+    "move": move,
     "softmax": softmax,
     "matmul": matmul,
     "layer_norm": layer_norm,

@@ -1,4 +1,4 @@
-"""The steps of softmax and layer normalization over channels, in 64 bits whatever the mode (``source/rows.h``)."""
+"""The steps of softmax and layer normalization over channels: in 64 bits, whatever the mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LANES = 16
 
 
 def softmax(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    """Along the channels, of all entries or of those that a second input keeps: all rows' own, or one for all."""
+    """Along the channels, of all entries or those that a second input keeps, in each row or in all."""
     if op.attrs["axis"] != 0:
         return None
     keep = op.inputs[1] if len(op.inputs) == 2 else ""

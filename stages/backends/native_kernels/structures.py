@@ -22,6 +22,7 @@ class StepKind(IntEnum):
     SOFTMAX = 9
     LAYER_NORM = 10
     MATMUL = 11
+    MOVE = 12
 
 
 def _int32(*names: str) -> list[tuple[str, type]]:

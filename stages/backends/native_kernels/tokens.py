@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from stages.backends.native_kernels.moves import as_move
 from stages.integer.program import Op, Program, Value
 
 BY_VALUE = frozenset({"add", "multiply", "requantize", "table"})
@@ -22,6 +23,8 @@ BY_VALUE = frozenset({"add", "multiply", "requantize", "table"})
 
 ROW_BY_ROW = frozenset({"linear", "layer_norm", "softmax", "matmul"})
 """Operators that work on the channels of each row; a softmax along the last dimension."""
+
+MOVES = frozenset({"permute", "reshape", "slice"})
 
 CHANNELS_FIRST = frozenset(
     {"conv2d", "avg_pool2d", "max_pool2d", "upsample_nearest", "insert_zeros", "resample"}
@@ -34,7 +37,11 @@ def channels_last(program: Program) -> frozenset[str]:
     first = _reached(program, three, [op for op in program.ops if op.op in CHANNELS_FIRST])
     last = _reached(program, three, [op for op in program.ops if _row_by_row(op, program)])
     others = {name for name, value in program.values.items() if len(value.shape) not in (0, 1, 3)}
-    return frozenset(others | (last - first))
+    found = others | (last - first)
+    for op in program.ops:  # what is made of tokens by moving them, and nobody claims
+        if op.op in MOVES and op.inputs[0] in found and op.output in three - first:
+            found.add(op.output)
+    return frozenset(found)
 
 
 def as_images(program: Program, tokens: frozenset[str]) -> Program:
@@ -51,10 +58,17 @@ def over_images(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
         program: as it was, with the values' own shapes.
         tokens: what `channels_last` found.
     """
+    over = _as_it_is(op, program, tokens)
+    return over if over is not None or op.op not in MOVES else as_move(op, program, tokens)
+
+
+def _as_it_is(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
+    """The same kind of operator over images, but for dimensions that it names."""
     names = (*op.inputs, op.output)
     touched = {name for name in names if name in tokens}
     if not touched:
-        return None if op.op in ROW_BY_ROW and len(program.values[op.output].shape) != 1 else op
+        many_rows = op.op in ROW_BY_ROW and len(program.values[op.output].shape) != 1
+        return None if many_rows or op.op == "permute" or _spreads(op, program) else op
     x, y = program.values[op.inputs[0]], program.values[op.output]
     if op.op == "reshape":
         return op if _keeps_rows(x, y, tokens) else None
@@ -68,6 +82,12 @@ def over_images(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
     if op.op in ROW_BY_ROW:
         return _row(op, program)
     return _along_axes(op, x.shape)
+
+
+def _spreads(op: Op, program: Program) -> bool:
+    """Whether a reshape makes an image of something else."""
+    x, y = (program.values[name].shape for name in (op.inputs[0], op.output))
+    return op.op == "reshape" and len(y) == 3 and x != y
 
 
 def _row_by_row(op: Op, program: Program) -> bool:

@@ -107,7 +107,7 @@ def test_layers_of_real_sizes_are_the_references(program: Program, threads: int)
 
 OVER_TOKENS = (
     *("linear", "add", "multiply", "table", "requantize", "concat", "slice", "pad", "mean"),
-    *("softmax", "layer_norm", "matmul"),
+    *("softmax", "layer_norm", "matmul", "permute", "reshape"),
 )
 
 
@@ -162,6 +162,43 @@ def test_normalizations_of_real_sizes_are_the_references(program: Program) -> No
     q[1] = np.random.default_rng(0).choice([x.quant_min, x.quant_max], q[1].shape)
     expected = Reference(threads=1).compile(program).run(q)
     assert (Native(threads=1, fallback=False).compile(program).run(q) == expected).all()
+
+
+@st.composite
+def moves(draw: st.DrawFn) -> Program:
+    """Permutations, slices, and reshapes that split or join dimensions, of images and tokens."""
+    builder = ProgramBuilder(draw, np.random.default_rng(0))
+    x = y = builder.value(
+        tuple(draw(st.lists(st.sampled_from([1, 2, 3, 4, 12, 16]), min_size=2, max_size=4)))
+    )
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(["permute", "slice", "split", "join"]))
+        axis = draw(st.integers(0, len(y.shape) - 1))
+        before, size, after = y.shape[:axis], y.shape[axis], y.shape[axis + 1 :]
+        if kind in ("permute", "slice"):
+            y = getattr(builder, kind)(y)
+            continue
+        factor = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
+        shape = (*before, factor, size // factor, *after)
+        if kind == "join" and after:
+            shape = (*before, size * after[0], *after[1:])
+        y = builder.append("reshape", [y], builder.value(shape, y), {"shape": shape})
+    ops = tuple(builder.ops)
+    return Program(values=builder.values, ops=ops, input=x.name, output=y.name, requantize="float")
+
+
+@needs_engine
+@settings(max_examples=400, deadline=None)
+@given(program=moves(), threads=st.integers(1, 3), samples=st.integers(1, 4))
+def test_moves_are_the_references(program: Program, threads: int, samples: int) -> None:
+    q = random_input(program, samples)
+    expected = Reference(threads=1).compile(program).trace(q)
+    executable = Native(threads=threads, fallback=False).compile(program)
+    assert not any("permute" in note for note in executable.notes)
+    found = executable.trace(q)
+    for name, value in expected.items():
+        assert (found[name] == value).all(), name
+    assert (executable.run(q) == expected[program.output]).all()
 
 
 @st.composite
@@ -299,24 +336,23 @@ def test_a_sum_that_can_leave_int32_is_refused() -> None:
 @needs_engine
 def test_operators_without_steps_run_by_the_reference_and_are_named() -> None:
     program = one_layer()
-    reshape = {"shape": (2, 2)}
-    back = {"shape": (4,)}
+    backwards = {"axis": 0, "indices": (3, 2, 1, 0)}
     ops = (
         *program.ops,
-        Op(op="reshape", inputs=("y",), output="square", attrs=reshape),
-        Op(op="reshape", inputs=("square",), output="z", attrs=back),
+        Op(op="take", inputs=("y",), output="taken", attrs=backwards),
+        Op(op="take", inputs=("taken",), output="z", attrs=backwards),
         replace(program.ops[0], inputs=("z",), output="w", tensors=one_layer(channels=4).ops[0].tensors),
     )
     more = {
         name: replace(program.values["y"], name=name, shape=shape)
-        for name, shape in (("square", (2, 2)), ("z", (4,)), ("w", (4,)))
+        for name, shape in (("taken", (4,)), ("z", (4,)), ("w", (4,)))
     }
     program = replace(program, values=program.values | more, ops=ops, output="w")
     executable = Native(batch_size=2).compile(program)
     q = random_input(program, 5)
-    assert executable.notes == ("backend native: reshape by the reference's kernels",)
+    assert executable.notes == ("backend native: take by the reference's kernels",)
     assert (executable.run(q) == Reference().compile(program).run(q)).all()
-    assert executable.trace(q).keys() == {"x", "y", "square", "z", "w"}
+    assert executable.trace(q).keys() == {"x", "y", "taken", "z", "w"}
 
 
 def test_without_an_engine_onednn_runs_and_says_so(

@@ -7,6 +7,7 @@
 #include "depthwise3.h"
 #include "images.h"
 #include "matmul.h"
+#include "move.h"
 #include "rows.h"
 #include "team.h"
 
@@ -39,6 +40,7 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
         case MAX_POOL: maximum(s, images, arena, from, to); break;
         case COPY: copy(s, images, arena, from, to); break;
         case SOFTMAX: softmax(s, images, arena, from, to); break;
+        case MOVE: move(s, images, arena, from, to); break;
         case MATMUL: multiply_matrices(s, images, arena, from, to); break;
         case LAYER_NORM: layer_norm(s, images, arena, from, to); break;
     }

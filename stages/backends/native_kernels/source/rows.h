@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <vector>
 #include "requantize.h"
 
 namespace {
@@ -41,6 +42,8 @@ inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, in
     const Image *keep = s.residual < 0 ? nullptr : &images[s.residual];
     const __m512i twice = _mm512_set1_epi64(2 * s.constant);
     const int count = in.channels;
+    static thread_local std::vector<int32_t> row;  // of exponentials
+    row.resize(count + 16);
     for (int y = from; y < to; y++)
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x), *kept = nullptr;
@@ -62,6 +65,7 @@ inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, in
             __m512i sums = _mm512_setzero_si512();
             for (int c = 0; c < count; c += 16) {
                 const __m512i a = exponentials(c);
+                _mm512_storeu_si512(row.data() + c, a);
                 sums = _mm512_add_epi64(sums, _mm512_add_epi64(low_half(a), high_half(a)));
             }
             const int64_t total = std::max<int64_t>(_mm512_reduce_add_epi64(sums), 1);
@@ -69,7 +73,7 @@ inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, in
             const __m512i half = _mm512_set1_epi64(total << 14);
             const auto share = [&](__m512i a) { return by.quotient(_mm512_add_epi64(_mm512_mullo_epi64(a, twice), half)); };
             for (int c = 0; c < count; c += 16) {
-                const __m512i a = exponentials(c);
+                const __m512i a = _mm512_loadu_si512(row.data() + c);
                 store_clamped(s.requantize, share(low_half(a)), share(high_half(a)), target + c, count - c);
             }
         }

@@ -46,7 +46,7 @@ struct Ratio {
     int64_t nudge, carry, right;
 };
 
-enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL };
+enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL, MOVE };
 
 struct EngineStep {
     int32_t kind;
@@ -62,13 +62,13 @@ struct EngineStep {
     int32_t divide_h, divide_w;   // COPY: rows and columns of the target that one of the source's becomes
     int32_t sparse;               // COPY: only the first of them
     int32_t flatten;              // COPY: the target is the source's vector in (C, H, W) order
-    int32_t passes;               // DEPTHWISE: sets of weights, which add up
+    int32_t passes;               // DEPTHWISE: sets of weights, which add up; MOVE: dimensions
     int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with
     int32_t channels_last;        // INPUT, OUTPUT: whether the array is (pixels, channels) or (channels, pixels)
     int32_t shift;                // LAYER_NORM: of the sum, to the right
     int64_t constant;             // SOFTMAX: the inverse of the output's scale; LAYER_NORM: epsilon
     const int8_t *weight;
-    const int32_t *bias;          // SOFTMAX: exponentials; LAYER_NORM: gamma
+    const int32_t *bias;          // SOFTMAX: exponentials; LAYER_NORM: gamma; MOVE: dimensions
     const int64_t *offset;        // LAYER_NORM: what is added before the shift
     const uint8_t *table;         // COPY: of 256 levels; null copies levels as they are
     Requantization requantize;
