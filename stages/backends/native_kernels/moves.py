@@ -23,7 +23,7 @@ MOST_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
-class Axis:
+class StridedAxis:
     """A dimension in an image: its size, and how far its levels lie apart, ``step`` times ``unit``."""
 
     size: int
@@ -31,7 +31,7 @@ class Axis:
     step: int
 
 
-Pair = tuple[Axis, Axis]
+AxisPair = tuple[StridedAxis, StridedAxis]
 """One dimension in the source and in the target."""
 
 
@@ -53,7 +53,7 @@ def as_move(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
             if step < 1:
                 return None
             start[axis.unit] += range(axis.size)[first:].start * axis.step
-            pairs.append((Axis(to.size, axis.unit, axis.step * step), to))
+            pairs.append((StridedAxis(to.size, axis.unit, axis.step * step), to))
     elif op.op == "reshape":
         common = _common(x, y)
         if common is None:
@@ -81,20 +81,20 @@ def move(op: Op, program: Program, pins: Pins) -> list[Draft]:
     return [Draft(StepKind.MOVE, op.output, op.inputs[0], fields=fields)]
 
 
-def axes_of(value: Value, token: bool) -> list[Axis]:
+def axes_of(value: Value, token: bool) -> list[StridedAxis]:
     """Its dimensions, in order."""
     shape = value.shape
     if token or len(shape) == 1:
         leading = shape[:-1]
-        rows = [Axis(size, ROW, math.prod(leading[i + 1 :])) for i, size in enumerate(leading)]
-        return [*rows, Axis(shape[-1], BYTE, 1)]
-    return [Axis(size, unit, 1) for size, unit in zip(shape, (BYTE, ROW, PIXEL), strict=True)]
+        rows = [StridedAxis(size, ROW, math.prod(leading[i + 1 :])) for i, size in enumerate(leading)]
+        return [*rows, StridedAxis(shape[-1], BYTE, 1)]
+    return [StridedAxis(size, unit, 1) for size, unit in zip(shape, (BYTE, ROW, PIXEL), strict=True)]
 
 
-def _common(x: Sequence[Axis], y: Sequence[Axis]) -> list[Pair] | None:
+def _common(x: Sequence[StridedAxis], y: Sequence[StridedAxis]) -> list[AxisPair] | None:
     """Dimensions into which both sides split, the last first; None where sizes do not divide."""
     from_right, to_right = ([axis for axis in side if axis.size > 1] for side in (x, y))
-    pairs: list[Pair] = []
+    pairs: list[AxisPair] = []
     while from_right and to_right:
         a, b = from_right.pop(), to_right.pop()
         size = min(a.size, b.size)
@@ -103,24 +103,24 @@ def _common(x: Sequence[Axis], y: Sequence[Axis]) -> list[Pair] | None:
         pairs.append((replace(a, size=size), replace(b, size=size)))
         for side, axis in ((from_right, a), (to_right, b)):
             if axis.size > size:
-                side.append(Axis(axis.size // size, axis.unit, axis.step * size))
+                side.append(StridedAxis(axis.size // size, axis.unit, axis.step * size))
     return pairs
 
 
-def _joined(pairs: Sequence[Pair]) -> list[Pair]:
+def _joined(pairs: Sequence[AxisPair]) -> list[AxisPair]:
     """Without dimensions of one level, and with those that follow on each other on both sides as one."""
-    joined: list[Pair] = []
+    joined: list[AxisPair] = []
     for inner in pairs:
         if inner[1].size == 1:
             continue
         if joined and all(map(_follows, joined[-1], inner)):
-            outer = joined.pop()
-            inner = (replace(inner[0], size=outer[0].size * inner[0].size),) + (
-                replace(inner[1], size=outer[1].size * inner[1].size),
+            source, target = (
+                replace(b, size=a.size * b.size) for a, b in zip(joined.pop(), inner, strict=True)
             )
+            inner = source, target
         joined.append(inner)
-    return joined or [(Axis(1, BYTE, 1), Axis(1, BYTE, 1))]
+    return joined or [(StridedAxis(1, BYTE, 1), StridedAxis(1, BYTE, 1))]
 
 
-def _follows(outer: Axis, inner: Axis) -> bool:
+def _follows(outer: StridedAxis, inner: StridedAxis) -> bool:
     return outer.unit == inner.unit and outer.step == inner.step * inner.size
