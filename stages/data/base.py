@@ -52,6 +52,36 @@ class Data(Protocol):
     are tokens, which networks take as int64, has ``tokens`` true.
 
     Reading happens in the methods; what they raise names the field to change (``data.root=…``).
+
+    Example::
+
+        from dataclasses import dataclass
+        import numpy as np
+        from stages.data.base import Split
+
+        @dataclass(frozen=True, kw_only=True)
+        class Mine:
+            folder: str
+            name = "mine"
+            num_classes = 3
+            shape = (6, 128)  # of a sample, without the batch
+            mean = std = ()  # one number a channel, or none
+
+            def train(self):
+                return self._split("train")
+
+            def test(self):
+                return self._split("test")
+
+            def _split(self, split):  # (N, 6, 128), and a class for each
+                x, y = (np.load(f"{self.folder}/{split}_{part}.npy", mmap_mode="r") for part in "xy")
+                return Split(images=x, labels=np.array(y, np.int64))
+
+            def check(self):  # before anything is computed
+                self.train(), self.test()
+
+            def fingerprint(self):  # another one wherever the content is another
+                return f"{self.folder} 1"
     """
 
     @property

@@ -21,6 +21,9 @@ labels, and all samples are of class 0."""
 EXACT = 2**24
 """Integers up to this are float32 values."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Floats of 64 bits beyond this would be infinite to a network."""
+
 BLOCK = 2**22
 """Numbers looked at together."""
 
@@ -49,8 +52,8 @@ def as_targets(labels: NDArray[Any], kind: TargetKind, option: str) -> NDArray[A
         raise _refusal(
             option, f"labels are {labels.dtype} {labels.shape}, no numbers (N, …)", "number the classes"
         )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise _refusal(option, "labels are not all finite", "leave such samples out")
+    if labels.dtype.kind == "f" and not _held(labels).all():
+        raise _refusal(option, "labels are not all finite as float32", "scale, or leave such samples out")
     if kind == "auto":
         several = labels.ndim == 2 and labels.shape[1] > 1 and bool(np.isin(labels, (0, 1)).all())
         kind = "numbers" if labels.dtype.kind == "f" or several else "classes"
@@ -70,11 +73,13 @@ def check_inputs(inputs: NDArray[Any], option: str, *, tokens: bool = False) -> 
     for start in range(0, len(inputs), rows):
         block = inputs[start : start + rows]
         if block.dtype.kind == "f":
-            bad = ~np.isfinite(block).reshape(len(block), -1).all(axis=1)
+            bad = ~_held(block).reshape(len(block), -1).all(axis=1)
             if bad.any():
                 row = start + int(bad.argmax())
                 raise _refusal(
-                    option, f"sample {row} holds NaN or infinity", "replace or leave out such samples"
+                    option,
+                    f"sample {row} holds NaN or infinity, or what is one as float32",
+                    "replace, scale or leave out such samples",
                 )
         elif tokens and block.min(initial=0) < 0:
             raise _refusal(option, f"holds token {block.min()}", "number them from 0, what pads too")
@@ -142,6 +147,12 @@ def check_constants(
             raise ValueError(f"std={list(std)}: must be positive; inputs are divided by it")
     except ValueError as error:
         raise PipelineError(f"data.{error}; or one number for all.") from None
+
+
+def _held(floats: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of them are finite, and stay so as float32."""
+    held: NDArray[np.bool_] = np.isfinite(floats)
+    return held & (np.abs(floats) <= LARGEST) if floats.dtype.itemsize > 4 else held
 
 
 def _described(array: NDArray[Any]) -> str:

@@ -203,6 +203,11 @@ def test_nothing_is_unpickled(build, tmp_path):
             {"x": np.where(FLOATS[3, 0, 0, 0] == FLOATS, np.inf, FLOATS)},
             "data.train: sample 3 holds NaN or inf",
         ),
+        (
+            {"x": np.full((7, 4), -1e39)},
+            "data.train: sample 0 holds NaN or infinity, or what is one as float32",
+        ),
+        ({"y": LABELS * 1e39}, "labels are not all finite as float32"),
         ({"x": np.full((7, 4), 2**24 + 1)}, r"holds integers beyond ±16,777,216"),
         ({"x": np.full((7, 4), -(2**63))}, r"holds integers beyond ±16,777,216"),
         ({"x": np.full(7, 1.0)}, r"inputs are float64 \(7,\), no numbers \(N, …\)"),

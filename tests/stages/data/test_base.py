@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pytest
 
+from pipeline.errors import ConfigError
 from stages.data.base import Data, Split, check_normalization, class_names, outputs_for
+from stages.data.batches import batches
 from stages.data.cifar10 import Cifar10
 from stages.data.digits import Digits
 from stages.data.image_folder import ImageFolder
 from stages.data.mnist import Mnist
+from tests.composed import built
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,31 @@ def test_labels_that_are_no_targets_are_refused():
 
 def test_class_names_are_optional():
     assert class_names(Digits()) is None
+
+
+class Incomplete:
+    """Lacks all that the protocol asks for but two."""
+
+    name, num_classes = "incomplete", 3
+
+
+def test_what_a_users_class_lacks_is_named_and_the_example_works(tmp_path, monkeypatch):
+    """The example of the message is a module of its own, which is run as a user would."""
+    own = ("~data.mean", "~data.std")  # of the data set whose place it takes
+    with pytest.raises(ConfigError) as error:
+        built(*own, "data._target_=tests.stages.data.test_base.Incomplete")
+    _, named, example = str(error.value).partition("; a complete example:\n")
+    assert named and "it lacks check, fingerprint, mean, shape, std, test, train;" in str(error.value)
+    for split, count in (("train", 4), ("test", 2)):
+        np.save(tmp_path / f"{split}_x.npy", np.full((count, 6, 128), 0.5, np.float32))
+        np.save(tmp_path / f"{split}_y.npy", np.arange(count) % 3)
+    (tmp_path / "mine_of_the_example.py").write_text(textwrap.dedent(example))
+    monkeypatch.syspath_prepend(tmp_path)
+    run = built(*own, "data._target_=mine_of_the_example.Mine", f"+data.folder={tmp_path}")
+    data = run.stages["train"].data
+    data.check()
+    x, y = next(batches(data.train(), 4, data))
+    assert x.shape == (4, 6, 128) and (x == 0.5).all() and y.tolist() == [0, 1, 2, 0]
 
 
 def test_normalization_is_checked():
