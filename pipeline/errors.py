@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from hydra.errors import CompactHydraException
+try:
+    from hydra.errors import CompactHydraException
+except ImportError:  # who only runs an integer program needs no hydra, and there is no hydra to print for
+
+    class CompactHydraException(Exception):  # type: ignore[no-redef]  # noqa: N818
+        """Stands in for Hydra's."""
 
 
 class PipelineError(CompactHydraException, ValueError):

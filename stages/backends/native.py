@@ -21,7 +21,7 @@ from stages.backends.native_kernels.library import find_library
 from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import ByReference, Part, parts
 from stages.backends.native_kernels.structures import ExternalArray
-from stages.backends.onednn import OneDNN
+from stages.backends.reference import Reference
 from stages.integer.bounds import check_accumulators
 from stages.integer.interpreter import check_input, dequantize_output, quantize_input
 from stages.integer.program import Integers, Program
@@ -194,6 +194,12 @@ class Native:
                 f"backend native: {library}. Remedy: backend=onednn, backend=reference or "
                 "backend.fallback=true"
             )
+        try:  # torch's kernels; where only numpy is installed, numpy's
+            from stages.backends.onednn import OneDNN
+        except ImportError:
+            note = f"backend native: {library}; reference runs instead"
+            log.warning(note)
+            return Reference(threads=self.threads, batch_size=self.batch_size).compile(program, (note,))
         note = f"backend native: {library}; onednn runs instead"
         log.warning(note)
         return OneDNN(threads=self.threads, batch_size=self.batch_size).compile(program, notes=(note,))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from pipeline.environment import available_cores
 from stages.integer.kernel import Prepare, prepare_kernel
@@ -119,13 +119,19 @@ def last_read(program: Program) -> list[list[str]]:
 
 
 @cache
-def _libraries() -> ThreadpoolController:
-    """The thread pools of the libraries that are loaded."""
+def _libraries() -> Any:
+    """The thread pools of the libraries that are loaded; None without threadpoolctl, which only saves time."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
     return ThreadpoolController()
 
 
 def _one_blas_thread() -> AbstractContextManager[object]:
     """Products of blocks are too small to share: BLAS's threads would mostly wait for each other."""
+    if _libraries() is None:
+        return nullcontext()
     limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
     return limited
 
