@@ -120,7 +120,7 @@ def last_read(program: Program) -> list[list[str]]:
 
 @cache
 def _libraries() -> Any:
-    """The thread pools of the libraries that are loaded; None without threadpoolctl, which only saves time."""
+    """The thread pools of the libraries that are loaded; None where threadpoolctl is not installed."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:

@@ -47,6 +47,6 @@ def test_the_experiment_measures_a_program_alone():
     chosen = [stage for stage in stages.values() if stage is not None]
     check_wiring(chosen)
     assert [stage.name for stage in chosen] == [
-        *("load", "evaluate", "speed", "parity", "rounding", "verdict", "report", "verify")
+        *("load", "describe", "evaluate", "speed", "parity", "rounding", "verdict", "report", "verify")
     ]
     assert stages["load"].program == "folder"

@@ -1,0 +1,73 @@
+"""``python -m pipeline.export program=PATH export=[onnx_qdq]``: a saved program in the formats of others.
+
+PATH is the ``program/`` folder that a run left. Files go to ``export/<name>/`` beside it, or below
+``to=FOLDER``. Other overrides are a run's: ``export.onnx_qdq.batch=1``. Nothing is computed or recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.configuration.builder import Builder
+from pipeline.configuration.overrides import check_overrides
+from pipeline.configuration.schema import register
+from pipeline.errors import ConfigError
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """What an option of the group ``export`` builds, beside being a stage."""
+
+    def export(self, program: Path, folder: Path) -> Path:
+        """Write the saved `program` below `folder`; returns the file."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compose, build ``export``, and let each option write; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.export", description=__doc__.split("\n\n")[0])
+    parser.add_argument("overrides", nargs="*", help="program=PATH export=[NAME,…] to=FOLDER")
+    parser.add_argument("--config-dir", type=Path, help="a folder with options of your own")
+    given = parser.parse_intermixed_args(arguments)
+    try:
+        _export(given.overrides, given.config_dir)
+    except (HydraException, OmegaConfBaseException) as error:  # a PipelineError is the former
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _export(given: Sequence[str], own: Path | None) -> None:
+    paths = {
+        key: value for key, _, value in (one.partition("=") for one in given) if key in ("program", "to")
+    }
+    overrides = [one for one in given if one.partition("=")[0] not in paths]
+    if not paths.get("program"):
+        raise ConfigError("program: missing. Remedy: program=PATH, the program/ folder that a run left")
+    program = Path(paths["program"])
+    check_overrides(overrides)
+    register()
+    searched = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose("config", overrides=[*overrides, *searched])
+    builder = Builder(config)
+    built = builder.build("export")
+    builder.raise_problems()
+    chosen = {name: one for name, one in built.items() if one is not None}
+    if not chosen:
+        raise ConfigError(f"export: names nothing. Remedy: export=[NAME,…], of {', '.join(sorted(built))}")
+    for name, one in chosen.items():
+        if not isinstance(one, Exports):
+            raise ConfigError(f"export.{name}: {type(one).__name__} has no export(program, folder)")
+        print(one.export(program, Path(paths.get("to") or program.resolve().parent / "export")))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

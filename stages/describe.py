@@ -1,0 +1,38 @@
+"""Stage *describe*: what the program's input and outputs mean, beside the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.context import RunContext
+from pipeline.stage import Inputs
+from stages.artifacts import IntegerProgram
+from stages.data.base import Data
+from stages.data.description import Description
+
+
+@dataclass(frozen=True, kw_only=True)
+class Describe:
+    """Write ``program/preprocessing.json``: shape, mean, std, names of the classes.
+
+    Args:
+        data: the data set that the program was made for.
+    """
+
+    name: ClassVar[str] = "describe"
+    consumes: ClassVar[tuple[type, ...]] = (IntegerProgram,)
+    produces: ClassVar[None] = None
+    cacheable: ClassVar[bool] = False
+
+    data: Data
+
+    def check(self) -> None:
+        """Raise where the data is missing."""
+        self.data.check()
+
+    def run(self, ctx: RunContext, inputs: Inputs) -> None:
+        """Write it into the folder that the program's files are in."""
+        folder = ctx.run_dir / "program"
+        folder.mkdir(exist_ok=True)
+        Description.of(self.data).save(folder)
