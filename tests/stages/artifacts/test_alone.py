@@ -65,3 +65,10 @@ def test_a_program_runs_with_numpy_and_safetensors_alone(folder, backend):
 def test_a_backend_of_another_library_names_it(folder):
     done = run_alone(folder, "onednn")
     assert done.returncode == 1 and "torch is not installed here" in done.stderr
+
+
+def test_without_a_compiler_and_torch_the_native_backend_is_the_reference(folder, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = run_alone(folder, "native")
+    assert done.returncode == 0 and "reference runs instead" in done.stderr
+    assert np.load(folder / "native.npy").tobytes() == np.load(folder / "expected.npy").tobytes()
