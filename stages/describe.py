@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
-from stages.artifacts import IntegerProgram
+from stages.artifacts import FloatModel, IntegerProgram
 from stages.data.base import Data
 from stages.data.description import Description
 
@@ -21,7 +21,9 @@ class Describe:
     """
 
     name: ClassVar[str] = "describe"
-    consumes: ClassVar[tuple[type, ...]] = (IntegerProgram,)
+    consumes: ClassVar[tuple[type, ...]] = ()
+    # a float network alone is no mistake: a run may end before its conversion
+    optional: ClassVar[tuple[type, ...]] = (IntegerProgram, FloatModel)
     produces: ClassVar[None] = None
     cacheable: ClassVar[bool] = False
 
@@ -32,7 +34,9 @@ class Describe:
         self.data.check()
 
     def run(self, ctx: RunContext, inputs: Inputs) -> None:
-        """Write it into the folder that the program's files are in."""
+        """Write it into the folder that the program's files are in; nothing where there is no program."""
+        if inputs.get(IntegerProgram) is None:
+            return
         folder = ctx.run_dir / "program"
         folder.mkdir(exist_ok=True)
         Description.of(self.data).save(folder)
