@@ -103,11 +103,10 @@ def _check_width(form: Signature, inputs: Sequence[Value], y: Value) -> None:
     """Levels beyond 8 bits are read and given by those alone that know them."""
     if form.ratios == "none":
         return
-    streams = inputs[1:] if form.layer else inputs
-    known = [x for x in inputs if form.looks_up or (form.stream and any(x is s for s in streams))]
     if any(x.counts and not form.looks_up for x in inputs):
         raise ValueError("reads numbers of tokens; embeddings and tables read them")
-    if any(x.wide and not any(x is k for k in known) for x in inputs) or (y.wide and not form.stream):
+    narrow = inputs[:1] if form.layer and form.stream else () if form.stream else inputs
+    if any(x.wide and not form.looks_up for x in narrow) or (y.wide and not form.stream):
         raise ValueError(
             "reads or gives levels of more than 8 bits; sums, what they add, and layer norm do alone"
         )

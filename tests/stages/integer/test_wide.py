@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.integer.format import load_program, save_program
 from stages.integer.interpreter import Interpreter
 from stages.integer.kernels.layer_norm import narrowing
-from stages.integer.program import Program, Value
+from stages.integer.program import Op, Program, Value
 from stages.integer.validate import validate
 from tests.stages.integer import oracle
 from tests.stages.integer.strategies import MODES, ProgramBuilder, random_input
@@ -84,3 +85,27 @@ def test_a_stream_is_the_same_from_disk(tmp_path):
     q = random_input(program, samples=2)
     before, after = (Interpreter(p).run(q) for p in (program, load_program(tmp_path)))
     assert (before == after).all()
+
+
+def test_a_layer_multiplies_no_wide_levels():
+    """Even where the value that it reads is its residual too, which may be wide."""
+    wide = Value(name="x", shape=(3,), scale=0.1, zero_point=0, quant_min=-2047, quant_max=2047)
+    rescaled = {"multiplier": np.array([2**30], np.int32), "shift": np.zeros(1, np.int32)}
+    rescaled["ratio"] = np.array([0.5], np.float32)
+    op = Op(
+        op="linear",
+        inputs=("x", "x"),
+        output="y",
+        attrs={"act_min": -2047, "act_max": 2047, "headroom": 0},
+        tensors={
+            "weight": np.ones((3, 3), np.int8),
+            "weight_scale": np.ones(1, np.float32),
+            "weight_zero_point": np.zeros(1, np.int32),
+            "bias": np.zeros(3, np.int32),
+            **rescaled,
+            **{f"residual_{name}": tensor for name, tensor in rescaled.items()},
+        },
+    )
+    program = Program(values={"x": wide, "y": replace(wide, name="y")}, ops=(op,), input="x", output="y")
+    with pytest.raises(ValueError, match=r"'y' \(linear\): reads or gives levels of more than 8 bits"):
+        validate(program)
