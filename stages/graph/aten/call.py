@@ -117,6 +117,13 @@ class Call:
             return self.emit(self.constant(argument, self.shape))
         return self.value(position)
 
+    def parameter(self, position: int = 1, what: str = "weight") -> Param:
+        """The parameter given as an argument, ``what`` in messages; ValueError for a value."""
+        argument = self.args[position]
+        if not isinstance(argument, Param):
+            raise ValueError(f"its {what} is computed; only a parameter can be quantized once")
+        return argument
+
     def axis(self, dim: int, position: int = 0) -> int:
         """A dimension number of an argument, negative ones counted from the end, as one of a sample.
 

@@ -33,7 +33,7 @@ FILLED: Mapping[str, float | None] = {
 }
 """Functions that take no more of their first argument than its shape and dtype, and what they fill in."""
 
-_EMPTY = frozenset({"empty", "empty_strided", "empty_like", "new_empty"})
+_EMPTY = frozenset({"empty", "empty_strided"})
 """Functions whose result holds whatever lay there before; here zeros."""
 
 SHAPED: Mapping[str, Callable[..., Any]] = {

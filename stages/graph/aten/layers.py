@@ -36,9 +36,7 @@ def _each(value: Any, count: int) -> tuple[int, ...]:
 
 def conv2d(call: Call) -> Node:
     """A convolution of images (C, H, W)."""
-    weight = call.args[1]
-    if not isinstance(weight, Param):
-        raise ValueError("its weight is computed; only a parameter can be quantized once")
+    weight = call.parameter()
     return Node(
         name="",
         op="conv2d",
@@ -53,30 +51,30 @@ def conv2d(call: Call) -> Node:
     )
 
 
-def _conv1d(call: Call) -> tuple[Node, ...]:
-    weight = call.args[1]
-    if not isinstance(weight, Param):
-        raise ValueError("its weight is computed; only a parameter can be quantized once")
-    padding = call.arg(4, "padding", 0)
-    image = replace(
+def over_image(call: Call) -> Call:
+    """A convolution of rows as one of images (C, H, W) by a kernel of one row; its input stays as it is."""
+    weight = call.parameter()
+    return replace(
         call,
         args=(
             call.args[0],
             call.derived(weight, weight.tensor[:, :, None]),
             call.arg(2, "bias"),
             row(call.arg(3, "stride", 1), 1),
-            padding if isinstance(padding, str) else row(padding, 0),
+            (0, *padding_of(call, weight.tensor.shape[2:])),
             row(call.arg(5, "dilation", 1), 1),
             call.arg(6, "groups", 1),
         ),
+        kwargs={},
     )
-    return as_image(call, conv2d(image))
+
+
+def _conv1d(call: Call) -> tuple[Node, ...]:
+    return as_image(call, conv2d(over_image(call)))
 
 
 def _linear(call: Call) -> Node:
-    weight = call.args[1]
-    if not isinstance(weight, Param):
-        raise ValueError("its weight is computed; only a parameter can be quantized once")
+    weight = call.parameter()
     return Node(
         name="",
         op="linear",

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stages.graph.aten.batch import Placement
-from stages.graph.aten.call import Call, Param, Ref, Translation, pair
+from stages.graph.aten.call import Call, Ref, Translation, pair
 from stages.graph.aten.chain import Chain
-from stages.graph.aten.layers import conv2d, padding_of
-from stages.graph.aten.rows import row
+from stages.graph.aten.layers import conv2d, over_image, padding_of
 from stages.graph.ir import Node
 
 Translated = Node | tuple[Node, ...] | str
@@ -62,25 +61,11 @@ def _by_channel(call: Call, translation: Translation) -> Translated:
 
 def _rows(call: Call) -> Translated:
     """Rows (k, C, L) as an image (C, k, L)."""
-    weight = _parameter(call)
     chain = Chain.over(call).permute((1, 0, 2))
-    as_image = replace(
-        call,
-        args=(
-            call.args[0],
-            call.derived(weight, weight.tensor[:, :, None]),
-            call.arg(2, "bias"),
-            row(call.arg(3, "stride", 1), 1),
-            (0, padding_of(call, weight.tensor.shape[2:])[0]),
-            row(call.arg(5, "dilation", 1), 1),
-            call.arg(6, "groups", 1),
-        ),
-        kwargs={},
-    )
     images, channels, length = call.shape
     shape = (channels, images, length)
     return (
-        Chain(call, call.emit(replace(conv2d(_over(as_image, chain, shape)), shape=shape)), shape)
+        Chain(call, call.emit(replace(conv2d(_over(over_image(call), chain, shape)), shape=shape)), shape)
         .permute((1, 0, 2))
         .result()
     )
@@ -88,7 +73,7 @@ def _rows(call: Call) -> Translated:
 
 def _images(call: Call) -> Translated:
     """Images (k, C, H, W) above each other, (C, k·H, W)."""
-    weight = _parameter(call)
+    weight = call.parameter()
     images, channels, height, width = call.input_shape()
     _, outputs, rows, columns = call.shape
     (above, beside), stride = padding_of(call, weight.tensor.shape[2:]), pair(call.arg(3, "stride", 1))
@@ -115,13 +100,6 @@ def _images(call: Call) -> Translated:
 
 def _rest(call: Call) -> tuple[object, object]:
     return call.arg(5, "dilation", 1), call.arg(6, "groups", 1)
-
-
-def _parameter(call: Call) -> Param:
-    weight = call.args[1]
-    if not isinstance(weight, Param):
-        raise ValueError("its weight is computed; only a parameter can be quantized once")
-    return weight
 
 
 def _over(call: Call, chain: Chain, shape: tuple[int, ...]) -> Call:

@@ -51,7 +51,7 @@ def _conv_transpose2d(call: Call) -> tuple[Node, ...]:
         output_padding=pair(call.arg(5, "output_padding", 0)),
         dilation=pair(call.arg(7, "dilation", 1)),
     )
-    first, *rest = _transposed(call, call.input_shape(), geometry, _weight(call).tensor)
+    first, *rest = _transposed(call, call.input_shape(), geometry, call.parameter().tensor)
     return replace(first, inputs=(call.value(),)), *rest
 
 
@@ -64,7 +64,7 @@ def _conv_transpose1d(call: Call) -> tuple[Node, ...]:
     )
     channels, length = call.input_shape()
     return as_image(
-        call, *_transposed(call, (channels, 1, length), geometry, _weight(call).tensor[:, :, None])
+        call, *_transposed(call, (channels, 1, length), geometry, call.parameter().tensor[:, :, None])
     )
 
 
@@ -100,13 +100,6 @@ def _col2im(call: Call) -> tuple[Node, ...]:
     return _conv_transpose2d(images)
 
 
-def _weight(call: Call) -> Param:
-    weight = call.args[1]
-    if not isinstance(weight, Param):
-        raise ValueError("its weight is computed; only a parameter can be quantized once")
-    return weight
-
-
 def _transposed(call: Call, shape: tuple[int, ...], g: _Geometry, weight: Tensor) -> list[Node]:
     """The chain over an image of `shape`; `weight` is (I, O/groups, kH, kW)."""
     groups = int(call.arg(6, "groups", 1))
@@ -135,7 +128,7 @@ def _transposed(call: Call, shape: tuple[int, ...], g: _Geometry, weight: Tensor
             append("pad", size, pads=((0, 0), *pads))
     grouped = weight.reshape(groups, channels // groups, *weight.shape[1:]).transpose(1, 2)
     flipped = grouped.reshape(-1, channels // groups, *weight.shape[2:]).flip(2, 3)
-    roles = params(weight=call.derived(_weight(call), flipped), bias=call.arg(2, "bias"))
+    roles = params(weight=call.derived(call.parameter(), flipped), bias=call.arg(2, "bias"))
     append("conv2d", [], stride=(1, 1), padding=padding, dilation=g.dilation, groups=groups)
     return [*chain[:-1], replace(chain[-1], params=roles)]
 
