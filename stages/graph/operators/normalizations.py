@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.graph.ir import Node
+from stages.graph.operators.affine import affine_integers
 from stages.graph.operators.operator import Attributes, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.ratios import Numbers, lowered
@@ -55,27 +56,10 @@ def _lower_layer_norm(quantized: QuantizedGraph, node: Node, values: Mapping[str
     ones, zeros = torch.ones(size), torch.zeros(size)
     by_level = (ones if gamma is None else gamma).double().numpy() * math.sqrt(size) / y.scale
     offset = (zeros if beta is None else beta).double().numpy() / y.scale
-    gamma_bits = layer_norm.GAMMA_BITS - 1 + layer_norm.UNIT_BITS - _exponent(by_level)
-    shift = min(gamma_bits, layer_norm.BETA_BITS - 1 - _exponent(offset), 62)
     narrow = layer_norm.narrowing(x)
     epsilon = np.rint(2.0 ** (layer_norm.SPREAD_BITS - 2 * narrow) * size**3 * node.attrs["eps"] / x.scale**2)
-    if shift < layer_norm.UNIT_BITS // 2 or epsilon >= 2.0**61:
-        raise ValueError(
-            f"weights of {np.abs(by_level).max():.3g} steps of its output, or eps="
-            f"{node.attrs['eps']} beside an input's scale {x.scale:.3g}, leave 64-bit arithmetic. Remedy: "
-            "calibrate with samples on which its values are not constant"
-        )
-    tensors: dict[str, Numbers] = {
-        "gamma": np.rint(by_level * 2.0 ** (shift - layer_norm.UNIT_BITS)).astype(np.int32),
-        "beta": np.rint(offset * 2.0**shift).astype(np.int64),
-    }
-    attrs = {"epsilon": int(epsilon), "shift": shift, "narrow": narrow}
-    return lowered(node, values, tensors, without=("eps",), attrs=attrs)
-
-
-def _exponent(x: Numbers) -> int:
-    """The least e with ``|x| < 2^e``."""
-    return int(np.frexp(np.abs(x).max())[1])
+    tensors, attrs = affine_integers(by_level, offset, epsilon=epsilon, eps=node.attrs["eps"], x=x)
+    return lowered(node, values, tensors, without=("eps",), attrs={**attrs, "narrow": narrow})
 
 
 OPERATORS = (

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.graph.ir import Node
+from stages.graph.operators.affine import exponent
 from stages.graph.operators.operator import Attributes, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.ratios import Numbers, lowered
@@ -59,8 +60,7 @@ def _lowered(
     gamma = quantized.graph.param(node, "gamma")
     own = torch.ones(x.shape[node.attrs["axis"]]) if gamma is None else gamma
     by_level = own.double().numpy() * gain / y.scale
-    bits = int(np.frexp(np.abs(by_level).max())[1])
-    shift = min(layer_norm.GAMMA_BITS - 1 + layer_norm.UNIT_BITS - bits, 62)
+    shift = min(layer_norm.GAMMA_BITS - 1 + layer_norm.UNIT_BITS - exponent(by_level), 62)
     if shift < 1 or max(epsilon, floor) >= rms_norm.MAX_EPSILON:
         raise ValueError(
             f"weights of {np.abs(by_level).max():.3g} steps of its output, or eps={node.attrs['eps']} beside "
