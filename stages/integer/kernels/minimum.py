@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.integer.extremes import of_two
 from stages.integer.kernel import Kernel
-from stages.integer.program import Integers, Op, Program
-from stages.integer.requantizer import all_levels, finisher, look_up, rescaler
+from stages.integer.program import Op, Program
 from stages.integer.signature import Signature, broadcast_shape
 
 SIGNATURE = Signature(inputs=(2, 2), ratios="input", shape=broadcast_shape)
 
 
 def prepare(op: Op, program: Program) -> Kernel:
-    """A table of terms for each input."""
-    finish = finisher(op, program)
-    first, second = (
-        rescaler(op, program, index=i)(all_levels(program.values[name])) for i, name in enumerate(op.inputs)
-    )
-
-    def run(a: Integers, b: Integers) -> Integers:
-        return finish(np.minimum(look_up(first, a), look_up(second, b)))
-
-    return run
+    """The terms of each input."""
+    return of_two(op, program, np.minimum)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.integer.extremes import of_two
 from stages.integer.kernel import Kernel
-from stages.integer.program import Integers, Op, Program
-from stages.integer.requantizer import finisher, terms_of
+from stages.integer.program import Op, Program
 from stages.integer.signature import Signature, broadcast_shape
 
 SIGNATURE = Signature(inputs=(2, 2), attrs=("headroom",), ratios="input", stream=True, shape=broadcast_shape)
@@ -17,10 +17,4 @@ SIGNATURE = Signature(inputs=(2, 2), attrs=("headroom",), ratios="input", stream
 
 def prepare(op: Op, program: Program) -> Kernel:
     """The terms of each input."""
-    finish = finisher(op, program)
-    first, second = (terms_of(op, program, program.values[name], index=i) for i, name in enumerate(op.inputs))
-
-    def run(a: Integers, b: Integers) -> Integers:
-        return finish(np.subtract(first(a), second(b)))
-
-    return run
+    return of_two(op, program, np.subtract)
