@@ -142,9 +142,8 @@ def _output(exported: torch.export.ExportedProgram, module: nn.Module, output: s
     """The position of the chosen result among all, flattened."""
     results = next(node for node in exported.graph.nodes if node.op == "output").args[0]
     spec: Any = exported.call_spec.out_spec
-    paths = torch.utils._pytree.tree_flatten_with_path(torch.utils._pytree.tree_unflatten([*results], spec))[
-        0
-    ]
+    tree = torch.utils._pytree.tree_unflatten([*results], spec)
+    paths, _ = torch.utils._pytree.tree_flatten_with_path(tree)
     names = [".".join(_step(step) for step in path) for path, _ in paths]
     tensors = [i for i, result in enumerate(results) if isinstance(result, torch.fx.Node)]
     if output is None and tensors:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answers import right_of_all, share
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.probabilities import binary_loss, sigmoid_divergence
 from stages.tasks.ranking import auroc
@@ -76,12 +76,11 @@ class Binary:
     def tally(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Right answers, and samples; int64 (2,)."""
         right = (outputs.reshape(-1) > 0) == (y.reshape(-1) > 0)
-        return torch.stack([right.sum(), torch.ones_like(right).sum()])
+        return right_of_all(right)
 
     def score(self, tally: Tensor) -> float:
         """Their share."""
-        right, samples = tally.tolist()
-        return right / samples if samples else float("nan")
+        return share(tally)
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean binary cross-entropy."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answers import right_of_all, share
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.probabilities import softmax_divergence
 from stages.tasks.targets import described, integral, of_output, range_of, remedy
@@ -96,12 +96,11 @@ class Classification:
     def tally(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Right answers, and samples; int64 (2,)."""
         right = outputs.argmax(1) == y
-        return torch.stack([right.sum(), torch.ones_like(right).sum()])
+        return right_of_all(right)
 
     def score(self, tally: Tensor) -> float:
         """Their share."""
-        right, samples = tally.tolist()
-        return right / samples if samples else float("nan")
+        return share(tally)
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy."""

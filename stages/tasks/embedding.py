@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answers import share
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.targets import described, integral, of_output
 
@@ -93,8 +94,7 @@ class Embedding:
 
     def score(self, tally: Tensor) -> float:
         """Recall@1 within batches."""
-        right, asked = tally.tolist()
-        return right / asked if asked else float("nan")
+        return share(tally)
 
     def loss(self, outputs: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """The ``−mean log softmax(cos / 0.1)`` of the others of a sample's class among all others.
