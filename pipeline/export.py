@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,11 +21,12 @@ from pipeline.configuration.builder import Builder
 from pipeline.configuration.overrides import check_overrides
 from pipeline.configuration.schema import register
 from pipeline.errors import ConfigError
+from pipeline.stage import in_order
 
 
 @runtime_checkable
-class Exports(Protocol):
-    """What an option of the group ``export`` builds, beside being a stage."""
+class WithoutRun(Protocol):
+    """A stage of the entry ``export`` among a run's stages."""
 
     def export(self, program: Path, folder: Path) -> Path:
         """Write the saved `program` below `folder`; returns the file."""
@@ -58,15 +60,22 @@ def _export(given: Sequence[str], own: Path | None) -> None:
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("config", overrides=[*overrides, *searched])
     builder = Builder(config)
-    built = builder.build("export")
+    built = builder.build("stages.export")
     builder.raise_problems()
-    chosen = {name: one for name, one in built.items() if one is not None}
+    chosen = in_order({"export": built})
     if not chosen:
-        raise ConfigError(f"export: names nothing. Remedy: export=[NAME,…], of {', '.join(sorted(built))}")
-    for name, one in chosen.items():
-        if not isinstance(one, Exports):
-            raise ConfigError(f"export.{name}: {type(one).__name__} has no export(program, folder)")
-        print(one.export(program, Path(paths.get("to") or program.resolve().parent / "export")))
+        names = ", ".join(_options())
+        raise ConfigError(f"export: names nothing. Remedy: export=[NAME,…], of {names}")
+    for stage in chosen:
+        if not isinstance(stage, WithoutRun):
+            raise ConfigError(f"stages.export: {type(stage).__name__} has no export(program, folder)")
+        print(stage.export(program, Path(paths.get("to") or program.resolve().parent / "export")))
+
+
+def _options() -> list[str]:
+    """The group's options that come with the pipeline."""
+    folder = resources.files("conf") / "export"
+    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir())
 
 
 if __name__ == "__main__":

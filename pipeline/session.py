@@ -24,7 +24,7 @@ from pipeline.context import RunContext
 from pipeline.environment import available_cores, environment
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
-from pipeline.stage import Stage
+from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
 from pipeline.tracking.base import Job, SweepTracking, Tracker, Tracking
@@ -153,7 +153,7 @@ def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, li
         log.warning("user code: %s", line)
     if not isinstance(run.tracking, Tracking):
         raise ConfigError("tracking: must be an option of the group, as tracking=mlflow or tracking=none")
-    return run, [stage for stage in run.stages.values() if stage is not None]
+    return run, in_order(run.stages)
 
 
 def _choices() -> dict[str, str]:

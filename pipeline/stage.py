@@ -52,6 +52,20 @@ class Stage(Protocol):
         """Do the work. What it returns is stored, and handed to later stages."""
 
 
+@runtime_checkable
+class Several(Protocol):
+    """What stands among a run's stages for any number of them: a list that the user chose."""
+
+    def stages(self) -> Sequence[Stage]:
+        """The stages, in the order they run."""
+
+
+def in_order(configured: Mapping[str, Any]) -> list[Any]:
+    """A run's stages by name, as configuration has them, in the order they run: null is none of them."""
+    several = (one.stages() if isinstance(one, Several) else [one] for one in configured.values())
+    return [stage for group in several for stage in group if stage is not None]
+
+
 def misfits(stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:
     """Why `stage` cannot work among the `stages` of its run, from configuration alone; each with its remedy.
 

@@ -21,6 +21,7 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.errors import ParityError, PipelineError
 from pipeline.runner import check_wiring, run_stages
+from pipeline.stage import in_order
 from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 from tests.composed import built
@@ -98,7 +99,7 @@ def run(overrides: tuple[str, ...], folder: Path) -> Outcome:
 
     try:
         config = built(*QUICK, *overrides)
-        stages = [stage for stage in config.stages.values() if stage is not None]
+        stages = in_order(config.stages)
         check_wiring(stages)
     except PipelineError as refusal:
         return Outcome("refused", str(refusal).strip().splitlines()[-1])

@@ -8,6 +8,7 @@ import pytest
 import conf
 from pipeline.errors import ConfigError
 from pipeline.runner import check_wiring
+from pipeline.stage import in_order
 from tests.composed import built
 from tests.random_runs import SHORT, run
 
@@ -49,10 +50,10 @@ PAIRS = [pair for a, b in product(GROUPS, GROUPS) if a < b for pair in product(o
 def test_a_pair_is_refused_where_it_cannot_work(pair):
     reasons = expected(pair)
     if not reasons:
-        check_wiring([stage for stage in built(*pair).stages.values() if stage])
+        check_wiring(in_order(built(*pair).stages))
         return
     with pytest.raises(ConfigError) as refusal:
-        check_wiring([stage for stage in built(*pair).stages.values() if stage])
+        check_wiring(in_order(built(*pair).stages))
     assert all(reason in str(refusal.value) for reason in reasons)
     assert "Remedy: " in str(refusal.value)
 

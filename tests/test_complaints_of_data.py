@@ -13,6 +13,7 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.runner import run_stages
+from pipeline.stage import in_order
 from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 from tests.composed import built
@@ -92,7 +93,7 @@ def run(folder, model, path, *overrides):
         store=Store(folder / "store", warn=lambda text: None),
         console=Console(quiet=True),
     )
-    return run_stages([stage for stage in config.stages.values() if stage is not None], ctx)
+    return run_stages(in_order(config.stages), ctx)
 
 
 def accuracies(metrics):

@@ -13,6 +13,7 @@ import conf
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.schema import RunConfig, register
 from pipeline.runner import check_wiring
+from pipeline.stage import in_order
 
 CONF = Path(conf.__file__).parent
 OPTIONS = sorted(
@@ -43,7 +44,7 @@ def test_there_are_options():
 
 def test_the_default_stages_fit_together():
     _, run = built()
-    check_wiring([stage for stage in run.stages.values() if stage is not None])
+    check_wiring(in_order(run.stages))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -54,7 +55,7 @@ def test_an_option_composes_and_builds(option):
     mandatory = [key for key, value in values.items() if value == "???"]
     package = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group}."
     builder, run = built(option, *(f"{package}{key}={GIVEN.get(key, 'given')}" for key in sorted(mandatory)))
-    check_wiring([stage for stage in run.stages.values() if stage is not None])
+    check_wiring(in_order(run.stages))
     # what is built in lies in the pipeline's own packages; a target is the user's to name
     assert builder.user_code == [f"{group}.target: {GIVEN['target']}" for key in mandatory if key == "target"]
     if "@package _global_" not in path.read_text(encoding="utf-8"):

@@ -19,8 +19,8 @@ class OnnxRuntime:
 
     Args:
         threads: of a session; None for one a core.
-        residual: how a residual is added (`stages.exporters.onnx_qdq`). ``requantized`` runs on int8 kernels
-            and rounds twice; ``exact`` rounds once, as the program, with such convolutions in float.
+        residual: how a residual is added (`stages.exporters.onnx_graph.qdq`). ``requantized`` runs on int8
+            kernels and rounds twice; ``exact`` rounds once, as the program, with such convolutions in float.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -42,7 +42,7 @@ class OnnxRuntime:
         """Raises `PipelineError` where onnxruntime or onnx is not installed."""
         require("onnx", self.name)
         require("onnxruntime", self.name)
-        from stages.exporters.onnx_qdq import program_to_onnx
+        from stages.exporters.onnx_graph.qdq import program_to_onnx
 
         def load(samples: int, trace: bool) -> Session:
             model = program_to_onnx(program, samples, residual=self.residual, trace=trace)

@@ -48,7 +48,7 @@ class OpenVino:
                 f"backend=openvino: {', '.join(map(repr, grouped))}: OpenVINO's sum of a "
                 "grouped convolution and a residual is wrong. Remedy: backend=onednn or backend=onnxruntime"
             )
-        from stages.exporters.onnx_qdq import program_to_onnx
+        from stages.exporters.onnx_graph.qdq import program_to_onnx
 
         def load(samples: int, trace: bool) -> Session:
             model = program_to_onnx(program, samples, residual="exact", trace=trace)

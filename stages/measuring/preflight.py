@@ -6,23 +6,21 @@ depend on the ranges, so that this is the same as in a run.
 
 from __future__ import annotations
 
-import pkgutil
 import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-import stages.exporters
 from pipeline.errors import PipelineError
 from stages.artifacts import FloatModel, IntegerProgram
 from stages.backends.base import Backend, predict
 from stages.backends.native_kernels.segments import on_engine
+from stages.exporters.exporter import exporters
 from stages.graph.calibrate import calibrate
 from stages.graph.capture import capture
 from stages.graph.cost import operations, traced_calls
@@ -231,17 +229,12 @@ def placed(graph: Graph, program: Program | None) -> Iterator[Placed]:
 
 
 def _exports(program: Program) -> Iterator[tuple[str, str]]:
-    """What each exporter says: its module has ``refusals(program) -> names of operators``."""
-    for found in pkgutil.iter_modules(stages.exporters.__path__):
+    """Each exporter, and why it cannot write the program; empty text where it can."""
+    for exporter in exporters():
         try:
-            exporter = import_module(f"stages.exporters.{found.name}")
-        except ImportError as error:
-            if "onnx" in found.name and found.name.endswith("qdq"):
-                yield found.name, f"not installed ({error}); pip install 'quantization-pipeline[export]'"
-            continue
-        if hasattr(exporter, "refusals"):
-            names = exporter.refusals(program)
-            yield found.name, f"no form for {', '.join(names)}" if names else ""
+            yield exporter.name, "; ".join(exporter.refusals(program))
+        except PipelineError as error:  # a package is missing
+            yield exporter.name, str(error)
 
 
 def _timed(program: Program, backend: Backend) -> tuple[float | None, tuple[str, ...]]:

@@ -11,8 +11,8 @@ import numpy as np
 from onnx import TensorProto
 
 from stages.exporters.levels import storage_offset
-from stages.exporters.onnx_selecting import SELECTING
-from stages.exporters.onnx_writer import Writer
+from stages.exporters.onnx_graph.selecting import SELECTING
+from stages.exporters.onnx_graph.writer import Writer
 from stages.integer.bounds import centred_weight
 from stages.integer.kernels.channel_table import first_entries
 from stages.integer.kernels.group_norm import size_of, spread_bits, unit_bits

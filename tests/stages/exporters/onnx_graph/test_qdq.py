@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stages.backends.onnxruntime import OnnxRuntime
 from stages.exporters.levels import storage_offset
-from stages.exporters.onnx_qdq import program_to_onnx
+from stages.exporters.onnx_graph.qdq import program_to_onnx
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
 from tests.stages.exporters.examples import X, Y, consistent, layer, rounds

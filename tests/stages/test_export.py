@@ -15,11 +15,13 @@ import pytest
 
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import check_wiring
+from pipeline.stage import in_order
 from stages.artifacts import IntegerProgram
 from stages.data.batches import batches
 from stages.data.digits import Digits
-from stages.export_onnx_qdq import ExportOnnxQdq
-from stages.exporters import onnx_qdq
+from stages.export import Export
+from stages.exporters.onnx_graph import operators
+from stages.exporters.onnx_qdq import OnnxQdq
 from stages.graph.lower import lower
 from tests.composed import built
 from tests.stages.reporting.conftest import make_run
@@ -96,31 +98,31 @@ def test_what_is_wrong_is_said_in_a_few_lines(tmp_path, arguments, text):
 
 def test_what_has_no_form_is_named_with_its_operator(program, ctx, monkeypatch):
     first = program.program.ops[0]
-    monkeypatch.delitem(onnx_qdq.OPERATORS, first.op)
+    monkeypatch.delitem(operators.OPERATORS, first.op)
     with pytest.raises(PipelineError, match=rf"no form in ONNX for {first.op} \({first.output}\).*Remedy"):
-        ExportOnnxQdq().run(ctx, {IntegerProgram: program})
+        Export(exporter=OnnxQdq()).run(ctx, {IntegerProgram: program})
     assert not (ctx.run_dir / "export").exists()
 
 
 def test_a_program_of_which_nothing_is_said_is_written_without_metadata(program, ctx):
-    ExportOnnxQdq(batch=2).run(ctx, {IntegerProgram: program})
+    Export(exporter=OnnxQdq(batch=2)).run(ctx, {IntegerProgram: program})
     model = onnx.load(ctx.run_dir / "export" / "onnx_qdq" / "model.onnx")
     assert len(model.metadata_props) == 0
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
 
 
 def test_a_run_without_a_program_is_refused_before_compute():
-    stages = built("backend=simulation", "export=[onnx_qdq]").stages.values()
+    stages = built("backend=simulation", "export=[onnx_qdq]").stages
     with pytest.raises(ConfigError, match="export=onnx_qdq: the run makes no integer program to write"):
-        check_wiring([stage for stage in stages if stage is not None])
+        check_wiring(in_order(stages))
 
 
 def test_without_onnx_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr("stages.export_onnx_qdq.find_spec", lambda name: None)
+    monkeypatch.setattr("stages.exporters.exporter.find_spec", lambda name: None)
     with pytest.raises(PipelineError, match=r"onnx is not installed\. Remedy: pip install"):
-        ExportOnnxQdq().check()
+        Export(exporter=OnnxQdq()).check()
 
 
 def test_a_batch_of_nothing_is_refused():
     with pytest.raises(ValueError, match="batch=0: must be at least 1"):
-        replace(ExportOnnxQdq(), batch=0)
+        replace(OnnxQdq(), batch=0)

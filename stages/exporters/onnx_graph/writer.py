@@ -1,4 +1,4 @@
-"""Nodes and initializers of an ONNX graph in QDQ form, as `stages.exporters.onnx_qdq` describes it."""
+"""Nodes and initializers of an ONNX graph in QDQ form, as `stages.exporters.onnx_graph.qdq` describes it."""
 
 from __future__ import annotations
 

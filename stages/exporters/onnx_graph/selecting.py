@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from stages.exporters.levels import storage_offset
-from stages.exporters.onnx_writer import Writer
+from stages.exporters.onnx_graph.writer import Writer
 from stages.integer.program import Op
 
 

@@ -1,0 +1,75 @@
+"""The integer program as ONNX: float operators between QuantizeLinear and DequantizeLinear (QDQ).
+
+A value of the program is levels, uint8 (signed ones are stored 128 higher, see `storage_offset`: kernels want
+one dtype on both sides). An operator that computes dequantizes its inputs, computes in reals, quantizes, and
+clamps the levels to ``[act_min, act_max]`` where that is narrower than uint8; ReLU and ReLU6 are such clamps.
+An operator that selects or moves works on the levels. A runtime that knows the pattern runs it on integer
+kernels: onnxruntime's QLinearConv and its kin, OpenVINO's int8 convolutions.
+
+A residual is the one place where the pattern cannot say what the program says in every runtime. The program
+rounds the sum once, ``y = rint((real(acc) + real(r)) / scale_y)``:
+
+- ``exact`` writes just that. OpenVINO computes it with int8 kernels; onnxruntime's kernels end in levels, and
+  it would run the convolution in float.
+- ``requantized`` also rounds the layer's own result, to 8 bits over ``[min y − max r, max y − min r]``:
+  beyond it the sum is clamped anyway. The additional error is at most half a step of it, that is, about
+  ``(scale_y + scale_r) / 2``: one level of y where r's steps are not wider than y's.
+
+Input and output of the graph are float32; its first node quantizes the input.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper
+
+from stages.exporters.onnx_graph.operators import OPERATORS
+from stages.exporters.onnx_graph.writer import Residual, Writer
+from stages.integer.program import Program, Value
+
+OPSET = 17
+"""DequantizeLinear along an axis needs 13; every runtime of the last years reads 17."""
+
+IR_VERSION = 8
+
+
+def program_to_onnx(
+    program: Program,
+    batch: int | None = None,
+    *,
+    residual: Residual = "requantized",
+    trace: bool = False,
+) -> onnx.ModelProto:
+    """Write `program` as an ONNX model from ``input`` to ``output``, both float32 with a batch dimension.
+
+    Args:
+        program: what to write.
+        batch: samples; None leaves the number open.
+        residual: how a sum with a layer's second input is written, see the module.
+        trace: make the stored levels of every value, ``<name>/q``, outputs too.
+    """
+    writer = Writer(program, residual)
+    x, y = (program.values[name] for name in (program.input, program.output))
+
+    def info(name: str, kind: int, value: Value) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, ["N" if batch is None else batch, *value.shape])
+
+    if x.counts:
+        writer.node("Cast", ["input"], f"{x.name}/q", to=TensorProto.INT32)
+    else:
+        writer.quantize("input", x, x.quant_min, x.quant_max)
+    for op in program.ops:
+        OPERATORS[op.op](writer, op)
+    writer.node("Identity", [writer.reals(y.name)], "output")
+    outputs = [info("output", TensorProto.FLOAT, y)]
+    if trace:
+        kinds = {
+            name: TensorProto.INT32 if v.counts else TensorProto.UINT8 for name, v in program.values.items()
+        }
+        outputs += [info(f"{name}/q", kinds[name], value) for name, value in program.values.items()]
+    inputs = [info("input", TensorProto.FLOAT, x)]
+    graph = helper.make_graph(writer.nodes, "program", inputs, outputs, list(writer.initializers.values()))
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], producer_name="quantization-pipeline")
+    model.ir_version = IR_VERSION
+    return model
