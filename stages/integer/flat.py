@@ -44,6 +44,8 @@ def unflatten(
     layouts: Sequence[Layout], fields: Sequence[Mapping[str, Any]], arrays: Tensors
 ) -> list[dict[str, NDArray[Any]]]:
     """The operators' tensors, views of `arrays`. Raises ValueError where the arrays hold less or more."""
+    if unnamed := arrays.keys() - {dtype for layout in layouts for dtype in layout.values()}:
+        raise ValueError(f"the file holds {', '.join(sorted(unnamed))} numbers, which no operator has")
     taken = dict.fromkeys(arrays, 0)
     operators = []
     for field in fields:

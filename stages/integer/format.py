@@ -26,9 +26,21 @@ from safetensors.numpy import load_file, save_file
 
 from stages.integer.flat import flatten, unflatten
 from stages.integer.kernel import signature
+from stages.integer.limits import MAX_OPERATORS
 from stages.integer.packing import Packed, pack, unpack
 from stages.integer.program import FORMAT_VERSION, Op, Program, Value
 from stages.integer.validate import validate
+
+MALFORMED = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    ZeroDivisionError,
+    RecursionError,
+)
+"""What reading fields raises where a file holds other types, or numbers out of all proportion."""
 
 USUAL: Mapping[str, Any] = {
     "stride": (1, 1),
@@ -69,7 +81,7 @@ def load_program(directory: Path) -> Program:
     try:
         document = json.loads(path.read_text())
         version = document["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable integer program ({_reason(error)})") from error
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -78,6 +90,8 @@ def load_program(directory: Path) -> Program:
         )
     arrays = _load_arrays(directory / "tensors.safetensors")
     try:
+        if len(document["ops"]) > MAX_OPERATORS:
+            raise ValueError(f"{len(document['ops'])} operators: must be at most {MAX_OPERATORS}")
         tensors = unflatten(document["layouts"], document["ops"], arrays)
         program = Program(
             values={name: _value_from_json(name, fields) for name, fields in document["values"].items()},
@@ -89,8 +103,8 @@ def load_program(directory: Path) -> Program:
         validate(program)
     except KeyError as error:
         raise ValueError(f"{path}: {_reason(error)}") from error
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except MALFORMED as error:
+        raise ValueError(f"{path}: {_reason(error)}") from error
     return program
 
 
@@ -98,8 +112,12 @@ def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays by dtype."""
     try:
         loaded: dict[str, NDArray[Any]] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # numpy lacks some of the format's dtypes, as bfloat16
+        raise ValueError(f"{path}: not a readable safetensors file of numpy's dtypes ({error})") from error
+    for name, array in loaded.items():
+        if str(array.dtype) != name or array.ndim != 1:
+            raise ValueError(f"{path}: '{name}' is {array.dtype} {array.shape}: must be a row of {name}")
     return loaded
 
 

@@ -115,7 +115,10 @@ def last_read(program: Program) -> list[list[str]]:
     """For each operator, the values that none after it reads; never the program's output."""
     last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
     last_reader.pop(program.output, None)
-    return [[name for name, i in last_reader.items() if i == step] for step in range(len(program.ops))]
+    dead: list[list[str]] = [[] for _ in program.ops]
+    for name, i in last_reader.items():
+        dead[i].append(name)
+    return dead
 
 
 @cache

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.errors import alternatives
 from stages.integer.kernel import signature
+from stages.integer.limits import check_types, check_value_types, check_work
 from stages.integer.program import Op, Program, Requantize, Value
 from stages.integer.signature import Signature, tensor_of
 
@@ -56,6 +57,10 @@ def _check_value(name: str, value: Value) -> None:
     where = f"value '{name}'"
     if value.name != name:
         raise ValueError(f"{where}: is named '{value.name}'; must be its key")
+    try:
+        check_value_types(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     low, high = (-128, 127) if value.quant_min < 0 else (0, 255)
     if value.wide:
         low, high = (
@@ -68,8 +73,6 @@ def _check_value(name: str, value: Value) -> None:
         )
     if not (0.0 < value.scale < float("inf")):
         raise ValueError(f"{where}: scale={value.scale}: must be positive and finite")
-    if any(size < 0 for size in value.shape):
-        raise ValueError(f"{where}: shape={value.shape}: sizes must not be negative")
 
 
 def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
@@ -86,6 +89,7 @@ def _check_op(op: Op, form: Signature, values: Mapping[str, Value]) -> None:
         raise ValueError(
             f"residual '{op.inputs[1]}' of shape {inputs[1].shape}: must be the output's {y.shape}"
         )
+    check_work(op, inputs, y)
     _check_width(form, inputs, y)
     if form.ratios == "none":
         if (inputs[0].scale, inputs[0].zero_point, inputs[0].dtype) != (y.scale, y.zero_point, y.dtype):
@@ -116,9 +120,10 @@ def _check_attrs(op: Op, form: Signature) -> None:
     for name in form.attr_names(op):
         if name not in op.attrs:
             raise ValueError(f"attribute '{name}' is missing; has {', '.join(op.attrs) or 'none'}")
+    check_types(op)
     for name in PAIRS & op.attrs.keys():
         pair, least = op.attrs[name], 0 if name == "padding" else 1
-        if len(pair) != 2 or any(not isinstance(n, int) or n < least for n in pair):
+        if min(pair) < least:
             raise ValueError(f"{name}={pair}: must be two integers (height, width), at least {least}")
     if op.attrs.get("groups", 1) < 1:
         raise ValueError(f"groups={op.attrs['groups']}: must be at least 1")
