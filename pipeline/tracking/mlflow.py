@@ -152,20 +152,36 @@ class MLflow:
 
 @cache
 def mlflow_client(uri: str) -> Any:
-    """MLflow's client, imported here and kept quiet. Creates the tables of a new database."""
+    """MLflow's client, imported here and kept quiet. Creates a new database; the caller holds its lock."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # its import sets the level anew
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     if uri.startswith(SQLITE):
-        client.search_experiments(max_results=1)  # creates the tables
-        with closing(sqlite3.connect(uri.removeprefix(SQLITE))) as database:
+        database = Path(uri.removeprefix(SQLITE))
+        if not database.exists():
+            _create(database)
+        with closing(sqlite3.connect(database)) as file:
             # writers wait for the disk once a commit, and readers do not wait for writers; kept in the file
-            database.execute("PRAGMA journal_mode=WAL")
-    return client
+            file.execute("PRAGMA journal_mode=WAL")
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _create(database: Path) -> None:
+    """Make the database under another name, and rename it when it is whole.
+
+    MLflow takes seconds for its tables, and finds no way into a file that holds some of them: a process that
+    is stopped in the middle leaves a file that nobody opens, which the next one removes.
+    """
+    from mlflow.tracking import MlflowClient
+
+    for left in database.parent.glob(f"{database.name}.new*"):
+        left.unlink()
+    new = database.with_name(f"{database.name}.new")
+    MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)  # creates the tables
+    new.replace(database)
 
 
 def _reach(uri: str) -> None:

@@ -15,7 +15,7 @@ from stages.integer.program import Op, Value
 
 MAX_OPERATORS = 2**16
 MAX_ELEMENTS = 2**28
-"""Of a value, with the border that a layer or pool pads it with; of one sample."""
+"""Elements of a value, with the border that a layer or pool pads it with; of one sample."""
 
 MAX_NUMBER = 2**24
 """The largest kernel, stride, padding, dilation, factor, bound of a slice."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -258,3 +262,42 @@ def test_all_are_what_the_group_promises(tmp_path):
     null.finish()
     assert null.where() == "not tracked (tracking=none)" and list(tmp_path.iterdir()) == []
     assert LocalTracker(tmp_path).run_id == ""
+
+
+STOPPED = """
+import os, pathlib, sqlite3, sys
+from pipeline.console import Console
+from pipeline.tracking.mlflow import MLflow
+
+how = sys.argv[1]
+if how == "before the rename":
+    pathlib.Path.replace = lambda self, target: os._exit(9)
+if how == "among the tables":
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    made = []
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def stop(connection, cursor, statement, *rest):
+        made.append(1)
+        if len(made) == 40:
+            os._exit(9)
+
+MLflow(uri="sqlite:///m.db", artifacts=pathlib.Path("a")).open(pathlib.Path("runs/x/y"), Console()).finish()
+"""
+
+
+@pytest.mark.parametrize("moment", ["among the tables", "before the rename"])
+def test_a_process_stopped_while_it_creates_the_database_leaves_no_broken_one(tmp_path, moment):
+    def run(how):
+        command = [sys.executable, "-c", STOPPED, how]
+        root = str(Path(__file__).parents[3])
+        environment = os.environ | {"PYTHONPATH": root}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert run(moment).returncode == 9
+    assert not (tmp_path / "m.db").exists()
+    again = run("not at all")
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in tmp_path.glob("m.db*")) == ["m.db"]
