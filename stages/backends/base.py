@@ -43,7 +43,17 @@ class Predicts(Protocol):
 
 
 def predict(executable: Executable, program: Program, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Quantize the input, run on integers, dequantize the output."""
+    """Quantize the input, run on integers, dequantize the output.
+
+    Raises:
+        ValueError: another shape; or NaN among the numbers, for which no level stands, naming its sample.
+    """
+    if np.isnan(x).any():
+        sample = int(np.isnan(x).reshape(len(x), -1).any(axis=1).argmax())
+        raise ValueError(
+            f"input: sample {sample} of {len(x)} holds NaN, for which no level stands. Remedy: look where it "
+            "comes from, and replace it"
+        )
     if isinstance(executable, Predicts):
         return executable.predict(x)
     return dequantize_output(program, executable.run(quantize_input(program, x)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,18 @@ from stages.integer.interpreter import check_input, dequantize_output, quantize_
 from stages.integer.program import Integers, Program
 
 log = logging.getLogger(__name__)
+
+
+_LIVING: weakref.WeakSet[NativeExecutable] = weakref.WeakSet()
+
+
+def _unlock() -> None:
+    """In the child of a fork: a lock held by another thread stays held, since that thread is not here."""
+    for executable in _LIVING:
+        executable._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 class _Prepared:
@@ -59,6 +72,7 @@ class NativeExecutable:
         slow = sorted({part.op.op for part in self._runner.parts if isinstance(part, ByReference)})
         self.notes = (f"backend native: {', '.join(slow)} by the reference's kernels",) if slow else ()
         self._lock = threading.Lock()  # calls share the arenas and the team
+        _LIVING.add(self)
         self._team = None
         if threads > 1:
             self._team = library.team(threads)

@@ -6,7 +6,7 @@ import pytest
 
 import stages.backends
 from pipeline.errors import PipelineError
-from stages.backends.base import EXACT, ONE_LEVEL, Backend, load_backend, tolerance_of, what_ran
+from stages.backends.base import EXACT, ONE_LEVEL, Backend, load_backend, predict, tolerance_of, what_ran
 from stages.backends.native import Native
 from stages.backends.onednn import OneDNN
 from stages.backends.onnxruntime import OnnxRuntime
@@ -95,3 +95,20 @@ def test_the_reference_runs_traces_and_tells_times() -> None:
         "y": [[1, 255]],
     }
     assert executable.profile(q).keys() == {"y"}
+
+
+@pytest.mark.parametrize("name", ["native", "onednn", "onnxruntime", "openvino", "reference"])
+def test_nan_is_refused_by_every_backend_alike(name: str) -> None:
+    ratio = {
+        "multiplier": np.array([2**30], np.int32),
+        "shift": np.ones(1, np.int32),
+        "ratio": np.ones(1, np.float32),
+    }
+    attrs = {"act_min": 0, "act_max": 255}
+    program = program_of(Op(op="requantize", inputs=("x",), output="y", attrs=attrs, tensors=ratio), "float")
+    x = np.ones((3, 2), np.float32)
+    x[1, 1] = np.nan
+    executable = load_backend(name).compile(program)
+    with pytest.raises(ValueError, match=r"input: sample 1 of 3 holds NaN, .* Remedy: "):
+        predict(executable, program, x)
+    assert (predict(executable, program, np.full((1, 2), np.inf, np.float32)) == 255).all()

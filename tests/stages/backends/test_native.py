@@ -1,8 +1,10 @@
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -306,6 +308,37 @@ def test_the_child_of_a_fork_works_alone() -> None:
     if child == 0:
         os._exit(0 if (executable.run(q) == expected).all() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@needs_engine
+def test_a_fork_while_another_thread_is_in_the_engine_does_not_hang() -> None:
+    program = one_layer()
+    executable, q = Native(threads=2).compile(program), random_input(program, 4)
+    expected = executable.run(q)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            executable.run(np.repeat(q, 500, axis=0))
+
+    busy = threading.Thread(target=work)
+    busy.start()
+    try:
+        for _ in range(5):
+            with executable._lock:  # for certain held by a thread that the child has not
+                child = os.fork()
+                if child == 0:
+                    os._exit(0 if np.array_equal(executable.run(q), expected) else 1)
+            deadline = time.monotonic() + 20
+            while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if done == (0, 0):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            assert done == (child, 0)
+    finally:
+        stop.set()
+        busy.join()
 
 
 @needs_engine
