@@ -1,7 +1,8 @@
-"""The engine as a shared library: compiled by the system's C++ compiler on first use, then kept.
+"""The engine as a shared library: compiled by a C++ compiler on first use, then kept.
 
-The file's name holds a hash of the source, the command and the compiler's version; it is written whole and
-renamed, so that processes may compile it at once.
+The compiler is ``CXX``, or ``c++`` on the PATH, or the one that the package ziglang carries, which takes a
+minute. The file's name holds a hash of the source, the command and the compiler's version; it is written
+whole and renamed, so that processes may compile it at once.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from stages.backends.native_kernels.structures import STRUCTURES, EngineStep, ExternalArray, Image
@@ -31,32 +34,42 @@ FLAGS = (
 @cache
 def find_library() -> ctypes.CDLL | str:
     """The engine, or the reason why it cannot run here."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    compiler = find_compiler()
     if compiler is None:
-        return "there is no C++ compiler (CXX, or c++ on the PATH)"
+        return (
+            "there is no C++ compiler (CXX, or c++ on the PATH, or pip install "
+            "'quantization-pipeline[compiler]', which brings one)"
+        )
     try:
         library = ctypes.CDLL(str(_compiled(compiler)))
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout or "no message").strip().splitlines()
-        return f"{compiler} fails: {next((line for line in lines if 'error' in line), lines[0])}"
+        return f"{' '.join(compiler)} fails: {next((line for line in lines if 'error' in line), lines[0])}"
     except OSError as error:
         return f"its library cannot be loaded: {error}"
     return _declared(library)
 
 
-def _compiled(compiler: str) -> Path:
+def find_compiler() -> tuple[str, ...] | None:
+    """The command of a C++ compiler; None where there is none."""
+    if own := shutil.which(os.environ.get("CXX", "c++")):
+        return (own,)
+    return (sys.executable, "-m", "ziglang", "c++") if find_spec("ziglang") is not None else None
+
+
+def _compiled(compiler: tuple[str, ...]) -> Path:
     files = sorted(SOURCE.glob("*.*"))
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
     digest = hashlib.sha256(repr((version, FLAGS)).encode())
     for file in files:
         digest.update(file.read_bytes())
     target = _folder() / f"engine-{digest.hexdigest()[:16]}.so"
     if not target.exists():
-        log.info("backend native: compiling the engine into %s", target)
+        log.info("backend native: compiling the engine into %s by %s", target, " ".join(compiler))
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             built = Path(folder) / target.name
-            command = [compiler, *FLAGS, str(SOURCE / "engine.cpp"), "-o", str(built)]
+            command = [*compiler, *FLAGS, str(SOURCE / "engine.cpp"), "-o", str(built)]
             subprocess.run(command, capture_output=True, text=True, check=True)
             built.replace(target)
     return target

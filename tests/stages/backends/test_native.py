@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline.errors import PipelineError
 from stages.backends import native
 from stages.backends.native import Native
+from stages.backends.native_kernels import library
 from stages.backends.native_kernels.library import find_library
 from stages.backends.reference import Reference
 from stages.integer.fixed_point import quantize_multiplier
@@ -426,12 +427,23 @@ def test_a_compiled_engine_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("compiler", "reason"),
-    [("no-such-compiler", "there is no C++ compiler (CXX, or c++ on the PATH)"), ("false", "false fails: ")],
+    [
+        ("no-such-compiler", "there is no C++ compiler (CXX, or c++ on the PATH, or pip"),
+        ("false", "false fails: "),
+    ],
 )
 def test_a_compiler_that_is_missing_or_fails_is_a_reason(tmp_path: Path, compiler: str, reason: str) -> None:
     found = _found(tmp_path, CXX=compiler)
     assert found.startswith(reason) or reason in found
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_where_the_system_has_no_compiler_that_of_ziglang_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    assert library.find_compiler() is None
+    monkeypatch.setattr(library, "find_spec", lambda name: name if name == "ziglang" else None)
+    assert library.find_compiler() == (sys.executable, "-m", "ziglang", "c++")
 
 
 def _found(cache: Path, **environment: str) -> str:

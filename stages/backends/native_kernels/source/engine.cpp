@@ -1,5 +1,6 @@
 // The engine: runs the planner's steps over samples, each sample through the whole network before the next, so
 // that activations stay in cache.
+#include <cpuid.h>
 #include <atomic>
 #include <chrono>
 #include "conv.h"
@@ -81,13 +82,17 @@ void layout(int64_t *sizes) {
     sizes[0] = sizeof(Image), sizes[1] = sizeof(EngineStep), sizes[2] = sizeof(Requantization), sizes[3] = sizeof(Ratio);
 }
 
-// What this CPU lacks, or null.
+// What this CPU lacks, or null. By cpuid and xgetbv themselves: not every compiler brings the library that
+// __builtin_cpu_supports asks.
 const char *missing() {
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx512f")) return "AVX-512";
-    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return "AVX-512 BW, DQ and VL";
-    return __builtin_cpu_supports("avx512vnni") ? nullptr : "AVX-512 VNNI";
+    uint32_t eax, ebx, ecx, edx, low, high;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE)) return "AVX-512";
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    const uint32_t registers = 0xE6;  // of SSE, AVX and AVX-512, which the system keeps
+    if ((low & registers) != registers || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return "AVX-512";
+    if (!(ebx & bit_AVX512F)) return "AVX-512";
+    if (!(ebx & bit_AVX512BW) || !(ebx & bit_AVX512DQ) || !(ebx & bit_AVX512VL)) return "AVX-512 BW, DQ and VL";
+    return ecx & bit_AVX512VNNI ? nullptr : "AVX-512 VNNI";
 }
 
 // clamp(rint(x / scale) + zero_point) in float32, as the low byte of each level.
