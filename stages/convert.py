@@ -23,8 +23,9 @@ class Convert:
     Args:
         requantize: how accumulators become levels: ``fixed_point`` (int32 multiplier and shift, double
             rounding, as gemmlowp and TFLite's reference), ``fixed_point_single`` (the same numbers, rounded
-            once, as TFLite under TFLITE_SINGLE_ROUNDING) or ``float`` (float32 multiplication, half to
-            even, as oneDNN and onnxruntime).
+            once, as TFLite under TFLITE_SINGLE_ROUNDING), ``float`` (float32 multiplication, half to
+            even, as oneDNN and onnxruntime) or ``tflm`` (operator by operator as TFLite Micro, in TFLite's
+            form: `stages.integer.profiles.adapt`).
     """
 
     name: ClassVar[str] = "convert"

@@ -187,7 +187,7 @@ class Native:
     """
 
     name: ClassVar[str] = "native"
-    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float"})
+    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float", "tflm"})
     tolerance: ClassVar[Tolerance] = EXACT
 
     threads: int | None = None

@@ -42,7 +42,7 @@ class Reference:
     """
 
     name: ClassVar[str] = "reference"
-    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float"})
+    exact: ClassVar[frozenset[str]] = frozenset({"fixed_point", "fixed_point_single", "float", "tflm"})
     tolerance: ClassVar[Tolerance] = EXACT
 
     threads: int | None = None

@@ -13,6 +13,7 @@ from stages.graph.ir import Node
 from stages.graph.islands import is_island, lower_island
 from stages.graph.operators.registry import is_opaque, operator
 from stages.graph.quantized import QuantizedGraph
+from stages.integer.profiles.adapt import to_tflm
 from stages.integer.program import Op, Program, Requantize, Value
 
 
@@ -25,13 +26,14 @@ def lower(quantized: QuantizedGraph, requantize: Requantize) -> Program:
     """
     values = {node.name: value_of(quantized, node) for node in quantized.graph.nodes}
     ops = tuple(lower_node(quantized, node, values) for node in quantized.graph.nodes if node.op != "input")
-    return Program(
+    program = Program(
         values=values,
         ops=ops,
         input=quantized.graph.input.name,
         output=quantized.graph.output,
-        requantize=requantize,
+        requantize="fixed_point" if requantize == "tflm" else requantize,
     )
+    return to_tflm(program) if requantize == "tflm" else program
 
 
 def lower_node(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:

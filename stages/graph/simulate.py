@@ -26,7 +26,7 @@ from stages.graph.operators.operator import LevelFunction
 from stages.graph.operators.registry import level_functions, operators
 from stages.graph.quantized import QuantizedGraph
 from stages.integer.interpreter import dequantize_output, last_read, quantize_input
-from stages.integer.kernel import prepare_kernel
+from stages.integer.kernel import has_profile, prepare_kernel
 from stages.integer.program import Integers, Op, Program, Requantize, Value
 
 
@@ -76,6 +76,8 @@ class Simulation:
 
 def level_function(op: Op, program: Program) -> LevelFunction:
     """An operator of `program` on centred levels."""
+    if has_profile(op, program):
+        return _by_kernel(op, program)
     if prepare := level_functions().get(op.op):
         return prepare(op, program)
     moved = operators().get(op.op)

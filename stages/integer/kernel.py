@@ -15,6 +15,7 @@ from importlib import import_module
 from types import ModuleType
 
 import stages.integer.kernels
+import stages.integer.profiles
 from pipeline.errors import alternatives
 from stages.integer.program import Integers, Op, Program
 from stages.integer.signature import Signature
@@ -24,9 +25,20 @@ Prepare = Callable[[Op, Program], Kernel]
 
 
 def prepare_kernel(op: Op, program: Program) -> Kernel:
-    """The reference kernel of an operator, ready to run. Raises ValueError for an unknown operator."""
-    prepare: Prepare = _module(op).prepare
+    """The reference kernel of an operator, ready to run: its profile's, where the program names one.
+
+    Raises:
+        ValueError: an unknown operator.
+    """
+    own = has_profile(op, program)
+    module = import_module(f"stages.integer.profiles.{program.requantize}.{op.op}") if own else _module(op)
+    prepare: Prepare = module.prepare
     return prepare(op, program)
+
+
+def has_profile(op: Op, program: Program) -> bool:
+    """Whether the program's arithmetic computes the operator otherwise than its ratios say."""
+    return op.op in _profile(program.requantize)
 
 
 def signature(op: Op) -> Signature:
@@ -39,6 +51,14 @@ def _module(op: Op) -> ModuleType:
     if op.op not in _names():
         raise ValueError(f"'{op.output}': unknown operator '{op.op}'; {alternatives(op.op, _names())}")
     return import_module(f"stages.integer.kernels.{op.op}")
+
+
+@cache
+def _profile(name: str) -> frozenset[str]:
+    """The operators of a profile; none for our own arithmetic."""
+    for folder in stages.integer.profiles.__path__:
+        return frozenset(module.name for module in pkgutil.iter_modules([f"{folder}/{name}"]))
+    return frozenset()
 
 
 @cache

@@ -11,7 +11,7 @@ output. An operator that only moves levels gives its output the input's scale an
 The ratio of scales that ``rescale`` multiplies by is stored in two forms, of which `Program.requantize`
 takes one: fixed-point ``multiplier · 2^(shift-31)`` (tensors ``multiplier`` int32, ``shift`` int32; a
 residual's are ``residual_multiplier``, ``residual_shift``), which holds the headroom, and float32 ``ratio``
-(``residual_ratio``), which does not. The three modes read the same program:
+(``residual_ratio``), which does not. The modes read the same program:
 
 ==================  ======================================================================================
 fixed_point         ``rescale`` is `multiply_by_quantized_multiplier`, which rounds twice; ``rdp`` is
@@ -25,6 +25,8 @@ float               the sum is formed in float32 and rounded half to even:
                     ``y = clamp(zy + rint(float32(acc)·ratio [+ float32(qr−zr)·residual_ratio]))``
 ==================  ======================================================================================
 
+tflm is TFLite Micro's arithmetic: ``fixed_point``, but for the operators in `stages.integer.profiles.tflm`.
+
 In both fixed points terms saturate to int32, and sums of terms are proven to fit it at convert.
 """
 
@@ -37,7 +39,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Requantize = Literal["fixed_point", "fixed_point_single", "float"]
+Requantize = Literal["fixed_point", "fixed_point_single", "float", "tflm"]
 Integers = NDArray[np.integer[Any]]
 
 FORMAT_VERSION = 3

@@ -28,6 +28,7 @@ Finish = Callable[[Terms], Integers]
 _FIXED: Mapping[Requantize, Callable[[NDArray[np.int32], NDArray[np.int32]], Rescale]] = {
     "fixed_point": fused_multiply,
     "fixed_point_single": fused_multiply_single,
+    "tflm": fused_multiply,
 }
 
 
@@ -57,7 +58,7 @@ def finisher(op: Op, program: Program) -> Finish:
     low, high = op.attrs["act_min"] - y.zero_point, op.attrs["act_max"] - y.zero_point
     headroom = op.attrs.get("headroom", 0)
     half = (1 << headroom) >> 1
-    away_from_zero = program.requantize == "fixed_point"
+    away_from_zero = program.requantize in ("fixed_point", "tflm")
     exact = np.int32 if y.wide else np.int16  # the type that levels and zero point are added in
 
     def finish(terms: Terms) -> Integers:

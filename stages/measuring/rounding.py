@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Integers, Program, Requantize
 from stages.tasks.base import Targets, Task, agreeing
 
-MODES: tuple[Requantize, ...] = get_args(Requantize)
+MODES: tuple[Requantize, ...] = ("fixed_point", "fixed_point_single", "float")
+"""Those that any program runs in; a profile's program runs in its own too."""
 
 
 @dataclass
@@ -46,8 +47,9 @@ class ModeComparison:
     def __init__(self, program: Program, backend: Backend, task: Task) -> None:
         self._task = task
         self._program = program
-        self._modes = {mode: _exact(replace(program, requantize=mode), backend) for mode in MODES}
-        self._counts = {mode: _Counts() for mode in MODES}
+        modes = dict.fromkeys((*MODES, program.requantize))
+        self._modes = {mode: _exact(replace(program, requantize=mode), backend) for mode in modes}
+        self._counts = {mode: _Counts() for mode in modes}
         self._samples = 0
 
     def update(self, x: NDArray[np.float32], labels: Targets) -> None:

@@ -15,7 +15,7 @@ from stages.backends.native_kernels.planner import Draft, Pins, image_shape, sup
 from stages.backends.native_kernels.ratios import requantize, term
 from stages.backends.native_kernels.structures import StepKind
 from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
-from stages.integer.kernel import prepare_kernel
+from stages.integer.kernel import has_profile, prepare_kernel
 from stages.integer.program import Op, Program, Value
 from stages.integer.sums import check_sum
 
@@ -28,7 +28,7 @@ DEPTHWISE_PIXELS = 16
 def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     """The steps of an operator of a program with unsigned levels; `pins` keeps what they point to."""
     make = DRAFTS.get(op.op)
-    if make is None or not supported_shapes(op, program):
+    if make is None or not supported_shapes(op, program) or has_profile(op, program):
         return None
     return make(op, program, pins)
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from stages.backends.native_kernels.structures import Ratio, Requantization
 from stages.integer.program import Op, Program, Requantize
 
-MODES: dict[Requantize, int] = {"float": 0, "fixed_point": 1, "fixed_point_single": 2}
+MODES: dict[Requantize, int] = {"float": 0, "fixed_point": 1, "fixed_point_single": 2, "tflm": 1}
 
 CHANNELS = 64
 """The engine reads channels' constants so many at a time."""

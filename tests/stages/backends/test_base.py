@@ -1,5 +1,6 @@
 import pkgutil
 from dataclasses import is_dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from stages.backends.onednn import OneDNN
 from stages.backends.onnxruntime import OnnxRuntime
 from stages.backends.openvino import OpenVino
 from stages.backends.reference import Reference
-from stages.integer.program import Op, Program, Value
-from tests.stages.integer.strategies import MODES
+from stages.integer.program import Op, Program, Requantize, Value
 
+MODES = get_args(Requantize)
 NAMES = sorted({m.name for m in pkgutil.iter_modules(stages.backends.__path__) if not m.ispkg} - {"base"})
 
 

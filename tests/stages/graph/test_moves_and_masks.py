@@ -242,9 +242,10 @@ def test_masks_become_the_second_input_of_a_softmax(name, expected, adds):
 def test_masked_entries_are_zero_in_every_mode():
     (model, _), x = model_of("causal")
     softmax = next(node.name for node in model.graph.nodes if node.op == "softmax")
-    zero_point = int(model.activations[softmax].zero_point)
     for mode in MODES:
-        levels = Simulation(lower(model, mode)).trace(x)[softmax]
+        program = lower(model, mode)
+        zero_point = program.values[softmax].zero_point
+        levels = Simulation(program).trace(x)[softmax]
         assert (levels[..., ~CAUSAL.numpy()] == zero_point).all()
         assert (levels[:, :, 0, 0] > zero_point).all()
 

@@ -120,7 +120,7 @@ def test_prelu(mode, slopes):
     compare(program, x)
     slope = model.graph.params["act.slope"].reshape(-1, 1, 1)
     trace = Simulation(program).trace(x)
-    read, made = (model.activations[name] for name in ("conv", "act"))
+    read, made = (program.values[name] for name in ("conv", "act"))
     reals = (torch.from_numpy(trace["conv"]).float() - read.zero_point) * read.scale
     expected = torch.round(torch.where(reals > 0, reals, slope * reals) / made.scale) + made.zero_point
     difference = expected.clamp(made.quant_min, made.quant_max) - torch.from_numpy(trace["act"])
