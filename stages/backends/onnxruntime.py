@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +12,15 @@ from numpy.typing import NDArray
 from stages.backends.base import ONE_LEVEL, Executable, Tolerance
 from stages.backends.foreign.executable import ForeignExecutable, Session, require
 from stages.integer.program import Op, Program
+
+Optimization = Literal["disabled", "basic", "extended", "all"]
+
+_LEVELS: Mapping[Optimization, str] = {
+    "disabled": "DISABLE_ALL",
+    "basic": "ENABLE_BASIC",
+    "extended": "ENABLE_EXTENDED",
+    "all": "ENABLE_ALL",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,7 @@ class OnnxRuntime:
         return ForeignExecutable(self.name, program, load, notes)
 
 
-def load_session(model: bytes | str, threads: int | None) -> Session:
+def load_session(model: bytes | str, threads: int | None, optimization: Optimization = "all") -> Session:
     """An ONNX model, its bytes or its path, as a function from its only input to its outputs.
 
     Threads do not spin on after a run, where they would take the time of whatever runs next.
@@ -64,6 +74,9 @@ def load_session(model: bytes | str, threads: int | None) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, f"ORT_{_LEVELS[optimization]}"
+    )
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (name,) = (node.name for node in session.get_inputs())
