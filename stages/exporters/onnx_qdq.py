@@ -21,8 +21,11 @@ class OnnxQdq:
     Args:
         batch: samples a call; None leaves the number open.
         residual: how a sum with a layer's second input is written.
-        opset: of ONNX, 17 to 25. From 21 on weights of 4 bits and less are stored as INT4, from 25 on those of
-            2 as INT2, and residual streams of 16 bits have a type.
+        opset: of ONNX, 17 to 25. From 21 on weights of 4 bits and less are stored as INT4 and residual
+            streams of 16 bits have a type; from 25 on weights of 2 bits are INT2. Measured: onnxruntime 1.32
+            and OpenVINO 2026.4 give the integers of opset 17 at 21, but onnxruntime has no integer
+            convolutions for INT4 and runs such layers in float; INT2 it takes with its optimizations off
+            alone, and OpenVINO not at all.
     """
 
     name: ClassVar[str] = "onnx_qdq"

@@ -19,7 +19,7 @@ from stages.integer.kernels.rms_norm import SPREAD_BITS as RMS_SPREAD_BITS
 from stages.integer.program import Op, Program
 
 
-def _ends(padding: Sequence[int]) -> list[int]:
+def pads(padding: Sequence[int]) -> list[int]:
     """Symmetric (height, width) padding in ONNX's order: begins, then ends."""
     return [*padding, *padding]
 
@@ -42,7 +42,7 @@ def _conv2d(writer: Writer, op: Op) -> None:
         f"{op.output}/conv",
         kernel_shape=weight.shape[2:],
         strides=stride,
-        pads=_ends(padding),
+        pads=pads(padding),
         dilations=op.attrs["dilation"],
         group=op.attrs["groups"],
     )
@@ -90,7 +90,7 @@ def _avg_pool2d(writer: Writer, op: Op) -> None:
         source = f"{op.output}/padded"
         writer.pad(f"{x.name}/q", f"{source}/q", padding, padding, x.zero_point, x)
     elif any(padding):
-        attributes |= {"pads": _ends(padding), "count_include_pad": 1}
+        attributes |= {"pads": pads(padding), "count_include_pad": 1}
     elif kernel == tuple(x.shape[1:]):
         kind, attributes = "GlobalAveragePool", {}
     writer.finish(op, writer.node(kind, [writer.reals(source, x)], f"{op.output}/mean", **attributes))
@@ -115,7 +115,7 @@ def _max_pool2d(writer: Writer, op: Op) -> None:
         [source],
         kernel_shape=a["kernel"],
         strides=a["stride"],
-        pads=_ends(padding),
+        pads=pads(padding),
         dilations=a["dilation"],
     )
 
@@ -163,23 +163,15 @@ def _constant(writer: Writer, op: Op) -> None:
     writer.selected(op, "Expand", [levels, full])
 
 
-def _multiply(writer: Writer, op: Op) -> None:
-    writer.finish(op, writer.node("Mul", _factors(writer, op), f"{op.output}/product"))
-
-
-def _matmul(writer: Writer, op: Op) -> None:
-    writer.finish(op, writer.node("MatMul", _factors(writer, op), f"{op.output}/product"))
-
-
-def _factors(writer: Writer, op: Op) -> list[str]:
-    """Both inputs; the first of them times what the ratio holds beside the scales: a real factor."""
+def _product(kind: str, writer: Writer, op: Op) -> None:
+    """What the ratio holds beside the scales, as a square root's reciprocal, is a factor of the result."""
     values = [writer.program.values[name] for name in (*op.inputs, op.output)]
     factor = float(op.tensors["ratio"][0]) * values[2].scale / (values[0].scale * values[1].scale)
-    first, second = (writer.reals(name) for name in op.inputs)
+    product = writer.node(kind, [writer.reals(name) for name in op.inputs], f"{op.output}/product")
     if abs(factor - 1.0) > 1e-6:
         constant = writer.constant(f"{op.output}/factor", np.array(factor, np.float32))
-        first = writer.node("Mul", [first, constant], f"{op.output}/scaled")
-    return [first, second]
+        product = writer.node("Mul", [product, constant], f"{op.output}/scaled")
+    writer.finish(op, product)
 
 
 def _mean(writer: Writer, op: Op) -> None:
@@ -324,8 +316,8 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "table": _table,
     "channel_table": _channel_table,
     "constant": _constant,
-    "multiply": _multiply,
-    "matmul": _matmul,
+    "multiply": partial(_product, "Mul"),
+    "matmul": partial(_product, "MatMul"),
     "mean": _mean,
     "softmax": _softmax,
     "layer_norm": _layer_norm,

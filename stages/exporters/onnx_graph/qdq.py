@@ -1,10 +1,11 @@
 """The integer program as ONNX: float operators between QuantizeLinear and DequantizeLinear (QDQ).
 
 A value of the program is levels, uint8 (signed ones are stored 128 higher, see `storage_offset`: kernels want
-one dtype on both sides; a residual stream of 16 bits is int16 or uint16). An operator that computes dequantizes its inputs, computes in reals, quantizes, and
-clamps the levels to ``[act_min, act_max]`` where that is narrower than uint8; ReLU and ReLU6 are such clamps.
-An operator that selects or moves works on the levels. A runtime that knows the pattern runs it on integer
-kernels: onnxruntime's QLinearConv and its kin, OpenVINO's int8 convolutions.
+one dtype on both sides; a residual stream of 16 bits is int16 or uint16). An operator that computes
+dequantizes its inputs, computes in reals, quantizes, and clamps the levels to ``[act_min, act_max]`` where
+that is narrower than uint8; ReLU and ReLU6 are such clamps. An operator that selects or moves works on the
+levels. A runtime that knows the pattern runs it on integer kernels: onnxruntime's QLinearConv and its kin,
+OpenVINO's int8 convolutions.
 
 A residual is the one place where the pattern cannot say what the program says in every runtime. The program
 rounds the sum once, ``y = rint((real(acc) + real(r)) / scale_y)``:

@@ -15,6 +15,9 @@ from stages.exporters.levels import storage_dtype, storage_offset
 from stages.exporters.onnx_graph.narrow import narrow_tensor
 from stages.integer.program import Op, Program, Value
 
+LIMIT = 2**31
+"""Beyond the levels of any value."""
+
 Residual = Literal["exact", "requantized"]
 
 OPSET = 21
@@ -67,17 +70,27 @@ class Writer:
 
     def quantize(self, real: str, value: Value, low: int, high: int) -> None:
         """``<name>/q`` of a real tensor, clamped to levels [low, high]: of 8 bits after rounding."""
-        dtype = self.dtype(value)
-        levels = np.array([low, high]) + self.offset(value)
-        narrow = tuple(levels) != (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        if narrow and value.wide:  # runtimes have no Clip of 16 bits
-            real, narrow = self.clip(real, value, low, high), False
-        rounded = f"{value.name}/rounded" if narrow else f"{value.name}/q"
+        if value.wide and self._bounds(value, low, high):  # runtimes have no Clip of 16 bits
+            real, (low, high) = self.clip(real, value, low, high), (-LIMIT, LIMIT)
+        rounded = self.unbounded(value, low, high)
         self.node("QuantizeLinear", [real, *self.value_parameters(value)], rounded)
-        if narrow:
-            ends = zip(("min", "max"), levels.astype(dtype), strict=True)
-            bounds = [self.constant(f"{value.name}/{end}", np.array(level)) for end, level in ends]
+        self.bound(rounded, value, low, high)
+
+    def unbounded(self, value: Value, low: int, high: int) -> str:
+        """What a node that gives a value's levels calls its output, before `bound`."""
+        return f"{value.name}/rounded" if self._bounds(value, low, high) else f"{value.name}/q"
+
+    def bound(self, rounded: str, value: Value, low: int, high: int) -> None:
+        """``<name>/q`` of such an output, clamped where [low, high] is narrower than the stored dtype."""
+        if ends := self._bounds(value, low, high):
+            levels = zip(("min", "max"), np.array(ends, self.dtype(value)), strict=True)
+            bounds = [self.constant(f"{value.name}/{end}", np.array(level)) for end, level in levels]
             self.node("Clip", [rounded, *bounds], f"{value.name}/q")
+
+    def _bounds(self, value: Value, low: int, high: int) -> tuple[int, int] | None:
+        """The stored levels [low, high], where the stored dtype holds others."""
+        stored, dtype = (low + self.offset(value), high + self.offset(value)), np.iinfo(self.dtype(value))
+        return stored if stored[0] > dtype.min or stored[1] < dtype.max else None
 
     def clip(self, real: str, value: Value, low: int, high: int) -> str:
         """A real tensor, clamped to what levels [low, high] stand for: they round to just these."""
@@ -182,14 +195,14 @@ class Writer:
         y = self.program.values[op.output]
         if "weight" in op.tensors and len(op.inputs) == 2:
             if self.residual == "requantized" and not y.wide:  # no runtime has integer kernels for 16 bits
-                own = _unsummed(op, self.program.values[op.inputs[1]], y)
+                own = unsummed(op, self.program.values[op.inputs[1]], y)
                 self.quantize(real, own, own.quant_min, own.quant_max)
                 real = self.reals(own.name, own)
             real = self.node("Add", [real, self.reals(op.inputs[1])], f"{op.output}/sum")
         self.quantize(real, y, op.attrs["act_min"], op.attrs["act_max"])
 
 
-def _unsummed(op: Op, r: Value, y: Value) -> Value:
+def unsummed(op: Op, r: Value, y: Value) -> Value:
     """A layer's own result as a value of 8 bits: what it can be where the sum with r is not clamped."""
     low = y.scale * (op.attrs["act_min"] - y.zero_point) - r.scale * (r.quant_max - r.zero_point)
     high = y.scale * (op.attrs["act_max"] - y.zero_point) - r.scale * (r.quant_min - r.zero_point)
