@@ -14,7 +14,8 @@ from pipeline.errors import PipelineError
 from pipeline.stage import Inputs, Stage
 from stages.artifacts import IntegerProgram
 from stages.data.description import Description
-from stages.exporters.exporter import Exporter, check_installed
+from stages.exporters.exporter import Exporter, JudgesQuantizer, check_installed
+from stages.quant.quantizers.chosen import chosen_quantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,16 @@ class Export:
         return f"export_{self.exporter.name}"
 
     def misfits(self, stages: Sequence[Stage]) -> Iterator[str]:
-        """A run without a program."""
+        """A run without a program; a quantizer that the format has no form for."""
         if not any(stage.produces is IntegerProgram for stage in stages):
             yield (
                 f"export={self.exporter.name}: the run makes no integer program to write. Remedy: a backend "
                 "that runs integers, as backend=native, or no export"
             )
+        quantizer = chosen_quantizer(stages)
+        if quantizer is not None and isinstance(self.exporter, JudgesQuantizer):
+            for reason in self.exporter.misfits(quantizer):
+                yield f"export={self.exporter.name}: {reason}"
 
     def check(self) -> None:
         """Raise where a package is missing that the format needs."""

@@ -25,6 +25,9 @@ OPTIONS = sorted(
 GIVEN = {"target": "torch.nn.Identity"}
 """Mandatory values that are more than text."""
 
+NEEDS = {"export=tensorrt": ["quantizer.activation.signed=true"]}
+"""Options that the default of another group does not go with, and what they ask for."""
+
 
 def built(*overrides: str) -> tuple[Builder, RunConfig]:
     register()
@@ -54,7 +57,8 @@ def test_an_option_composes_and_builds(option):
     values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     mandatory = [key for key, value in values.items() if value == "???"]
     package = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group}."
-    builder, run = built(option, *(f"{package}{key}={GIVEN.get(key, 'given')}" for key in sorted(mandatory)))
+    given = [f"{package}{key}={GIVEN.get(key, 'given')}" for key in sorted(mandatory)]
+    builder, run = built(option, *given, *NEEDS.get(option, []))
     check_wiring(in_order(run.stages))
     # what is built in lies in the pipeline's own packages; a target is the user's to name
     assert builder.user_code == [f"{group}.target: {GIVEN['target']}" for key in mandatory if key == "target"]

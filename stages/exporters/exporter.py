@@ -13,6 +13,7 @@ import stages.exporters
 from pipeline.errors import PipelineError
 from stages.data.description import Description
 from stages.integer.program import Program
+from stages.quant.quantizers.base import WeightsAndActivations
 
 
 @runtime_checkable
@@ -38,6 +39,14 @@ class Exporter(Protocol):
         """
 
 
+@runtime_checkable
+class JudgesQuantizer(Protocol):
+    """An exporter that knows of schemes which it cannot write, before a program is made."""
+
+    def misfits(self, quantizer: WeightsAndActivations) -> Iterator[str]:
+        """Why it cannot write what `quantizer` gives, each with its configuration path and a remedy."""
+
+
 def check_installed(exporter: Exporter) -> None:
     """Raise `PipelineError` where a package is missing that the exporter writes with."""
     for package in exporter.requires:
@@ -52,7 +61,7 @@ def no_form(program: Program, known: frozenset[str], target: str) -> list[str]:
     """A refusal for each kind of operator that is not among the `known` ones, with the operators' names."""
     kinds = sorted({op.op for op in program.ops} - known)
     return [
-        f"no form in {target} for {kind} ({_few([op.output for op in program.ops if op.op == kind])}). "
+        f"no form in {target} for {kind} ({named([op.output for op in program.ops if op.op == kind])}). "
         "Remedy: leave this export out, or a network without it"
         for kind in kinds
     ]
@@ -66,5 +75,6 @@ def exporters() -> Iterator[Exporter]:
             yield module.EXPORTER()
 
 
-def _few(names: list[str], most: int = 3) -> str:
+def named(names: list[str], most: int = 3) -> str:
+    """The first of `names`, in a row."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -85,7 +85,7 @@ def test_a_saved_program_leaves_without_a_run_as_the_same_file(exported, tmp_pat
     ("arguments", "text"),
     [
         (["export=[onnx_qdq]"], "program: missing. Remedy: program=PATH"),
-        (["program=p"], "export: names nothing. Remedy: export=[NAME,…], of onnx_qdq"),
+        (["program=p"], "export: names nothing. Remedy: export=[NAME,…], of "),
         (["program=p", "export=[onnx_qdq]"], "program=p:"),
         (["program=p", "export=[tflight]"], "tflight"),
     ],
@@ -115,6 +115,23 @@ def test_a_run_without_a_program_is_refused_before_compute():
     stages = built("backend=simulation", "export=[onnx_qdq]").stages
     with pytest.raises(ConfigError, match="export=onnx_qdq: the run makes no integer program to write"):
         check_wiring(in_order(stages))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (
+            [],
+            r"export=tensorrt: quantizer.activation: levels 0\.\.254 .*Remedy: quantizer=symmetric quantizer",
+        ),
+        (["quantizer=affine"], r"export=tensorrt: quantizer.activation: a zero point"),
+    ],
+)
+def test_a_quantizer_that_tensorrt_does_not_take_is_refused_before_compute(overrides, text):
+    stages = built("export=[tensorrt]", *overrides).stages
+    with pytest.raises(ConfigError, match=text):
+        check_wiring(in_order(stages))
+    check_wiring(in_order(built("export=[tensorrt]", "quantizer.activation.signed=true").stages))
 
 
 def test_without_onnx_the_extra_is_named(monkeypatch):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import PipelineError
 from stages.exporters.levels import storage_offset
 from stages.integer.interpreter import check_input
-from stages.integer.program import Integers, Program
+from stages.integer.program import Integers, Program, Value
 from stages.integer.validate import validate
 
 Session = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
@@ -40,8 +40,17 @@ class ForeignExecutable:
     Input levels are dequantized, and quantized back by the session's first node, without loss.
     """
 
-    def __init__(self, name: str, program: Program, load: LoadSession, notes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        load: LoadSession,
+        notes: tuple[str, ...],
+        offset: Callable[[Value], int] = storage_offset,
+    ) -> None:
+        """`offset` is what the model's levels of a value are stored higher than the program's."""
         validate(program)
+        self._offset = offset
         self.name = name
         self.notes = notes
         self._program = program
@@ -64,7 +73,7 @@ class ForeignExecutable:
         """Every value by name, from a session of its own that keeps them."""
         _, *stored = self._session(len(q), trace=True)(self._reals(q))
         return {
-            value.name: (levels.astype(np.int32) - storage_offset(value)).astype(value.dtype)
+            value.name: (levels.astype(np.int32) - self._offset(value)).astype(value.dtype)
             for value, levels in zip(self._program.values.values(), stored, strict=True)
         }
 

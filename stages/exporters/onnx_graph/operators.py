@@ -8,9 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from onnx import TensorProto
 
-from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_graph.selecting import SELECTING
 from stages.exporters.onnx_graph.writer import Writer
 from stages.integer.bounds import centred_weight
@@ -21,7 +19,7 @@ from stages.integer.kernels.rms_norm import SPREAD_BITS as RMS_SPREAD_BITS
 from stages.integer.program import Op, Program
 
 
-def _ends(padding: Sequence[int]) -> list[int]:
+def pads(padding: Sequence[int]) -> list[int]:
     """Symmetric (height, width) padding in ONNX's order: begins, then ends."""
     return [*padding, *padding]
 
@@ -29,7 +27,7 @@ def _ends(padding: Sequence[int]) -> list[int]:
 def _conv2d(writer: Writer, op: Op) -> None:
     weight, stride, padding = op.tensors["weight"], op.attrs["stride"], op.attrs["padding"]
     inputs = writer.layer(op, weight)
-    if weight.shape[2:] == (1, 1) and any(padding):
+    if weight.shape[2:] == (1, 1) and any(padding) and writer.moves_levels:
         # OpenVINO forgets the padding, or what is added there, where a window is a single pixel
         x = writer.program.values[op.inputs[0]]
         padded = writer.pad(f"{x.name}/q", f"{op.output}/padded", padding, padding, x.zero_point, x)
@@ -44,7 +42,7 @@ def _conv2d(writer: Writer, op: Op) -> None:
         f"{op.output}/conv",
         kernel_shape=weight.shape[2:],
         strides=stride,
-        pads=_ends(padding),
+        pads=pads(padding),
         dilations=op.attrs["dilation"],
         group=op.attrs["groups"],
     )
@@ -86,12 +84,14 @@ def _concat(writer: Writer, op: Op) -> None:
 
 def _avg_pool2d(writer: Writer, op: Op) -> None:
     x, kernel, padding = writer.program.values[op.inputs[0]], tuple(op.attrs["kernel"]), op.attrs["padding"]
+    kind, attributes = "AveragePool", {"kernel_shape": kernel, "strides": op.attrs["stride"]}
     source = x.name
-    if any(padding):  # OpenVINO would average stored zeros in, whatever the zero point
+    if any(padding) and writer.moves_levels:  # OpenVINO would average stored zeros in
         source = f"{op.output}/padded"
         writer.pad(f"{x.name}/q", f"{source}/q", padding, padding, x.zero_point, x)
-    kind, attributes = "AveragePool", {"kernel_shape": kernel, "strides": op.attrs["stride"]}
-    if kernel == tuple(x.shape[1:]) and not any(padding):
+    elif any(padding):
+        attributes |= {"pads": pads(padding), "count_include_pad": 1}
+    elif kernel == tuple(x.shape[1:]):
         kind, attributes = "GlobalAveragePool", {}
     writer.finish(op, writer.node(kind, [writer.reals(source, x)], f"{op.output}/mean", **attributes))
 
@@ -102,20 +102,20 @@ def _requantize(writer: Writer, op: Op) -> None:
 
 def _max_pool2d(writer: Writer, op: Op) -> None:
     a, x, y = op.attrs, *(writer.program.values[name] for name in (op.inputs[0], op.output))
-    source, padding = f"{x.name}/q", tuple(a["padding"])
+    source, padding = writer.elements(x.name), tuple(a["padding"])
     narrow = any(padding) and x.quant_min not in (-128, 0)  # a window of nothing but padding: not a level
     if a["ceil_mode"] or narrow:  # runtimes disagree about windows that start beyond the input
         windows = zip(x.shape[1:], y.shape[1:], a["kernel"], a["stride"], padding, a["dilation"], strict=True)
         behind = [max((out - 1) * s + d * (k - 1) + 1 - size - p, 0) for size, out, k, s, p, d in windows]
         source = writer.pad(source, f"{op.output}/padded", padding, behind, x.quant_min, x)
         padding = (0, 0)
-    writer.node(
+    writer.selected(
+        op,
         "MaxPool",
         [source],
-        f"{op.output}/q",
         kernel_shape=a["kernel"],
         strides=a["stride"],
-        pads=_ends(padding),
+        pads=pads(padding),
         dilations=a["dilation"],
     )
 
@@ -128,7 +128,7 @@ def _reshape(writer: Writer, op: Op) -> None:
 def _pad(writer: Writer, op: Op) -> None:
     x = writer.program.values[op.inputs[0]]
     before, after = zip(*op.attrs["pads"], strict=True)
-    writer.pad(f"{x.name}/q", f"{op.output}/q", before, after, x.zero_point, x)
+    writer.move(op, "Pad", *writer.padding(op.output, before, after, x.zero_point, x, len(x.shape) + 1))
 
 
 def _slice(writer: Writer, op: Op) -> None:
@@ -141,49 +141,37 @@ def _slice(writer: Writer, op: Op) -> None:
 
 def _table(writer: Writer, op: Op) -> None:
     x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
-    levels = op.tensors["table"].astype(np.int16) + storage_offset(y)  # stored levels of x count from 0
-    table = writer.constant(f"{op.output}/table", levels.astype(np.uint8))
-    index = writer.node("Cast", [f"{x.name}/q"], f"{op.output}/index", to=TensorProto.INT32)
-    writer.node("Gather", [table, index], f"{op.output}/q")
+    table = writer.constant(f"{op.output}/table", writer.stored(y, op.tensors["table"]))
+    writer.selected(op, "Gather", [table, writer.index(x, f"{op.output}/index")])
 
 
 def _channel_table(writer: Writer, op: Op) -> None:
     """The levels of channel c stand at 256 · c, those of all channels in a row."""
     x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
-    levels = op.tensors["table"].astype(np.int16) + storage_offset(y)
-    table = writer.constant(f"{op.output}/table", levels.astype(np.uint8).reshape(-1))
+    table = writer.constant(f"{op.output}/table", writer.stored(y, op.tensors["table"]).reshape(-1))
     first = writer.constant(f"{op.output}/first", first_entries(op, writer.program))
-    column = writer.node("Cast", [f"{x.name}/q"], f"{op.output}/column", to=TensorProto.INT32)
-    index = writer.node("Add", [column, first], f"{op.output}/index")
-    writer.node("Gather", [table, index], f"{op.output}/q")
+    index = writer.node("Add", [writer.index(x, f"{op.output}/column"), first], f"{op.output}/index")
+    writer.selected(op, "Gather", [table, index])
 
 
 def _constant(writer: Writer, op: Op) -> None:
     y, name = writer.program.values[op.output], op.output
-    levels = (op.tensors["levels"].astype(np.int16) + storage_offset(y)).astype(np.uint8)
-    shape = writer.node("Shape", [f"{op.inputs[0]}/q"], f"{name}/samples", start=0, end=1)
+    shape = writer.node("Shape", [writer.elements(op.inputs[0])], f"{name}/samples", start=0, end=1)
     rest = writer.constant(f"{name}/rest", np.array(y.shape, np.int64))
     full = writer.node("Concat", [shape, rest], f"{name}/shape", axis=0)
-    writer.node("Expand", [writer.constant(f"{name}/levels", levels[None]), full], f"{name}/q")
+    levels = writer.constant(f"{name}/levels", writer.stored(y, op.tensors["levels"])[None])
+    writer.selected(op, "Expand", [levels, full])
 
 
-def _multiply(writer: Writer, op: Op) -> None:
-    writer.finish(op, writer.node("Mul", _factors(writer, op), f"{op.output}/product"))
-
-
-def _matmul(writer: Writer, op: Op) -> None:
-    writer.finish(op, writer.node("MatMul", _factors(writer, op), f"{op.output}/product"))
-
-
-def _factors(writer: Writer, op: Op) -> list[str]:
-    """Both inputs; the first of them times what the ratio holds beside the scales: a real factor."""
+def _product(kind: str, writer: Writer, op: Op) -> None:
+    """What the ratio holds beside the scales, as a square root's reciprocal, is a factor of the result."""
     values = [writer.program.values[name] for name in (*op.inputs, op.output)]
     factor = float(op.tensors["ratio"][0]) * values[2].scale / (values[0].scale * values[1].scale)
-    first, second = (writer.reals(name) for name in op.inputs)
+    product = writer.node(kind, [writer.reals(name) for name in op.inputs], f"{op.output}/product")
     if abs(factor - 1.0) > 1e-6:
         constant = writer.constant(f"{op.output}/factor", np.array(factor, np.float32))
-        first = writer.node("Mul", [first, constant], f"{op.output}/scaled")
-    return [first, second]
+        product = writer.node("Mul", [product, constant], f"{op.output}/scaled")
+    writer.finish(op, product)
 
 
 def _mean(writer: Writer, op: Op) -> None:
@@ -207,10 +195,10 @@ def _softmax(writer: Writer, op: Op) -> None:
         writer.finish(op, writer.node("Softmax", [x], f"{y}/softmax", axis=axis))
         return
     keep = writer.program.values[op.inputs[1]]
-    zero = writer.constant(f"{y}/dropped", np.array(keep.zero_point + storage_offset(keep), np.uint8))
+    zero = writer.constant(f"{y}/dropped", writer.stored(keep, keep.zero_point))
     numbers = {"far": -1e30, "none": 0.0}
     far, none = (writer.constant(f"{y}/{k}", np.array(v, np.float32)) for k, v in numbers.items())
-    left_out = writer.node("Equal", [f"{keep.name}/q", zero], f"{y}/left_out")
+    left_out = writer.node("Equal", [writer.elements(keep.name), zero], f"{y}/left_out")
     masked = writer.node("Where", [left_out, far, x], f"{y}/masked")
     shares = writer.node("Softmax", [masked], f"{y}/softmax", axis=axis)
     writer.finish(op, writer.node("Where", [left_out, none, shares], f"{y}/kept"))
@@ -230,7 +218,12 @@ def _layer_norm(writer: Writer, op: Op) -> None:
 def _along(kind: str, writer: Writer, op: Op) -> None:
     """The largest or smallest levels along dimensions."""
     axes = [axis + 1 for axis in op.attrs["axes"]]
-    writer.move(op, kind, axes=axes, keepdims=int(op.attrs["keepdim"]))
+    keepdims = int(op.attrs["keepdim"])
+    if writer.opset < 18:
+        writer.move(op, kind, axes=axes, keepdims=keepdims)
+        return
+    numbers = writer.constant(f"{op.output}/axes", np.array(axes, np.int64))
+    writer.move(op, kind, numbers, keepdims=keepdims)
 
 
 def _group_norm(writer: Writer, op: Op) -> None:
@@ -293,13 +286,13 @@ def _insert_zeros(writer: Writer, op: Op) -> None:
         wanted = writer.constant(f"{name}/shape", np.array([0, *shape], np.int64))
         return writer.node("Reshape", [source, wanted], name)
 
-    apart = reshape(f"{x.name}/q", f"{op.output}/apart", channels, height, 1, width, 1)
+    apart = reshape(writer.elements(x.name), f"{op.output}/apart", channels, height, 1, width, 1)
     after = (0, 0, rows - 1, 0, columns - 1)
     padded = writer.pad(apart, f"{op.output}/padded", (0,) * 5, after, x.zero_point, x, rank=6)
     image = reshape(padded, f"{op.output}/image", channels, height * rows, width * columns)
     ends = {"starts": [0, 0], "ends": y.shape[1:], "axes": [2, 3]}
     names = [writer.constant(f"{op.output}/{k}", np.array(v, np.int64)) for k, v in ends.items()]
-    writer.node("Slice", [image, *names], f"{op.output}/q")
+    writer.selected(op, "Slice", [image, *names])
 
 
 OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
@@ -323,8 +316,8 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "table": _table,
     "channel_table": _channel_table,
     "constant": _constant,
-    "multiply": _multiply,
-    "matmul": _matmul,
+    "multiply": partial(_product, "Mul"),
+    "matmul": partial(_product, "MatMul"),
     "mean": _mean,
     "softmax": _softmax,
     "layer_norm": _layer_norm,

@@ -1,10 +1,11 @@
 """The integer program as ONNX: float operators between QuantizeLinear and DequantizeLinear (QDQ).
 
 A value of the program is levels, uint8 (signed ones are stored 128 higher, see `storage_offset`: kernels want
-one dtype on both sides). An operator that computes dequantizes its inputs, computes in reals, quantizes, and
-clamps the levels to ``[act_min, act_max]`` where that is narrower than uint8; ReLU and ReLU6 are such clamps.
-An operator that selects or moves works on the levels. A runtime that knows the pattern runs it on integer
-kernels: onnxruntime's QLinearConv and its kin, OpenVINO's int8 convolutions.
+one dtype on both sides; a residual stream of 16 bits is int16 or uint16). An operator that computes
+dequantizes its inputs, computes in reals, quantizes, and clamps the levels to ``[act_min, act_max]`` where
+that is narrower than uint8; ReLU and ReLU6 are such clamps. An operator that selects or moves works on the
+levels. A runtime that knows the pattern runs it on integer kernels: onnxruntime's QLinearConv and its kin,
+OpenVINO's int8 convolutions.
 
 A residual is the one place where the pattern cannot say what the program says in every runtime. The program
 rounds the sum once, ``y = rint((real(acc) + real(r)) / scale_y)``:
@@ -20,17 +21,15 @@ Input and output of the graph are float32; its first node quantizes the input.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import onnx
 from onnx import TensorProto, helper
 
+from stages.exporters.onnx_graph.narrow import NARROW_SINCE
 from stages.exporters.onnx_graph.operators import OPERATORS
-from stages.exporters.onnx_graph.writer import Residual, Writer
-from stages.integer.program import Program, Value
-
-OPSET = 17
-"""DequantizeLinear along an axis needs 13; every runtime of the last years reads 17."""
-
-IR_VERSION = 8
+from stages.exporters.onnx_graph.writer import OPSET, Residual, Writer
+from stages.integer.program import Op, Program, Value
 
 
 def program_to_onnx(
@@ -39,6 +38,8 @@ def program_to_onnx(
     *,
     residual: Residual = "requantized",
     trace: bool = False,
+    opset: int = OPSET,
+    narrow: bool = False,
 ) -> onnx.ModelProto:
     """Write `program` as an ONNX model from ``input`` to ``output``, both float32 with a batch dimension.
 
@@ -47,8 +48,33 @@ def program_to_onnx(
         batch: samples; None leaves the number open.
         residual: how a sum with a layer's second input is written, see the module.
         trace: make the stored levels of every value, ``<name>/q``, outputs too.
+        opset: 17 to 25.
+        narrow: store weights of 4 bits and less as INT4 or UINT4, from opset 25 on those of 2 as INT2 or
+            UINT2. Runtimes may have no kernels for such weights, and compute in float.
     """
-    writer = Writer(program, residual)
+    bits = tuple(bits for bits, since in NARROW_SINCE.items() if narrow and opset >= since)
+    writer = Writer(program, residual, opset=opset, narrow_bits=bits)
+    return model_of(writer, OPERATORS, batch, trace=trace)
+
+
+def model_of(
+    writer: Writer,
+    operators: Mapping[str, Callable[[Writer, Op], None]],
+    batch: int | None,
+    *,
+    trace: bool = False,
+    domains: tuple[str, ...] = (),
+) -> onnx.ModelProto:
+    """The model of a whole program, each operator written by its entry of `operators`.
+
+    Args:
+        writer: an empty one.
+        operators: by the program's operator.
+        batch: samples; None leaves the number open.
+        trace: make the stored levels of every value, ``<name>/q``, outputs too.
+        domains: of operators beyond ONNX's own.
+    """
+    program = writer.program
     x, y = (program.values[name] for name in (program.input, program.output))
 
     def info(name: str, kind: int, value: Value) -> onnx.ValueInfoProto:
@@ -59,17 +85,17 @@ def program_to_onnx(
     else:
         writer.quantize("input", x, x.quant_min, x.quant_max)
     for op in program.ops:
-        OPERATORS[op.op](writer, op)
+        operators[op.op](writer, op)
     writer.node("Identity", [writer.reals(y.name)], "output")
     outputs = [info("output", TensorProto.FLOAT, y)]
     if trace:
-        kinds = {
-            name: TensorProto.INT32 if v.counts else TensorProto.UINT8 for name, v in program.values.items()
-        }
-        outputs += [info(f"{name}/q", kinds[name], value) for name, value in program.values.items()]
+        outputs += [
+            info(f"{name}/q", helper.np_dtype_to_tensor_dtype(writer.dtype(value)), value)
+            for name, value in program.values.items()
+        ]
     inputs = [info("input", TensorProto.FLOAT, x)]
     graph = helper.make_graph(writer.nodes, "program", inputs, outputs, list(writer.initializers.values()))
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(graph, opset_imports=[opset], producer_name="quantization-pipeline")
-    model.ir_version = IR_VERSION
+    opsets = [helper.make_opsetid("", writer.opset), *(helper.make_opsetid(name, 1) for name in domains)]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="quantization-pipeline")
+    model.ir_version = helper.find_min_ir_version_for(opsets[:1])
     return model

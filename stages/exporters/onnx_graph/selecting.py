@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from onnx import TensorProto
 
-from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_graph.writer import Writer
 from stages.integer.program import Op
 
@@ -29,10 +28,9 @@ def _resample(writer: Writer, op: Op) -> None:
 
 def _embedding(writer: Writer, op: Op) -> None:
     y = writer.program.values[op.output]
-    levels = (op.tensors["table"].astype(np.int16) + storage_offset(y)).astype(np.uint8)
-    table = writer.constant(f"{op.output}/table", levels)
-    index = writer.node("Cast", [f"{op.inputs[0]}/q"], f"{op.output}/index", to=TensorProto.INT64)
-    writer.node("Gather", [table, index], f"{op.output}/q")
+    table = writer.constant(f"{op.output}/table", writer.stored(y, op.tensors["table"]))
+    index = writer.index(writer.program.values[op.inputs[0]], f"{op.output}/index", TensorProto.INT64)
+    writer.selected(op, "Gather", [table, index])
 
 
 SELECTING: Mapping[str, Callable[[Writer, Op], None]] = {

@@ -133,6 +133,14 @@ class WeightsAndActivations:
             if rule != "float" and not isinstance(own := rule.get("weight"), int | None):
                 yield f"layers.{pattern}.weight", own
 
+    def of_activations(self) -> Iterator[tuple[str, Quantizer]]:
+        """The quantizers of activations, likewise; none where they stay float."""
+        if self.activation is not None:
+            yield "activation", self.activation
+        for pattern, rule in (self.layers or {}).items():
+            if rule != "float" and not isinstance(own := rule.get("activation"), int | None):
+                yield f"layers.{pattern}.activation", own
+
     def usual(self, role: str, bits: int) -> Quantizer:
         """The quantizer of all weights, or of all activations, at another width.
 

@@ -21,7 +21,7 @@ from stages.backends.openvino import OpenVino, grouped_residuals
 from stages.backends.reference import Reference
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
-from tests.stages.exporters.examples import X, Y, consistent, layer, rounds
+from tests.stages.exporters.examples import X, Y, consistent, layer, rounds, symmetric
 from tests.stages.integer.strategies import programs, random_input
 
 BACKENDS = [OnnxRuntime(threads=1, residual="exact"), OpenVino(threads=1)]
@@ -77,6 +77,22 @@ def test_means_over_positions_are_right_for_many_samples(backend, samples):
     assert (
         np.abs(backend.compile(program).run(q).astype(int) - Reference().compile(program).run(q)).max() <= 1
     )
+
+
+@pytest.mark.parametrize("optimization", ["disabled", "basic", "extended", "all"])
+@pytest.mark.parametrize("form", ["qdq", "qoperator", "tensorrt"])
+def test_onnxruntime_runs_every_form_at_every_optimization(form, optimization):
+    program = layer({"x": X, "y": Y}, residual=True)
+    if form == "tensorrt":
+        program = symmetric(program)
+    backend = OnnxRuntime(threads=1, form=form, optimization=optimization)
+    executable = backend.compile(program)
+    q = random_input(program, samples=200)
+    expected = Reference().compile(program).run(q).astype(int)
+    assert np.abs(executable.run(q).astype(int) - expected).max() <= backend.tolerance.off_by
+    assert executable.trace(q)[program.output].dtype == program.values["y"].dtype
+    assert backend.tolerance.off_by == (1 if form == "tensorrt" else 2)
+    assert len(executable.notes) == (form != "tensorrt")
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)

@@ -59,6 +59,29 @@ def consistent(program: Program) -> Program:
     return replace(program, ops=tuple(ops))
 
 
+def symmetric(program: Program) -> Program:
+    """The same operators on values of zero point 0 and levels −127..127, and weights of zero point 0."""
+
+    def like(value: Value) -> Value:
+        return replace(value, zero_point=0, quant_min=-127, quant_max=127)
+
+    def shifted(op: Op) -> Op:
+        y, attrs, tensors = program.values[op.output], dict(op.attrs), dict(op.tensors)
+        if "act_min" in attrs:
+            relu = attrs["act_min"] == y.zero_point
+            attrs["act_min"] = 0 if relu else -127 + attrs["act_min"] - y.quant_min
+            attrs["act_max"] = 127 - (y.quant_max - attrs["act_max"])
+        if "weight_zero_point" in tensors:
+            tensors["weight_zero_point"] = np.zeros_like(tensors["weight_zero_point"])
+        for name in {"table", "levels"} & tensors.keys():
+            middle = 128 if y.quant_min == 0 else 0
+            tensors[name] = np.clip(tensors[name].astype(int) - middle, -127, 127).astype(np.int8)
+        return replace(op, attrs=attrs, tensors=tensors)
+
+    values = {name: like(value) for name, value in program.values.items()}
+    return replace(program, values=values, ops=tuple(map(shifted, program.ops)))
+
+
 def _softmax(op: Op, values: dict[str, Value]) -> Op:
     exponentials = np.exp(-values[op.inputs[0]].scale * np.arange(256)) * 2.0**26
     tensors = {

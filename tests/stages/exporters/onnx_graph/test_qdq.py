@@ -11,14 +11,20 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from stages.backends.onnxruntime import OnnxRuntime
+from stages.backends.onnxruntime import OnnxRuntime, load_session
 from stages.exporters.levels import storage_offset
 from stages.exporters.onnx_graph.qdq import program_to_onnx
+from stages.exporters.onnx_qdq import OnnxQdq
+from stages.graph.lower import lower
+from stages.integer.interpreter import quantize_input
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
+from tests.quantizing import fused, quantized
 from tests.stages.exporters.examples import X, Y, consistent, layer, rounds
 from tests.stages.integer.strategies import programs, random_input
 
@@ -47,9 +53,13 @@ def test_every_operator_is_within_its_tolerance(program, samples, residual):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(program=programs(modes=("float",)).map(consistent), batch=st.sampled_from([None, 1, 7]))
-def test_the_model_is_valid_and_has_the_programs_shapes(program, batch):
-    model = program_to_onnx(program, batch, trace=True)
+@given(
+    program=programs(modes=("float",)).map(consistent),
+    batch=st.sampled_from([None, 1, 7]),
+    opset=st.sampled_from([17, 18, 21, 25]),
+)
+def test_the_model_is_valid_and_has_the_programs_shapes(program, batch, opset):
+    model = program_to_onnx(program, batch, trace=True, opset=opset, narrow=True)
     onnx.checker.check_model(model, full_check=True)
     (x,), (y, *traced) = model.graph.input, model.graph.output
     assert shape(x) == ("N" if batch is None else batch, *program.values[program.input].shape)
@@ -97,3 +107,108 @@ def test_a_clip_is_written_only_where_levels_are_narrower_than_the_dtype():
         for y in (wide, Y)
     ]
     assert clips == [0, 1]
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(program=programs(modes=("float",)).map(consistent), opset=st.sampled_from([17, 25]))
+def test_opsets_say_the_same(program, opset):
+    x = dequantized(program, random_input(program, 3))
+    found = [run(program_to_onnx(program, 3, opset=number), x) for number in (21, opset)]
+    assert found[0].tolist() == found[1].tolist()
+
+
+def dequantized(program: Program, q: np.ndarray) -> np.ndarray:
+    value = program.values[program.input]
+    return (q.astype(np.float32) - value.zero_point) * np.float32(value.scale)
+
+
+def run(model: onnx.ModelProto, x: np.ndarray, optimization: str = "disabled") -> np.ndarray:
+    return load_session(model.SerializeToString(), 1, optimization)(x)[0]
+
+
+def narrowed(limit: int, *, unsigned: bool = False) -> Program:
+    """A layer whose weights lie in ``[-limit - 1, limit]``, or as far from 0 upwards."""
+    program = layer({"x": X, "y": Y}, residual=False)
+    (op,) = program.ops
+    weight = np.array([[-limit - 1, 1], [0, limit]], np.int8)
+    zero_point = np.array([0, 1], np.int32)
+    if unsigned:
+        weight, zero_point = (weight + limit + 1).astype(np.uint8), zero_point + limit + 1
+    tensors = {**op.tensors, "weight": weight, "weight_zero_point": zero_point}
+    return replace(program, ops=(replace(op, tensors=tensors),))
+
+
+@pytest.mark.parametrize(
+    ("limit", "unsigned", "opset", "kind"),
+    [
+        (7, False, 20, "INT8"),
+        (7, False, 21, "INT4"),
+        (7, True, 21, "UINT4"),
+        (8, False, 25, "INT8"),
+        (1, False, 21, "INT4"),
+        (1, False, 25, "INT2"),
+        (1, True, 25, "UINT2"),
+        (2, False, 25, "INT4"),
+    ],
+)
+def test_weights_have_the_least_bits_that_the_opset_has(limit, unsigned, opset, kind):
+    program = narrowed(limit, unsigned=unsigned)
+    model = program_to_onnx(program, opset=opset, narrow=True)
+    onnx.checker.check_model(model, full_check=True)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, expected in (("weight", "weight"), ("weight/zero_point", "weight_zero_point")):
+        assert tensors[f"y/{name}"].data_type == getattr(onnx.TensorProto, kind)
+        stored = onnx.numpy_helper.to_array(tensors[f"y/{name}"]).astype(int)
+        assert stored.tolist() == program.ops[0].tensors[expected].tolist()
+    x = dequantized(program, random_input(program, 50))
+    assert run(model, x).tolist() == run(program_to_onnx(program), x).tolist()
+
+
+def test_backends_keep_weights_of_4_bits_in_8_which_kernels_read():
+    kinds = [tensor.data_type for tensor in program_to_onnx(narrowed(7)).graph.initializer]
+    assert onnx.TensorProto.INT4 not in kinds and onnx.TensorProto.INT8 in kinds
+
+
+class Stream(nn.Module):
+    """A block with a layer norm and a shortcut, twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(16), nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            x = x + self.down(torch.relu(self.up(self.norm(x))))
+        return x.mean(1)
+
+
+@pytest.mark.parametrize("residual", ["exact", "requantized"])
+def test_a_stream_of_16_bits_is_written_in_16_bits(residual):
+    torch.manual_seed(0)
+    x = 10 * torch.randn(8, 5, 16)
+    program = lower(quantized(fused(Stream().eval(), (5, 16)), x, residual_bits=16), "float")
+    assert any(value.wide for value in program.values.values())
+    model = program_to_onnx(program, residual=residual, trace=True)
+    onnx.checker.check_model(model, full_check=True)
+    trace = (
+        OnnxRuntime(threads=1, residual=residual).compile(program).trace(quantize_input(program, x.numpy()))
+    )
+    for op in program.ops:
+        expected = prepare_kernel(op, program)(*(trace[name] for name in op.inputs)).astype(int)
+        assert np.abs(trace[op.output] - expected).max() <= 1, op.output
+
+
+def test_levels_of_16_bits_need_opset_21():
+    wide = replace(Y, quant_max=65535)
+    program = layer({"x": X, "y": wide}, residual=False)
+    (refused,) = OnnxQdq(opset=20).refusals(program)
+    assert refused == (
+        "no type for levels of more than 8 bits ('y') before opset 21. "
+        "Remedy: export.onnx_qdq.opset=21, or quantizer.residual_bits=8"
+    )
+    assert OnnxQdq().refusals(program) == []
+
+
+def test_an_opset_that_cannot_be_written_is_refused():
+    with pytest.raises(ValueError, match=r"opset=16: must be 17\.\.25\. Remedy: 21"):
+        OnnxQdq(opset=16)
