@@ -157,9 +157,11 @@ def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, li
 
 
 def _choices() -> dict[str, str]:
-    """The option of each configuration group."""
+    """The option of each configuration group; of a list, as ``runtimes=[…]``, Hydra tells none."""
     choices = HydraConfig.get().runtime.choices
-    return {str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/")}
+    return {
+        str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/") and "@" not in str(k)
+    }
 
 
 def _tags(cfg: DictConfig) -> dict[str, str]:

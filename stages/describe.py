@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pipeline.context import RunContext
@@ -10,14 +10,17 @@ from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, IntegerProgram
 from stages.data.base import Data
 from stages.data.description import Description
+from stages.tasks.base import Task
+from stages.tasks.classification import Classification
 
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
-    """Write ``program/preprocessing.json``: shape, mean, std, names of the classes.
+    """Write ``program/preprocessing.json``: shape, mean, std, names of the classes, the task.
 
     Args:
         data: the data set that the program was made for.
+        task: what its outputs mean.
     """
 
     name: ClassVar[str] = "describe"
@@ -28,6 +31,7 @@ class Describe:
     cacheable: ClassVar[bool] = False
 
     data: Data
+    task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
         """Raise where the data is missing."""
@@ -39,4 +43,4 @@ class Describe:
             return
         folder = ctx.run_dir / "program"
         folder.mkdir(exist_ok=True)
-        Description.of(self.data).save(folder)
+        Description.of(self.data, self.task.name).save(folder)

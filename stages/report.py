@@ -15,10 +15,12 @@ from stages.artifacts import (
     Parity,
     QuantizedModel,
     Roundings,
+    RuntimeComparison,
     Speeds,
     Verdict,
 )
 from stages.reporting.page import RunResults, render
+from stages.reporting.runtimes import closing_runtimes, runtime_notes
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 from stages.tasks.base import Task
@@ -38,6 +40,7 @@ class Report:
         Speeds,
         Parity,
         Roundings,
+        RuntimeComparison,
         Verdict,
     )
     produces: ClassVar[None] = None
@@ -58,6 +61,7 @@ class Report:
             speeds=inputs.get(Speeds),
             parity=inputs.get(Parity),
             roundings=inputs.get(Roundings),
+            runtimes=inputs.get(RuntimeComparison),
             verdict=inputs.get(Verdict),
             task=self.task,
         )
@@ -74,3 +78,8 @@ class Report:
         )
         for note in run.metrics.notes:
             ctx.console.say(f"note: {note}")
+        if run.runtimes is not None:
+            columns, rows = closing_runtimes(run.task, run.runtimes)
+            ctx.console.table(f"on other runtimes, {run.runtimes.samples} samples", columns, rows)
+            for note in runtime_notes(run.runtimes):
+                ctx.console.say(f"note: {note}")

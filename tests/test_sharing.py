@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_module
 
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.schema import RunConfig, register
+from pipeline.stage import in_order
 from pipeline.store.keys import identity, key_of
 
 AXES = {
@@ -25,8 +26,8 @@ def stage_keys(*overrides: str) -> dict[str, str]:
     builder.raise_problems()
     return {
         stage.name: key_of(identity(stage, threads=1))
-        for stage in run.stages.values()
-        if stage is not None and stage.produces is not None
+        for stage in in_order(run.stages)
+        if stage.produces is not None
     }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from pipeline.configuration.mirrors import register_mirrors
+
 MAX_SEED = 2**32 - 1
 
 
@@ -82,9 +84,10 @@ class RunConfig:
 
 
 def register() -> None:
-    """Make the schema known to Hydra as ``run_schema``, open to the groups' own keys."""
+    """Make the schema known to Hydra as ``run_schema``, open to the groups' own keys, and groups' mirrors."""
     node = OmegaConf.structured(RunConfig, flags={"struct": False})
     ConfigStore.instance().store(name="run_schema", node=node, provider="pipeline")
+    register_mirrors()
     # conf's launchers and sweeper have the names of their plugins' schemas, and are checked against them
     warnings.filterwarnings(
         "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore"

@@ -103,8 +103,9 @@ class SweepCallback(Callback):
         if not isinstance(tracking, SweepTracking):
             return
         lines = [str(override.input_line) for override in overrides]
+        choices = {str(k): v for k, v in config.hydra.runtime.choices.items()}
         tags = {
-            **{str(k): str(v) for k, v in config.hydra.runtime.choices.items() if "/" not in str(k)},
+            **{k: str(v) for k, v in choices.items() if "/" not in k and "@" not in k},
             **{o.key_or_group: _value(o) for o in overrides if o.is_sweep_override()},
             "fingerprint": sweep_fingerprint(config, lines),
             "overrides": " ".join(lines),

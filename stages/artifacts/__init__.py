@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     from stages.artifacts.networks import QuantizedModel as QuantizedModel
     from stages.artifacts.observed import Baseline as Baseline
     from stages.artifacts.observed import Observations as Observations
+    from stages.artifacts.runtimes import LayerDifference as LayerDifference
+    from stages.artifacts.runtimes import RuntimeComparison as RuntimeComparison
+    from stages.artifacts.runtimes import RuntimeResult as RuntimeResult
     from stages.artifacts.trained import TrainedModel as TrainedModel
 
 _HOMES = {
     "Baseline": "observed",
     "FloatModel": "networks",
     "IntegerProgram": "integer_program",
+    "LayerDifference": "runtimes",
     "LayerParity": "compared",
     "Metrics": "measured",
     "Observations": "observed",
@@ -41,6 +45,8 @@ _HOMES = {
     "QuantizedModel": "networks",
     "RoundingCost": "compared",
     "Roundings": "compared",
+    "RuntimeComparison": "runtimes",
+    "RuntimeResult": "runtimes",
     "Speed": "measured",
     "Speeds": "measured",
     "TrainedModel": "trained",

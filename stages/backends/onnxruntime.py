@@ -44,6 +44,8 @@ class OnnxRuntime:
 
     name: ClassVar[str] = "onnxruntime"
     exact: ClassVar[frozenset[str]] = frozenset()
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx")
+    export: ClassVar[str] = "onnx_qdq"
 
     threads: int | None = None
     residual: Literal["requantized", "exact"] = "requantized"

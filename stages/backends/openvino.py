@@ -26,6 +26,8 @@ class OpenVino:
 
     name: ClassVar[str] = "openvino"
     exact: ClassVar[frozenset[str]] = frozenset()
+    packages: ClassVar[tuple[str, ...]] = ("openvino", "onnx")
+    export: ClassVar[str] = "onnx_qdq"
 
     threads: int | None = None
     precision: Literal["f32", "bf16"] = "f32"

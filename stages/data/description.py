@@ -25,6 +25,7 @@ class Description:
         std: one a channel; empty for 1.
         classes: names of the outputs by index; None where the data set knows none.
         image: what happens to an image before, as `Preprocessing` has it; None where nothing is said.
+        task: what the outputs mean, an option of the group ``task``; None where nothing is said.
     """
 
     shape: tuple[int, ...]
@@ -32,10 +33,11 @@ class Description:
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] | None = None
     image: dict[str, Any] | None = None
+    task: str | None = None
 
     @classmethod
-    def of(cls, data: Data) -> Self:
-        """What `data` says of its samples."""
+    def of(cls, data: Data, task: str | None = None) -> Self:
+        """What `data` says of its samples, and the name of the task."""
         how = getattr(data, "preprocessing", None)
         return cls(
             shape=tuple(data.shape),
@@ -43,6 +45,7 @@ class Description:
             std=tuple(data.std),
             classes=class_names(data),
             image=None if how is None else asdict(how),
+            task=task,
         )
 
     def save(self, folder: Path) -> None:
@@ -62,13 +65,14 @@ class Description:
             return None
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            names = document["classes"]
+            names, task = document["classes"], document.get("task")
             return cls(
                 shape=tuple(map(int, document["shape"])),
                 mean=tuple(map(float, document["mean"])),
                 std=tuple(map(float, document["std"])),
                 classes=None if names is None else tuple(map(str, names)),
                 image=document["image"],
+                task=None if task is None else str(task),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PipelineError(

@@ -6,8 +6,6 @@ depend on the ranges, so that this is the same as in a run.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from stages.graph.points import quantization_points
 from stages.graph.tokens import token_counts
 from stages.integer.bounds import check_accumulators
 from stages.integer.program import Op, Program, Requantize
+from stages.measuring.timing import median_seconds
 from stages.quant.calibrators.base import Calibration
 from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.base import Granularity
@@ -52,8 +51,6 @@ LITTLE = 0.01
 
 SECONDS = 1.0
 """For timing, about."""
-
-ROUNDS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,13 +244,8 @@ def _timed(program: Program, backend: Backend) -> tuple[float | None, tuple[str,
         executable = backend.compile(program)
     except (ValueError, ImportError) as error:
         return None, (str(error),)
-    taken: list[float] = []
-    begun = time.perf_counter()
-    while len(taken) < ROUNDS + 1 and (len(taken) < 2 or time.perf_counter() - begun < SECONDS):
-        start = time.perf_counter()
-        predict(executable, program, x)
-        taken.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(taken[1:]), executable.notes  # the first call warms up
+    seconds = median_seconds(lambda: predict(executable, program, x), seconds=SECONDS)
+    return 1e3 * seconds, executable.notes
 
 
 def _advice(operators: Sequence[Placed], place: Place, what: str) -> Iterator[str]:

@@ -57,6 +57,18 @@ def timer(step: Step) -> Timer:
     return seconds
 
 
+def median_seconds(step: Step, *, seconds: float, rounds: int = 9) -> float:
+    """The median of `rounds` calls, after one that warms up; fewer where they take longer than `seconds`."""
+    step()
+    taken: list[float] = []
+    begun = time.perf_counter()
+    while not taken or (len(taken) < rounds and time.perf_counter() - begun < seconds):
+        start = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
 def interleave(
     timers: Mapping[str, Timer],
     *,

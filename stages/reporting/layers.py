@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from stages.artifacts import IntegerProgram, LayerParity, Observations, Parity, QuantizedModel
+from stages.artifacts import (
+    IntegerProgram,
+    LayerParity,
+    Observations,
+    Parity,
+    QuantizedModel,
+    RuntimeResult,
+)
 from stages.graph.points import quantization_points
 from stages.integer.program import Value
 from stages.reporting.histogram import Histogram, histogram_of
@@ -42,6 +49,7 @@ class Layer:
             is accumulated in integers.
         sqnr_db, simulated, backend: of `LayerParity`; None where it was not measured. The ratio is infinite
             where there is no noise.
+        runtimes: of each runtime that shows its layers, in their order; None where it has not this one.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Layer:
     sqnr_db: float | None
     simulated: OffBy | None
     backend: OffBy | None
+    runtimes: tuple[OffBy | None, ...] = ()
 
 
 def layer_table(
@@ -65,14 +74,18 @@ def layer_table(
     model: QuantizedModel | None,
     program: IntegerProgram | None,
     parity: Parity | None,
+    runtimes: Sequence[RuntimeResult] = (),
 ) -> tuple[Layer, ...]:
     """All values of the network that are rounded, in execution order; of a program alone, all its values."""
     compared = {} if parity is None else {layer.name: layer for layer in parity.layers}
     statistics = {} if observations is None else observations.statistics
+    elsewhere = [{layer.name: layer.differences for layer in one.layers} for one in runtimes]
     rows = []
     for op, value in _values(model, program):
         seen = statistics.get(value.name)
-        rows.append(_layer(op, value, None if seen is None else histogram_of(seen), compared))
+        row = _layer(op, value, None if seen is None else histogram_of(seen), compared)
+        there = (one.get(value.name) for one in elsewhere)
+        rows.append(replace(row, runtimes=tuple(None if one is None else off_by(one) for one in there)))
     return tuple(rows)
 
 
@@ -122,12 +135,13 @@ def _layer(op: str, value: Value, observed: Histogram | None, compared: Mapping[
         if parity is None or parity.accumulator is None
         else parity.accumulator.bit_length() + 1,
         sqnr_db=None if parity is None else math.inf if parity.noiseless else parity.sqnr_db,
-        simulated=None if parity is None else _off_by(parity.simulated_minus_integer),
-        backend=None if parity is None else _off_by(parity.reference_minus_backend),
+        simulated=None if parity is None else off_by(parity.simulated_minus_integer),
+        backend=None if parity is None else off_by(parity.reference_minus_backend),
     )
 
 
-def _off_by(differences: Mapping[int, int]) -> OffBy:
+def off_by(differences: Mapping[int, int]) -> OffBy:
+    """Differences of levels and how often each occurs, as the report shows them."""
     equal, within_1, within_2 = (LayerParity.equal_share(differences, within=n) for n in range(3))
     return OffBy(
         largest=LayerParity.max_off_by(differences),

@@ -18,6 +18,7 @@ from stages.artifacts import (
     Parity,
     QuantizedModel,
     Roundings,
+    RuntimeComparison,
     Speeds,
     Verdict,
 )
@@ -26,6 +27,7 @@ from stages.reporting.activations import panel, panels, sparkline
 from stages.reporting.confusion import confusion_plot, prediction_changes
 from stages.reporting.errors import error_plot
 from stages.reporting.layers import Layer, layer_table
+from stages.reporting.runtimes import runtime_columns, runtime_notes, runtime_table
 from stages.reporting.settings import Settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 from stages.reporting.weights import weight_plot, weight_ranges
@@ -44,6 +46,7 @@ class RunResults:
     speeds: Speeds | None = None
     parity: Parity | None = None
     roundings: Roundings | None = None
+    runtimes: RuntimeComparison | None = None
     verdict: Verdict | None = None
     task: Task = field(default_factory=Classification)
 
@@ -59,7 +62,7 @@ class RunResults:
 
     def values(self) -> dict[str, float]:
         """All figures, flat name to number."""
-        measured = (self.metrics, self.speeds, self.parity, self.roundings)
+        measured = (self.metrics, self.speeds, self.parity, self.roundings, self.runtimes)
         return {name: v for item in measured if item is not None for name, v in item.metrics().items()}
 
 
@@ -79,7 +82,8 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
         settings: what was run.
         date: when.
     """
-    layers = layer_table(run.observations, run.model, run.program, run.parity)
+    traced = [one for one in run.runtimes.results if one.layers] if run.runtimes is not None else []
+    layers = layer_table(run.observations, run.model, run.program, run.parity, traced)
     changes = prediction_changes(run.metrics.predictions)
     values = run.values()
     drawings = {
@@ -102,6 +106,10 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
             speeds=run.speeds,
             layers=layers,
             roundings=() if run.roundings is None else run.roundings.costs,
+            traced=[one.name for one in traced],
+            runtime_columns=() if run.runtimes is None else runtime_columns(run.task, run.runtimes),
+            runtimes=() if run.runtimes is None else runtime_table(run.task, run.runtimes),
+            runtime_notes=() if run.runtimes is None else runtime_notes(run.runtimes),
             changes=changes,
             recorded=bool(run.metrics.predictions),
             decision=run.task.decision,

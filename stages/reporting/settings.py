@@ -45,5 +45,5 @@ def _groups(path: Path) -> dict[str, str]:
     return {
         str(group): str(option)
         for group, option in reversed(list(choices.items()))  # Hydra lists the last of the defaults first
-        if option is not None and not str(group).startswith("hydra/")
+        if option is not None and not str(group).startswith("hydra/") and "@" not in str(group)
     }

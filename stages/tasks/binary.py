@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answering import Answer, Wording, sigmoid
 from stages.tasks.answers import right_of_all, share
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.probabilities import binary_loss, sigmoid_divergence
@@ -59,6 +60,15 @@ class Binary:
     def decisions(self, outputs: Outputs) -> NDArray[np.int64]:
         """0 or 1, (N,)."""
         return (outputs.reshape(-1) > 0).astype(np.int64)
+
+    def answers(self, outputs: Outputs, wording: Wording) -> list[Answer]:
+        """Index 1 for yes, 0 for no, and the probability of what is said: ``{"label", "index", "score"}``."""
+        yes = sigmoid(outputs.reshape(-1))
+        decided = self.decisions(outputs).reshape(-1).astype(int)
+        return [
+            wording.choice(int(one), float(share if one else 1.0 - share))
+            for one, share in zip(decided, yes, strict=True)
+        ]
 
     def tied(self, outputs: Outputs) -> None:
         """Zero is no, by definition."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answering import Answer, Wording, softmax
 from stages.tasks.answers import right_of_all, share
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.probabilities import softmax_divergence
@@ -75,6 +76,16 @@ class Classification:
         """Classes, (N,)."""
         classes: NDArray[np.int64] = outputs.reshape(len(outputs), -1).argmax(axis=1).astype(np.int64)
         return classes
+
+    def answers(self, outputs: Outputs, wording: Wording) -> list[Answer]:
+        """The class, and under ``top`` the first ones: ``{"label", "index", "score", "top": [{…}, …]}``.
+
+        Scores are softmax probabilities.
+        """
+        rows = outputs.reshape(len(outputs), -1)
+        shares = rows.astype(np.float64) if wording.shares else softmax(rows)
+        best = [wording.best(row) for row in shares]
+        return [{**top[0], "top": top} for top in best]
 
     def tied(self, outputs: Outputs) -> NDArray[np.bool_]:
         """The samples whose largest output is that of several classes."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answering import Answer, Wording, exact
 from stages.tasks.answers import share
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.targets import described, integral, of_output
@@ -70,6 +71,10 @@ class Embedding:
             "model.weights=PATH with training=post_training, or "
             "training.finetune.distillation.weight=1.0, which learns from the float network alone"
         )
+
+    def answers(self, outputs: Outputs, wording: Wording) -> list[Answer]:
+        """The vector: ``{"vector": [...]}``."""
+        return [{"vector": exact(row)} for row in outputs.reshape(len(outputs), -1)]
 
     def tied(self, outputs: Outputs) -> None:
         """Nothing is chosen."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answering import Answer, Wording, sigmoid
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.probabilities import binary_loss, sigmoid_divergence
 from stages.tasks.ranking import average_precision
@@ -66,6 +67,19 @@ class Multilabel:
     def decisions(self, outputs: Outputs) -> NDArray[np.int8]:
         """0 or 1, (N, labels)."""
         return (outputs > 0).astype(np.int8)
+
+    def answers(self, outputs: Outputs, wording: Wording) -> list[Answer]:
+        """The labels that are there, most probable first, and the first of all labels: ``{"labels", "top"}``.
+
+        Each is ``{"label", "index", "score"}``, scores being each label's own probability.
+        """
+        found = []
+        for row, shares in zip(outputs, sigmoid(outputs), strict=True):
+            there = np.flatnonzero(row > 0)
+            order = there[np.argsort(-shares[there], kind="stable")]
+            labels = [wording.choice(int(index), float(shares[index])) for index in order]
+            found.append({"labels": labels, "top": wording.best(shares)})
+        return found
 
     def tied(self, outputs: Outputs) -> None:
         """Zero is no, by definition."""

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.tasks.answering import Answer, Wording, values
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.targets import described, of_output
 
@@ -57,6 +58,10 @@ class Regression:
     def decisions(self, outputs: Outputs) -> Outputs:
         """The outputs themselves, (N, numbers)."""
         return outputs.reshape(len(outputs), -1)
+
+    def answers(self, outputs: Outputs, wording: Wording) -> list[Answer]:
+        """The numbers: ``{"values": [...]}``."""
+        return values(outputs.reshape(len(outputs), -1))
 
     def tied(self, outputs: Outputs) -> None:
         """Nothing is chosen."""

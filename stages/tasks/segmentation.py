@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.tasks.answering import Answer, Wording
 from stages.tasks.base import Measure, Outputs, Targets
 from stages.tasks.probabilities import softmax_divergence
 from stages.tasks.targets import described, integral, of_output, range_of, remedy
@@ -81,6 +82,15 @@ class Segmentation:
         classes: NDArray[Any] = outputs.argmax(axis=1).astype(np.uint8 if few else np.int32)
         return classes
 
+    def answers(self, outputs: Outputs, wording: Wording) -> list[Answer]:
+        """The map and what is in it: ``{"height", "width", "classes", "runs"}``.
+
+        ``classes`` are ``{"label", "index", "score"}`` of those found, the score a share of the pixels, the
+        largest first; ``runs`` are pairs ``[class, pixels]``, row by row: numpy's ``repeat`` of the classes
+        by the pixels is the map, flat.
+        """
+        return [_told(classes, wording) for classes in self.decisions(outputs)]
+
     def tied(self, outputs: Outputs) -> None:
         """Not counted."""
 
@@ -121,3 +131,19 @@ class Segmentation:
     def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """Kullback-Leibler of the classes' probabilities, in nats, the mean over pixels."""
         return softmax_divergence(outputs, teacher, temperature)
+
+
+def _told(classes: NDArray[Any], wording: Wording) -> Answer:
+    """One map, (H, W), as JSON."""
+    height, width = classes.shape
+    flat = classes.reshape(-1).astype(np.int64)
+    found, counts = np.unique(flat, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    starts = np.flatnonzero(np.diff(flat, prepend=-1))
+    lengths = np.diff(starts, append=flat.size)
+    return {
+        "height": height,
+        "width": width,
+        "classes": [wording.choice(int(found[i]), counts[i] / flat.size) for i in order],
+        "runs": [[int(flat[start]), int(pixels)] for start, pixels in zip(starts, lengths, strict=True)],
+    }

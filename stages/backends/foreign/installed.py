@@ -1,0 +1,43 @@
+"""What a backend over another runtime needs, and which version of it is there."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import ClassVar, Protocol, runtime_checkable
+
+from stages.backends.base import Backend
+from stages.backends.foreign.executable import require
+
+
+@runtime_checkable
+class ForeignRuntime(Protocol):
+    """A backend over another runtime also says this of it."""
+
+    packages: ClassVar[tuple[str, ...]]
+    """What it imports when it compiles a program, the runtime's own package first."""
+
+    export: ClassVar[str]
+    """The exporter whose file is the runtime's own."""
+
+
+def require_installed(backend: Backend) -> None:
+    """Raise `PipelineError` where a package is missing that the backend says it needs."""
+    for package in backend.packages if isinstance(backend, ForeignRuntime) else ():
+        if find_spec(package) is None:
+            require(package, backend.name)
+
+
+def runtime_version(backend: Backend) -> str:
+    """The version of the runtime's own package; empty where there is none, or it is not installed."""
+    if not isinstance(backend, ForeignRuntime):
+        return ""
+    try:
+        return version(backend.packages[0])
+    except PackageNotFoundError:
+        return ""
+
+
+def runtime_export(backend: Backend) -> str:
+    """The exporter whose file is the runtime's own; empty where there is none."""
+    return backend.export if isinstance(backend, ForeignRuntime) else ""
