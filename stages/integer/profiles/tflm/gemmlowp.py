@@ -35,14 +35,14 @@ _EXP_OF_POWERS = (
 
 def times(a: Raw | int, b: Raw | int) -> Raw:
     """The product of two numbers: as many integer bits as both have."""
-    return saturating_rounding_doubling_high_mul(a, b).astype(np.int64)
+    product: Raw = saturating_rounding_doubling_high_mul(a, b).astype(np.int64)
+    return product
 
 
 def shifted(a: Raw, bits: int) -> Raw:
     """``a · 2^bits``: saturating to the left, rounding half away from zero to the right."""
-    if bits >= 0:
-        return np.clip(a << bits, INT32_MIN, INT32_MAX)
-    return rounding_divide_by_pot(a, -bits).astype(np.int64)
+    left: Raw = np.clip(a << max(bits, 0), INT32_MIN, INT32_MAX)
+    return left if bits >= 0 else rounding_divide_by_pot(a, -bits).astype(np.int64)
 
 
 def exp_on_negative_values(a: Raw, integer_bits: int) -> Raw:

@@ -1,0 +1,1 @@
+"""Readers of foreign network files, one file a format."""

@@ -1,0 +1,191 @@
+"""Layers and pools of a TFLite file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.importers.tflite_file.contents import TfliteOperator
+from stages.importers.tflite_file.reader import TfliteReader, activation, ratio_tensors
+from stages.integer.program import Value
+
+SAME = 0
+"""``Padding`` by number; VALID is 1."""
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def conv2d(reader: TfliteReader, op: TfliteOperator) -> None:
+    """CONV_2D: weight (O, kh, kw, I)."""
+    stride = (op.option(2, "i", 1), op.option(1, "i", 1))
+    dilation = (op.option(5, "i", 1), op.option(4, "i", 1))
+    weight = _weight(reader, op, axis=0).transpose(0, 3, 1, 2)
+    x = reader.read(op, 0)
+    if len(x.shape) != 3 or not weight.shape[1] or x.shape[0] % weight.shape[1]:
+        raise ValueError(f"weight {weight.shape} for a sample of shape {x.shape}")
+    groups = x.shape[0] // weight.shape[1]
+    _convolution(reader, op, weight, stride, dilation, groups, op.option(3, "b", 0))
+
+
+def depthwise_conv2d(reader: TfliteReader, op: TfliteOperator) -> None:
+    """DEPTHWISE_CONV_2D: weight (1, kh, kw, C·m), the m results of a channel side by side."""
+    stride = (op.option(2, "i", 1), op.option(1, "i", 1))
+    dilation = (op.option(6, "i", 1), op.option(5, "i", 1))
+    weight = _weight(reader, op, axis=3).transpose(3, 0, 1, 2)
+    x = reader.read(op, 0)
+    if len(x.shape) != 3 or weight.shape[1] != 1 or not x.shape[0] or len(weight) % x.shape[0]:
+        raise ValueError(f"weight {weight.shape} for a sample of shape {x.shape}")
+    _convolution(reader, op, weight, stride, dilation, x.shape[0], op.option(4, "b", 0))
+
+
+def _convolution(
+    reader: TfliteReader,
+    op: TfliteOperator,
+    weight: NDArray[Any],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    fused: int,
+) -> None:
+    x = reader.read(op, 0)
+    pads = paddings(op, x.shape[1:], weight.shape[2:], stride, dilation)
+    if any(before != after for before, after in pads):
+        around = ((0, 0), *pads)
+        shape = tuple(size + sum(pair) for size, pair in zip(x.shape, around, strict=True))
+        x = reader.moved("pad", x, shape, {"pads": around})
+        pads = ((0, 0), (0, 0))
+    y = reader.value(reader.tensor(op, 0, output=True))
+    attrs = {
+        "stride": stride,
+        "padding": (pads[0][0], pads[1][0]),
+        "dilation": dilation,
+        "groups": groups,
+        **activation(fused, y),
+    }
+    reader.append("conv2d", [x], y, attrs, _layer(reader, op, x, y, np.ascontiguousarray(weight)))
+
+
+def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
+    """FULLY_CONNECTED: weight (O, I), over all of a sample, or over its last dimension."""
+    if op.option(1, "b", 0) != 0:
+        raise ValueError("weights are in a shuffled format; must be in the default one")
+    weight = _weight(reader, op, axis=0)
+    if weight.ndim != 2:
+        raise ValueError(f"weight {weight.shape}: must be (O, I)")
+    x = reader.as_it_is(op, 0)
+    if len(x.shape) == 3 and math.prod(x.shape) == weight.shape[1] != x.shape[-1]:
+        flat = reader.flattened(x, (math.prod(x.shape),))
+        reader.order[flat.name] = x.shape
+        x = flat
+    if x.name in reader.order and x.shape == weight.shape[1:]:
+        channels, *image = reader.order[x.name]
+        weight = weight.reshape(len(weight), *image, channels).transpose(0, 3, 1, 2).reshape(weight.shape)
+    else:
+        x = reader.in_file_order(x)
+        if math.prod(x.shape) == weight.shape[1]:
+            x = reader.flattened(x, weight.shape[1:])
+    y = reader.value(reader.tensor(op, 0, output=True))
+    if y.shape != (*x.shape[:-1], len(weight)):
+        raise ValueError(f"weight {weight.shape} for samples of shapes {x.shape} and {y.shape}")
+    fused = activation(op.option(0, "b", 0), y)
+    reader.append("linear", [x], y, fused, _layer(reader, op, x, y, np.ascontiguousarray(weight)))
+
+
+def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]:
+    """The weight's levels. Raises ValueError unless its scales go along the output channels, `axis`."""
+    tensor, weight = reader.tensor(op, 1), reader.constant(op, 1)
+    if tensor.dtype not in ("int8", "uint8"):
+        raise ValueError(f"{tensor} is {tensor.dtype}: weights must be int8 or uint8")
+    if weight.ndim <= axis or len(tensor.scale) not in (1, weight.shape[axis]):
+        raise ValueError(f"{tensor}: {len(tensor.scale)} scales for a weight of shape {weight.shape}")
+    if len(tensor.scale) > 1 and tensor.axis != axis:
+        raise ValueError(f"{tensor}: its scales go along dimension {tensor.axis}: must be {axis}")
+    return weight
+
+
+def _layer(
+    reader: TfliteReader, op: TfliteOperator, x: Value, y: Value, weight: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """A layer's tensors; ratios in double precision, as the runtime prepares them."""
+    tensor = reader.tensor(op, 1)
+    bias = np.zeros(len(weight), np.int32)
+    if reader.given(op, 2):
+        bias = reader.constant(op, 2)
+        if bias.dtype != np.int32 or bias.shape != (len(weight),):
+            raise ValueError(f"bias {bias.dtype} {bias.shape}: must be int32 ({len(weight)},)")
+    ratio = x.scale * tensor.scale.astype(np.float64) / y.scale
+    return {
+        "weight": weight,
+        "weight_scale": tensor.scale.astype(np.float32),
+        "weight_zero_point": tensor.zero_point.astype(np.int32),
+        "bias": bias.astype(np.int32),
+        **ratio_tensors(ratio),
+    }
+
+
+def max_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
+    """MAX_POOL_2D."""
+    x, y, _, attrs = _pool(reader, op)
+    attrs["dilation"] = (1, 1)
+    fused = activation(op.option(5, "b", 0), y)
+    if (fused["act_min"], fused["act_max"]) == (y.quant_min, y.quant_max):
+        reader.append("max_pool2d", [x], y, attrs)
+        return
+    pooled = reader.new(f"{y.name}/pooled", replace(y))
+    reader.append("max_pool2d", [x], pooled, attrs)
+    reader.append("requantize", [pooled], y, fused, ratio_tensors(1.0))
+
+
+def avg_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
+    """AVERAGE_POOL_2D, whose padding does not count."""
+    x, y, kernel, attrs = _pool(reader, op)
+    if not attrs["ceil_mode"]:
+        del attrs["ceil_mode"]
+    attrs |= activation(op.option(5, "b", 0), y)
+    reader.append("avg_pool2d", [x], y, attrs, ratio_tensors(1.0 / math.prod(kernel)))
+
+
+def _pool(reader: TfliteReader, op: TfliteOperator) -> tuple[Value, Value, tuple[int, int], dict[str, Any]]:
+    """Both values, the window and the attributes of a pool; one more behind the image is `ceil_mode`."""
+    x = reader.read(op, 0)
+    y = reader.value(reader.tensor(op, 0, output=True))
+    if (x.scale, x.zero_point, x.dtype) != (y.scale, y.zero_point, y.dtype) or len(x.shape) != 3:
+        raise ValueError("pools keep scale and zero point of images")
+    stride = (op.option(2, "i", 1), op.option(1, "i", 1))
+    kernel = (op.option(4, "i", 1), op.option(3, "i", 1))
+    pads = paddings(op, x.shape[1:], kernel, stride, (1, 1))
+    attrs: dict[str, Any] = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": (pads[0][0], pads[1][0]),
+        "ceil_mode": any(before != after for before, after in pads),
+    }
+    return x, y, kernel, attrs
+
+
+def paddings(
+    op: TfliteOperator,
+    image: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Pads:
+    """What lies before and after an image's rows and columns: for SAME as much as the last window needs.
+
+    Raises:
+        ValueError: steps or windows that are not positive.
+    """
+    if min(*kernel, *stride, *dilation) < 1:
+        raise ValueError(f"kernel {tuple(kernel)}, stride {tuple(stride)}, dilation {tuple(dilation)}")
+    if op.option(0, "b", SAME) != SAME:
+        return (0, 0), (0, 0)
+    pads = []
+    for size, k, step, d in zip(image, kernel, stride, dilation, strict=True):
+        total = max((-(-size // step) - 1) * step + d * (k - 1) + 1 - size, 0)
+        pads.append((total // 2, total - total // 2))
+    return pads[0], pads[1]

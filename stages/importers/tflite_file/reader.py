@@ -1,0 +1,199 @@
+"""The program so far, while a file's operators are read: tensors become values, images with channels first.
+
+A tensor (N, H, W, C) is a value (C, H, W); others are as they are, without the batch. What is flattened from
+an image has the order (H, W, C) in the file; here it keeps (C, H, W), and the fully connected layer that
+reads it has its columns in that order (`order`). Where something else reads it, `in_file_order` moves it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.importers.tflite_file.contents import TfliteContents, TfliteOperator, TfliteTensor
+from stages.integer.fixed_point import quantize_multiplier
+from stages.integer.program import Op, Value
+
+CHANNELS_FIRST = (2, 0, 1)
+"""The dimensions of a sample (H, W, C) as (C, H, W)."""
+CHANNELS_LAST = (1, 2, 0)
+
+ACTIVATIONS: Mapping[int, tuple[float | None, float | None]] = {
+    0: (None, None),
+    1: (0.0, None),  # RELU
+    2: (-1.0, 1.0),  # RELU_N1_TO_1
+    3: (0.0, 6.0),  # RELU6
+}
+"""``ActivationFunctionType`` by number: its bounds."""
+
+
+def ratio_tensors(ratio: Any) -> dict[str, NDArray[Any]]:
+    """A ratio of scales as an operator holds it."""
+    numbers = np.atleast_1d(np.asarray(ratio, np.float64))
+    multiplier, shift = quantize_multiplier(numbers)
+    return {"multiplier": multiplier, "shift": shift, "ratio": numbers.astype(np.float32)}
+
+
+@dataclass
+class TfliteReader:
+    """Values and operators so far."""
+
+    contents: TfliteContents
+    batch: int
+    values: dict[str, Value] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    """By tensor that is computed: its value."""
+    order: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """By value that was flattened from an image: the image's (C, H, W)."""
+
+    def tensor(self, op: TfliteOperator, place: int, *, output: bool = False) -> TfliteTensor:
+        """An operator's tensor. Raises ValueError where it has none there."""
+        numbers = op.outputs if output else op.inputs
+        if place >= len(numbers) or numbers[place] < 0:
+            raise ValueError(f"has no {'output' if output else 'input'} {place}")
+        return self.contents.tensors[numbers[place]]
+
+    def given(self, op: TfliteOperator, place: int) -> bool:
+        """Whether an optional input is there."""
+        return place < len(op.inputs) and op.inputs[place] >= 0
+
+    def constant(self, op: TfliteOperator, place: int) -> NDArray[Any]:
+        """A constant input's numbers. Raises ValueError where it is computed."""
+        tensor = self.tensor(op, place)
+        if tensor.data is None:
+            raise ValueError(f"{tensor} must be constant here")
+        return tensor.data
+
+    def read(self, op: TfliteOperator, place: int) -> Value:
+        """The value of a computed input, in the file's order."""
+        return self.in_file_order(self.as_it_is(op, place))
+
+    def as_it_is(self, op: TfliteOperator, place: int) -> Value:
+        """The value of a computed input; one flattened from an image in the order `order` says."""
+        tensor = self.tensor(op, place)
+        if tensor.index not in self.names:
+            raise ValueError(f"{tensor} is not computed before it is read")
+        return self.values[self.names[tensor.index]]
+
+    def in_file_order(self, value: Value) -> Value:
+        """The value with what was flattened from an image as (H, W, C)."""
+        if value.name not in self.order:
+            return value
+        image = self.moved("reshape", value, self.order[value.name], {"shape": self.order[value.name]})
+        return self.flattened(self.channels_last(image), value.shape)
+
+    def channels_last(self, image: Value) -> Value:
+        """An image (C, H, W) as (H, W, C)."""
+        return self._turned(image, CHANNELS_LAST)
+
+    def channels_first(self, value: Value) -> Value:
+        """(H, W, C) as an image (C, H, W)."""
+        return self._turned(value, CHANNELS_FIRST)
+
+    def _turned(self, value: Value, axes: tuple[int, ...]) -> Value:
+        shape = tuple(value.shape[axis] for axis in axes)
+        moving = [axis for axis in axes if value.shape[axis] > 1]
+        if moving == sorted(moving):  # only dimensions of 1 change their places
+            return self.flattened(value, shape)
+        return self.moved("permute", value, shape, {"axes": axes})
+
+    def flattened(self, value: Value, shape: Sequence[int]) -> Value:
+        """The value in another shape; itself where it has it."""
+        if tuple(shape) == value.shape:
+            return value
+        return self.moved("reshape", value, shape, {"shape": tuple(shape)})
+
+    def moved(self, kind: str, x: Value, shape: Sequence[int], attrs: Mapping[str, Any]) -> Value:
+        """A new value that `x` is moved to."""
+        y = self.new(f"{x.name}/{kind}", replace(x, shape=tuple(shape)))
+        self.ops.append(Op(op=kind, inputs=(x.name,), output=y.name, attrs=attrs))
+        return y
+
+    def new(self, name: str, like: Value) -> Value:
+        """A further value, of a name that no other has."""
+        unique, number = name, 1
+        while unique in self.values:
+            number += 1
+            unique = f"{name}{number}"
+        self.values[unique] = replace(like, name=unique)
+        return self.values[unique]
+
+    def value(self, tensor: TfliteTensor) -> Value:
+        """The new value of a computed tensor. Raises ValueError unless it has 8 bits and one scale."""
+        if tensor.dtype not in ("int8", "uint8"):
+            raise ValueError(
+                f"{tensor} is {tensor.dtype}: activations must be int8 or uint8. Remedy: quantize the "
+                "network with integers throughout (int8 inputs and outputs, no 16x8)"
+            )
+        if len(tensor.scale) != 1:
+            raise ValueError(f"{tensor} has {len(tensor.scale)} scales: activations must have one")
+        info, zero_point = np.iinfo(tensor.dtype), int(tensor.zero_point[0])
+        if not info.min <= zero_point <= info.max:
+            raise ValueError(f"{tensor}: zero point {zero_point} must be within {info.min}..{info.max}")
+        shape = tensor.shape
+        if len(shape) == 4:
+            shape = (shape[0], shape[3], shape[1], shape[2])
+        if not shape or shape[0] != self.batch:
+            raise ValueError(f"{tensor} has shape {tensor.shape}: must begin with the batch, {self.batch}")
+        like = Value(
+            name="",
+            shape=shape[1:],
+            scale=float(tensor.scale[0]),
+            zero_point=zero_point,
+            quant_min=int(info.min),
+            quant_max=int(info.max),
+        )
+        y = self.new(tensor.name or f"tensor{tensor.index}", like)
+        self.names[tensor.index] = y.name
+        return y
+
+    def alias(self, tensor: TfliteTensor, value: Value) -> None:
+        """Let a tensor be a value that is there."""
+        self.names[tensor.index] = value.name
+
+    def append(
+        self,
+        kind: str,
+        inputs: Sequence[Value],
+        output: Value,
+        attrs: Mapping[str, Any] | None = None,
+        tensors: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """A further operator."""
+        names = tuple(value.name for value in inputs)
+        self.ops.append(
+            Op(op=kind, inputs=names, output=output.name, attrs=attrs or {}, tensors=tensors or {})
+        )
+
+
+def activation(number: int, y: Value) -> dict[str, int]:
+    """The bounds of a fused activation, in levels of the output. Raises ValueError for one that has none.
+
+    A bound is rounded half away from zero in float32 (kernels/kernel_util.cc, CalculateActivationRange).
+    """
+    if number not in ACTIVATIONS:
+        raise ValueError(f"activation {number}: must be none, RELU, RELU_N1_TO_1 or RELU6")
+    low, high = ACTIVATIONS[number]
+    return {
+        "act_min": y.quant_min if low is None else max(y.quant_min, _level(low, y)),
+        "act_max": y.quant_max if high is None else min(y.quant_max, _level(high, y)),
+    }
+
+
+def _level(real: float, y: Value) -> int:
+    steps = float(np.float32(real) / np.float32(y.scale))
+    return y.zero_point + int(math.copysign(math.floor(abs(steps) + 0.5), steps))
+
+
+def axes_of(numbers: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Axes of a file's tensor of that rank, batch included, as axes of a sample in our layout."""
+    axes = [int(n) + rank if n < 0 else int(n) for n in numbers]
+    if any(not 0 < axis < rank for axis in axes):
+        raise ValueError(f"axes {tuple(map(int, numbers))} of {rank} dimensions: must not be the batch's")
+    return tuple(sorted({3: 0}.get(axis, axis) if rank == 4 else axis - 1 for axis in axes))
