@@ -21,7 +21,7 @@ SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 
 def conv2d(writer: TfliteWriter, op: Op) -> None:
     """CONV_2D, in groups too; DEPTHWISE_CONV_2D where each group has one channel."""
-    weight, groups = _weight(op), op.attrs["groups"]
+    weight, groups = _weight(writer, op), op.attrs["groups"]
     (stride_h, stride_w), (dilation_h, dilation_w) = op.attrs["stride"], op.attrs["dilation"]
     x, padding = _windows(writer, op, weight.shape[2:], (dilation_h, dilation_w))
     common: dict[str, Any] = {
@@ -48,7 +48,7 @@ def conv2d(writer: TfliteWriter, op: Op) -> None:
 
 def linear(writer: TfliteWriter, op: Op) -> None:
     """FULLY_CONNECTED; behind a flattened image with the weights in the image's order."""
-    weight = _weight(op)
+    weight = _weight(writer, op)
     (name,) = op.inputs
     shape = writer.program.values[name].shape
     flattened = name in writer.stored and writer.stored[name].layout
@@ -153,28 +153,45 @@ def _windows(
     return writer.operator("PAD", [image, amounts], padded, schema.PadOptionsT()), VALID
 
 
-def _weight(op: Op) -> NDArray[np.int8]:
-    """Weights with zero point 0."""
+def _weight(writer: TfliteWriter, op: Op) -> NDArray[Any]:
+    """Weights as the file has them: int8 with zero point 0, or in a program of uint8 uint8 with its own."""
     if len(op.inputs) > 1:
         raise no_form(op, "adds a residual", "convert.arithmetic=tflm, which adds it apart")
     weight = centred_weight(op)
-    if math.prod(weight.shape) and (weight.min() < -128 or weight.max() > 127):
+    zero = _zero_point(writer, op)
+    info = np.iinfo(writer.program.values[op.inputs[0]].dtype)
+    if math.prod(weight.shape) and not info.min <= weight.min() + zero <= weight.max() + zero <= info.max:
         low, high = int(weight.min()), int(weight.max())
         raise no_form(
             op,
-            f"weights span {low}..{high} around their zero point; TFLite has int8 with zero point 0",
+            f"weights span {low}..{high} around their zero point; "
+            f"TFLite has {info.dtype} with zero point {zero}",
             "quantizer=symmetric",
         )
-    return weight.astype(np.int8)
+    return (weight + zero).astype(info.dtype)
 
 
-def _parameters(writer: TfliteWriter, op: Op, weight: NDArray[np.int8], axis: int) -> list[int]:
+def _zero_point(writer: TfliteWriter, op: Op) -> int:
+    """What stands for 0 among a layer's weights."""
+    if writer.program.values[op.inputs[0]].dtype == np.int8:
+        return 0
+    zero_point = op.tensors["weight_zero_point"]
+    if len(zero_point) > 1 or len(op.tensors["weight_scale"]) > 1:
+        raise no_form(
+            op, "has uint8 levels, for which TFLite's weights have one scale", "granularity=per_tensor"
+        )
+    return int(zero_point[0]) + (128 if op.tensors["weight"].dtype == np.int8 else 0)
+
+
+def _parameters(writer: TfliteWriter, op: Op, weight: NDArray[Any], axis: int) -> list[int]:
     """The tensors of weight and bias; the bias has the scale of the products."""
     scale = op.tensors["weight_scale"]
     steps = np.float32(writer.program.values[op.inputs[0]].scale) * scale
     if not (np.isfinite(steps) & (steps > 0)).all():
         raise NoFormError(f"'{op.output}' ({op.op}): the bias's scale leaves float32. Remedy: other ranges")
     return [
-        writer.constant(f"{op.output}/weight", np.ascontiguousarray(weight), scale, axis),
+        writer.weight(
+            f"{op.output}/weight", np.ascontiguousarray(weight), scale, axis, _zero_point(writer, op)
+        ),
         writer.constant(f"{op.output}/bias", op.tensors["bias"], steps),
     ]
