@@ -70,11 +70,11 @@ def linear(writer: TfliteWriter, op: Op) -> None:
 
 
 def avg_pool2d(writer: TfliteWriter, op: Op) -> None:
-    """AVERAGE_POOL_2D, which divides by the number of pixels inside the image: zeros are padded before it."""
+    """AVERAGE_POOL_2D, which divides by the number of pixels inside the image, as the profile does."""
     x, y = (writer.program.values[name] for name in (op.inputs[0], op.output))
     if (x.scale, x.zero_point) != (y.scale, y.zero_point):
         raise no_form(op, "its scale is not its input's", "convert.arithmetic=tflm, which requantizes first")
-    source, padding = _windows(writer, op, op.attrs["kernel"], (1, 1), excluded=False)
+    source, padding = _windows(writer, op, op.attrs["kernel"], (1, 1), pads=False)
     _pool(writer, op, "AVERAGE_POOL_2D", source, padding)
 
 
@@ -110,7 +110,7 @@ def _windows(
     kernel: Sequence[int],
     dilation: Sequence[int],
     *,
-    excluded: bool = True,
+    pads: bool = True,
     lowest: bool = False,
 ) -> tuple[int, int]:
     """The image and the kind of padding with which TFLite's windows are the operator's.
@@ -123,7 +123,7 @@ def _windows(
         op: with ``stride`` and ``padding``.
         kernel: the window's.
         dilation: its steps.
-        excluded: whether SAME's padding counts as the operator's does.
+        pads: whether padding may be written before the operator, so that it counts.
         lowest: pad with the lowest level instead of real zero.
     """
     x, y = (writer.program.values[name] for name in (op.inputs[0], op.output))
@@ -136,16 +136,19 @@ def _windows(
     if not any(op.attrs["padding"]) and not any(behind):
         return image, VALID
     lacking = [max(r - size, 0) for r, (size, *_) in zip(reach, axes, strict=True)]
-    if excluded and all(
+    if all(
         out == -(-size // s) and p == lack // 2
         for lack, (size, out, _, s, _, p) in zip(lacking, axes, strict=True)
     ):
         return image, SAME
+    if not pads:
+        given = tuple(op.attrs["padding"])
+        raise no_form(op, f"padding={given} is not TFLite's SAME", "a pad in front of a pool without padding")
     before = op.attrs["padding"]
     sizes = [p + size + b for p, (size, *_), b in zip(before, axes, behind, strict=True)]
     padded = writer.like(image, f"{op.output}/padded", (writer.batch, *sizes, x.shape[0]))
-    pads = np.array([(0, 0), *zip(before, behind, strict=True), (0, 0)], np.int32)
-    amounts = writer.constant(f"{op.output}/pads", pads)
+    rows = np.array([(0, 0), *zip(before, behind, strict=True), (0, 0)], np.int32)
+    amounts = writer.constant(f"{op.output}/pads", rows)
     if lowest:
         level = np.array([x.quant_min], x.dtype)
         filling = writer.constant(f"{op.output}/lowest", level, np.array([x.scale]), zero=x.zero_point)

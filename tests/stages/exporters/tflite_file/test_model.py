@@ -19,9 +19,11 @@ from stages.exporters.tflite_file.model import TfliteModel, problems, program_to
 from stages.integer.interpreter import Interpreter
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
-from tests.stages.exporters.tflite_file.forms import EXACT, OPS, in_form
+from tests.stages.exporters.tflite_file.forms import OPS, in_form
 from tests.stages.exporters.tflite_file.networks import Read, convolution, convolutional, value
 from tests.stages.integer.strategies import programs, random_input
+
+ROUNDED_OTHERWISE = ("linear", "matmul")
 
 OF_IMAGES = ("conv2d", "conv2d", "avg_pool2d", "max_pool2d", "linear", "reshape", "add", "mean", "softmax")
 
@@ -53,7 +55,10 @@ def trace(model: TfliteModel, program: Program, q: np.ndarray, loader: str) -> d
     seed=st.integers(0, 2**32 - 1),
     batch=st.sampled_from([1, 3]),
 )
-def test_every_operator_is_within_a_level_and_moves_are_equal(loader, program, seed, batch):
+def test_tflite_micro_gives_every_operators_integers_and_litert_a_level_more_or_less(
+    loader, program, seed, batch
+):
+    """LiteRT's reference rounds FULLY_CONNECTED and BATCH_MATMUL in its own way."""
     program = in_form(program, seed)
     if program.output == program.input or problems(program):
         return
@@ -62,7 +67,8 @@ def test_every_operator_is_within_a_level_and_moves_are_equal(loader, program, s
     assert found.keys() == program.values.keys()
     for op in program.ops:
         expected = prepare_kernel(op, program)(*(found[name] for name in op.inputs))
-        assert np.abs(found[op.output].astype(int) - expected).max(initial=0) <= (op.op not in EXACT), op
+        off_by = int(loader == "litert" and op.op in ROUNDED_OTHERWISE)
+        assert np.abs(found[op.output].astype(int) - expected).max(initial=0) <= off_by, op
 
 
 @pytest.mark.parametrize("loader", LOADERS)
