@@ -24,6 +24,8 @@ class LiteRt:
 
     name: ClassVar[str] = "litert"
     exact: ClassVar[frozenset[str]] = frozenset()
+    packages: ClassVar[tuple[str, ...]] = ("ai_edge_litert",)
+    export: ClassVar[str] = "tflite"
 
     threads: int | None = None
     kernels: LiteRtKernels = "xnnpack"
@@ -39,7 +41,8 @@ class LiteRt:
 
     def compile(self, program: Program) -> Executable:
         """Raises `PipelineError` where LiteRT is not installed, or an operator has no form in TFLite."""
-        require("ai_edge_litert", self.name)
+        for package in self.packages:
+            require(package, self.name)
         from stages.backends.foreign.tflite import TfliteExecutable
 
         load = partial(load_litert, kernels=self.kernels, threads=self.threads)

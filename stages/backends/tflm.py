@@ -20,6 +20,8 @@ class Tflm:
 
     name: ClassVar[str] = "tflm"
     exact: ClassVar[frozenset[str]] = frozenset({"tflm"})
+    packages: ClassVar[tuple[str, ...]] = ("tflite_micro", "ai_edge_litert")
+    export: ClassVar[str] = "tflite"
 
     @property
     def tolerance(self) -> Tolerance:
@@ -28,8 +30,8 @@ class Tflm:
 
     def compile(self, program: Program) -> Executable:
         """Raises `PipelineError` where tflite-micro is missing, or an operator has no form in TFLite."""
-        require("ai_edge_litert", self.name)
-        require("tflite_micro", self.name)
+        for package in self.packages:
+            require(package, self.name)
         from stages.backends.foreign.tflite import TfliteExecutable
 
         return TfliteExecutable(self.name, program, load_tflm, batch_size=1)

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from stages.backends.base import load_backend, tolerance_of
+from stages.backends.foreign.installed import runtime_export, runtime_version
 from stages.backends.foreign.tflite import rescaled
 from stages.backends.litert import LiteRt
 from stages.backends.reference import Reference
@@ -83,6 +84,12 @@ def test_a_missing_package_is_refused_with_the_remedy(name, package, monkeypatch
     message = rf"backend={name} needs the package '{package}'.*pip install '\.\[bench\]'"
     with pytest.raises(PipelineError, match=message):
         load_backend(name).compile(PROGRAM)
+
+
+@pytest.mark.parametrize("backend", [Tflm(), LiteRt()], ids=lambda backend: backend.name)
+def test_the_runtime_says_its_version_and_its_file(backend):
+    assert runtime_version(backend)
+    assert runtime_export(backend) == "tflite"
 
 
 def test_settings_are_checked():
