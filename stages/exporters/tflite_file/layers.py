@@ -21,7 +21,7 @@ SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 
 def conv2d(writer: TfliteWriter, op: Op) -> None:
     """CONV_2D, in groups too; DEPTHWISE_CONV_2D where each group has one channel."""
-    weight, groups = _weight(op), op.attrs["groups"]
+    weight, groups = _weight(writer, op), op.attrs["groups"]
     (stride_h, stride_w), (dilation_h, dilation_w) = op.attrs["stride"], op.attrs["dilation"]
     x, padding = _windows(writer, op, weight.shape[2:], (dilation_h, dilation_w))
     common: dict[str, Any] = {
@@ -48,7 +48,7 @@ def conv2d(writer: TfliteWriter, op: Op) -> None:
 
 def linear(writer: TfliteWriter, op: Op) -> None:
     """FULLY_CONNECTED; behind a flattened image with the weights in the image's order."""
-    weight = _weight(op)
+    weight = _weight(writer, op)
     (name,) = op.inputs
     shape = writer.program.values[name].shape
     flattened = name in writer.stored and writer.stored[name].layout
@@ -70,11 +70,11 @@ def linear(writer: TfliteWriter, op: Op) -> None:
 
 
 def avg_pool2d(writer: TfliteWriter, op: Op) -> None:
-    """AVERAGE_POOL_2D, which divides by the number of pixels inside the image: zeros are padded before it."""
+    """AVERAGE_POOL_2D, which divides by the number of pixels inside the image, as the profile does."""
     x, y = (writer.program.values[name] for name in (op.inputs[0], op.output))
     if (x.scale, x.zero_point) != (y.scale, y.zero_point):
         raise no_form(op, "its scale is not its input's", "convert.arithmetic=tflm, which requantizes first")
-    source, padding = _windows(writer, op, op.attrs["kernel"], (1, 1), excluded=False)
+    source, padding = _windows(writer, op, op.attrs["kernel"], (1, 1), pads=False)
     _pool(writer, op, "AVERAGE_POOL_2D", source, padding)
 
 
@@ -110,7 +110,7 @@ def _windows(
     kernel: Sequence[int],
     dilation: Sequence[int],
     *,
-    excluded: bool = True,
+    pads: bool = True,
     lowest: bool = False,
 ) -> tuple[int, int]:
     """The image and the kind of padding with which TFLite's windows are the operator's.
@@ -123,7 +123,7 @@ def _windows(
         op: with ``stride`` and ``padding``.
         kernel: the window's.
         dilation: its steps.
-        excluded: whether SAME's padding counts as the operator's does.
+        pads: whether padding may be written before the operator, so that it counts.
         lowest: pad with the lowest level instead of real zero.
     """
     x, y = (writer.program.values[name] for name in (op.inputs[0], op.output))
@@ -136,16 +136,19 @@ def _windows(
     if not any(op.attrs["padding"]) and not any(behind):
         return image, VALID
     lacking = [max(r - size, 0) for r, (size, *_) in zip(reach, axes, strict=True)]
-    if excluded and all(
+    if all(
         out == -(-size // s) and p == lack // 2
         for lack, (size, out, _, s, _, p) in zip(lacking, axes, strict=True)
     ):
         return image, SAME
+    if not pads:
+        given = tuple(op.attrs["padding"])
+        raise no_form(op, f"padding={given} is not TFLite's SAME", "a pad in front of a pool without padding")
     before = op.attrs["padding"]
     sizes = [p + size + b for p, (size, *_), b in zip(before, axes, behind, strict=True)]
     padded = writer.like(image, f"{op.output}/padded", (writer.batch, *sizes, x.shape[0]))
-    pads = np.array([(0, 0), *zip(before, behind, strict=True), (0, 0)], np.int32)
-    amounts = writer.constant(f"{op.output}/pads", pads)
+    rows = np.array([(0, 0), *zip(before, behind, strict=True), (0, 0)], np.int32)
+    amounts = writer.constant(f"{op.output}/pads", rows)
     if lowest:
         level = np.array([x.quant_min], x.dtype)
         filling = writer.constant(f"{op.output}/lowest", level, np.array([x.scale]), zero=x.zero_point)
@@ -153,28 +156,45 @@ def _windows(
     return writer.operator("PAD", [image, amounts], padded, schema.PadOptionsT()), VALID
 
 
-def _weight(op: Op) -> NDArray[np.int8]:
-    """Weights with zero point 0."""
+def _weight(writer: TfliteWriter, op: Op) -> NDArray[Any]:
+    """Weights as the file has them: int8 with zero point 0, or in a program of uint8 uint8 with its own."""
     if len(op.inputs) > 1:
         raise no_form(op, "adds a residual", "convert.arithmetic=tflm, which adds it apart")
     weight = centred_weight(op)
-    if math.prod(weight.shape) and (weight.min() < -128 or weight.max() > 127):
+    zero = _zero_point(writer, op)
+    info = np.iinfo(writer.program.values[op.inputs[0]].dtype)
+    if math.prod(weight.shape) and not info.min <= weight.min() + zero <= weight.max() + zero <= info.max:
         low, high = int(weight.min()), int(weight.max())
         raise no_form(
             op,
-            f"weights span {low}..{high} around their zero point; TFLite has int8 with zero point 0",
+            f"weights span {low}..{high} around their zero point; "
+            f"TFLite has {info.dtype} with zero point {zero}",
             "quantizer=symmetric",
         )
-    return weight.astype(np.int8)
+    return (weight + zero).astype(info.dtype)
 
 
-def _parameters(writer: TfliteWriter, op: Op, weight: NDArray[np.int8], axis: int) -> list[int]:
+def _zero_point(writer: TfliteWriter, op: Op) -> int:
+    """What stands for 0 among a layer's weights."""
+    if writer.program.values[op.inputs[0]].dtype == np.int8:
+        return 0
+    zero_point = op.tensors["weight_zero_point"]
+    if len(zero_point) > 1 or len(op.tensors["weight_scale"]) > 1:
+        raise no_form(
+            op, "has uint8 levels, for which TFLite's weights have one scale", "granularity=per_tensor"
+        )
+    return int(zero_point[0]) + (128 if op.tensors["weight"].dtype == np.int8 else 0)
+
+
+def _parameters(writer: TfliteWriter, op: Op, weight: NDArray[Any], axis: int) -> list[int]:
     """The tensors of weight and bias; the bias has the scale of the products."""
     scale = op.tensors["weight_scale"]
     steps = np.float32(writer.program.values[op.inputs[0]].scale) * scale
     if not (np.isfinite(steps) & (steps > 0)).all():
         raise NoFormError(f"'{op.output}' ({op.op}): the bias's scale leaves float32. Remedy: other ranges")
     return [
-        writer.constant(f"{op.output}/weight", np.ascontiguousarray(weight), scale, axis),
+        writer.weight(
+            f"{op.output}/weight", np.ascontiguousarray(weight), scale, axis, _zero_point(writer, op)
+        ),
         writer.constant(f"{op.output}/bias", op.tensors["bias"], steps),
     ]

@@ -61,7 +61,7 @@ class TfliteModel:
 def problems(program: Program) -> list[str]:
     """Why `program` cannot be written: for each operator that has no form, which, why, and a remedy."""
     found: list[str] = []
-    _written(program, 1, found)
+    _written(TfliteWriter(program=program, batch=1), found)
     return found
 
 
@@ -71,6 +71,7 @@ def program_to_tflite(
     *,
     metadata: Mapping[str, str] | None = None,
     float_io: bool = False,
+    int4: bool = False,
     trace: bool = False,
 ) -> TfliteModel:
     """Write a program, which should be in `tflm` form, as a TFLite file.
@@ -80,13 +81,14 @@ def program_to_tflite(
         batch: samples a call.
         metadata: entries of the file's metadata, by name, each in a buffer of its own.
         float_io: whether input and output are float32, with QUANTIZE and DEQUANTIZE in the file.
+        int4: whether weights that 4 bits hold are stored so; not every kernel reads them.
         trace: make every value's tensor an output.
 
     Raises:
         NoFormError: an operator that TFLite does not have; see `problems`.
     """
     found: list[str] = []
-    writer = _written(program, batch, found)
+    writer = _written(TfliteWriter(program=program, batch=batch, int4=int4), found)
     if found:
         raise NoFormError("; ".join(found))
     x, y = (program.values[name] for name in (program.input, program.output))
@@ -111,9 +113,9 @@ def program_to_tflite(
     )
 
 
-def _written(program: Program, batch: int, found: list[str]) -> TfliteWriter:
-    """Every operator, in a writer; reasons of those that have no form are added to `found`."""
-    writer = TfliteWriter(program=program, batch=batch)
+def _written(writer: TfliteWriter, found: list[str]) -> TfliteWriter:
+    """Write every operator; reasons of those that have no form are added to `found`."""
+    program = writer.program
     x = program.values[program.input]
     if x.wide:
         found.append(
@@ -127,10 +129,9 @@ def _written(program: Program, batch: int, found: list[str]) -> TfliteWriter:
                 raise no_form(
                     op, "no operator of TFLite computes it", "leave this export out, or a network without it"
                 )
-            if y.wide or y.dtype != np.int8:
-                raise no_form(
-                    op, f"levels {y.quant_min}..{y.quant_max} are not int8", "convert.arithmetic=tflm"
-                )
+            if y.wide or y.dtype != x.dtype:
+                levels = f"levels {y.quant_min}..{y.quant_max} are not {x.dtype}, as the input's are"
+                raise no_form(op, levels, "convert.arithmetic=tflm, whose levels are all signed")
             OPERATORS[op.op](writer, op)
         except NoFormError as error:
             found.append(str(error))

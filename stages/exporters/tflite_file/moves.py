@@ -126,10 +126,11 @@ def softmax(writer: TfliteWriter, op: Op) -> None:
     if len(op.inputs) > 1:
         raise no_form(op, "leaves entries out by a mask", "a softmax over all entries")
     y = writer.program.values[op.output]
-    if (np.float32(y.scale), y.zero_point) != (np.float32(1 / 256), -128):
+    lowest = int(np.iinfo(y.dtype).min)
+    if (np.float32(y.scale), y.zero_point) != (np.float32(1 / 256), lowest):
         raise no_form(
             op,
-            f"scale {y.scale}, zero point {y.zero_point}: TFLite's are 1/256 and −128",
+            f"scale {y.scale}, zero point {y.zero_point}: TFLite's are 1/256 and {lowest}",
             "convert.arithmetic=tflm",
         )
     (name,), layout = op.inputs, writer.layout(op.inputs[0])

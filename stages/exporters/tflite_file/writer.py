@@ -57,10 +57,12 @@ class TfliteWriter:
     Args:
         program: what is written.
         batch: samples that every tensor holds.
+        int4: whether a layer's weights that 4 bits hold are stored so, two a byte, the first in the low half.
     """
 
     program: Program
     batch: int
+    int4: bool = False
     tensors: list[Any] = field(default_factory=list)
     buffers: list[Any] = field(default_factory=lambda: [schema.BufferT()])
     codes: dict[str, int] = field(default_factory=dict)
@@ -96,6 +98,22 @@ class TfliteWriter:
         if scale is None:
             self._known[key] = index
         return index
+
+    def weight(self, name: str, levels: NDArray[Any], scale: NDArray[Any], axis: int, zero: int) -> int:
+        """A layer's weights, as `int4` says."""
+        if (
+            not self.int4
+            or levels.dtype != np.int8
+            or not levels.size
+            or levels.min() < -8
+            or levels.max() > 7
+        ):
+            return self.constant(name, levels, scale, axis, zero)
+        low_first = np.pad(levels.reshape(-1), (0, levels.size % 2)).view(np.uint8) & 15
+        packed = low_first[::2] | (low_first[1::2] << 4)
+        self.buffers.append(schema.BufferT(data=packed))
+        quantization = _quantization(scale, np.zeros(scale.shape), axis)
+        return self._append(name, levels.shape, schema.TensorType.INT4, len(self.buffers) - 1, quantization)
 
     def operator(self, code: str, inputs: Sequence[int], output: int, options: Any = None) -> int:
         """An operator of one output; returns that."""

@@ -77,7 +77,7 @@ def test_what_ran_is_the_backend_that_another_fell_back_to() -> None:
 
 def test_an_unknown_backend_lists_the_others() -> None:
     with pytest.raises(
-        PipelineError, match=r"unknown backend 'onednm'; did you mean 'onednn'\? valid: native, onednn, "
+        PipelineError, match=r"unknown backend 'onednm'; did you mean 'onednn'\? valid: .*native, onednn, "
     ):
         load_backend("onednm")
 

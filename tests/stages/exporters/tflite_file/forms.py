@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -40,25 +39,8 @@ OPS = (
 )
 """What has a form in TFLite."""
 
-EXACT = frozenset(
-    {
-        "max_pool2d",
-        "reshape",
-        "permute",
-        "pad",
-        "slice",
-        "take",
-        "table",
-        "channel_table",
-        "constant",
-        "amax",
-        "upsample_nearest",
-    }
-)
-"""What only moves or looks up levels."""
 
-
-def in_form(program: Program, seed: int = 0, requantize: Any = "fixed_point") -> Program:
+def in_form(program: Program, seed: int = 0) -> Program:
     """The operators of a random program, with numbers that TFLite has too."""
     rng = np.random.default_rng(seed)
     values = {program.input: _value(rng, program.values[program.input])}
@@ -67,7 +49,7 @@ def in_form(program: Program, seed: int = 0, requantize: Any = "fixed_point") ->
         y = _output(rng, op, program.values[op.output], values)
         values[y.name] = y
         ops.append(_operator(rng, op, values))
-    return replace(program, values=values, ops=tuple(ops), requantize=requantize)
+    return replace(program, values=values, ops=tuple(ops), requantize="tflm")
 
 
 def _value(rng: np.random.Generator, value: Value) -> Value:

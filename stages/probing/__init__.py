@@ -1,0 +1,1 @@
+"""Which arithmetic an installed runtime has: networks of one operator, fed where the roundings disagree."""
