@@ -27,6 +27,7 @@ from stages.integer.program import Op, Program
 from tests.quantizing import fused, quantized
 from tests.stages.exporters.examples import X, Y, consistent, layer, rounds
 from tests.stages.integer.strategies import programs, random_input
+from tests.stages.integer.test_group_layers import group_programs
 
 
 def tolerance(op: Op, program: Program, residual: str) -> int:
@@ -167,6 +168,29 @@ def test_weights_have_the_least_bits_that_the_opset_has(limit, unsigned, opset, 
 def test_backends_keep_weights_of_4_bits_in_8_which_kernels_read():
     kinds = [tensor.data_type for tensor in program_to_onnx(narrowed(7)).graph.initializer]
     assert onnx.TensorProto.INT4 not in kinds and onnx.TensorProto.INT8 in kinds
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    program=group_programs().map(consistent),
+    opset=st.sampled_from([17, 20, 21, 25]),
+    limit=st.sampled_from([127, 7]),
+)
+def test_scales_of_groups_are_blocks_from_opset_21_on(program, opset, limit):
+    (op,) = program.ops
+    weight = (op.tensors["weight"].astype(int) * limit // 127).astype(np.int8)
+    op = replace(op, tensors={**op.tensors, "weight": weight})
+    program = replace(program, ops=(op,), requantize="float")
+    model = program_to_onnx(program, opset=opset, narrow=True, residual="exact", trace=True)
+    onnx.checker.check_model(model, full_check=True)
+    stored = next(one.data_type for one in model.graph.initializer if one.name == "y/weight")
+    kind = onnx.TensorProto.DataType.Name(stored)
+    assert (kind == "FLOAT") == (opset < 21)
+    assert limit == 127 or kind != "INT8"
+    q = random_input(program, 20)
+    stored = load_session(model.SerializeToString(), 1, "disabled")(dequantized(program, q))[2]
+    expected = prepare_kernel(op, program)(*[q] * len(op.inputs)).astype(int)
+    assert np.abs(stored.astype(int) - 128 - expected).max() <= 1
 
 
 class Stream(nn.Module):
