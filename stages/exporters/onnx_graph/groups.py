@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from stages.integer.bounds import centred_weight
 from stages.integer.program import Op, Program
 
-BLOCKS_SINCE = 21
-"""The first opset whose DequantizeLinear takes blocks of one scale."""
-
 
 def ungrouped(op: Op, program: Program) -> Op:
     """The layer over the reals that its integers stand for: float weight and bias, no scale."""
@@ -28,7 +25,10 @@ def ungrouped(op: Op, program: Program) -> Op:
 
 
 def blocked(op: Op, program: Program) -> Op:
-    """The layer with its integers, (O, I, …), and scales and zero points (O, G); its bias is float."""
+    """The layer with its integers, (O, I, …), and scales and zero points (O, G); its bias is float.
+
+    DequantizeLinear takes such blocks since opset 21.
+    """
     channels, groups = len(op.tensors["bias"]), op.attrs["groups"]
     rows = (groups * channels,)
     parts = {

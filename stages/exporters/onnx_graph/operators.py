@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from stages.exporters.onnx_graph.groups import BLOCKS_SINCE, blocked, ungrouped
+from stages.exporters.onnx_graph.groups import blocked, ungrouped
+from stages.exporters.onnx_graph.narrow import holds
 from stages.exporters.onnx_graph.selecting import SELECTING
 from stages.exporters.onnx_graph.writer import Writer
 from stages.integer.kernels.channel_table import first_entries
@@ -59,8 +60,13 @@ def _linear(writer: Writer, op: Op) -> None:
 
 
 def _grouped(layer: Callable[[Writer, Op], None], writer: Writer, op: Op) -> None:
-    """A layer with scales of groups: blocks of weights where the file may have them, else float weights."""
-    blocks = writer.opset >= BLOCKS_SINCE and bool(writer.narrow_bits)
+    """A layer with scales of groups: blocks of weights where a type of few bits holds them, else float.
+
+    Blocks of int8 make onnxruntime's MatMul fail: it takes them for a scale a column (MatMulIntegerToFloat).
+    """
+    weight, zero_point = op.tensors["weight"], op.tensors["weight_zero_point"]
+    levels = (weight, zero_point.astype(weight.dtype))
+    blocks = any(all(holds(bits, array) for array in levels) for bits in writer.narrow_bits)
     layer(writer, blocked(op, writer.program) if blocks else ungrouped(op, writer.program))
 
 

@@ -207,15 +207,30 @@ class Writer:
         inputs = self.padding(output, before, after, level, value, rank or len(value.shape) + 1)
         return self.node("Pad", [source, *inputs], output)
 
+    def kept_float(self, op: Op, real: str, value: Value, low: int) -> str:
+        """A layer's real result; of a layer with float weights not below what level `low` stands for.
+
+        From its optimizations ``basic`` on, onnxruntime rounds the float weights of a Conv or Gemm to int8, a
+        scale a tensor, where it sees QuantizeLinear behind it, or a Relu or Clip and then that
+        (``weight_bias_quantization.cc``). It does not see through a Max, which gives the very same levels.
+        """
+        if "weight" not in op.tensors or "weight_scale" in op.tensors:
+            return real
+        least = self.constant(f"{value.name}/least", self.real_levels(value, low))
+        return self.node("Max", [real, least], f"{value.name}/kept")
+
     def finish(self, op: Op, real: str) -> None:
         """Quantize an operator's real result; before that, add a layer's second input."""
         y = self.program.values[op.output]
         if "weight" in op.tensors and len(op.inputs) == 2:
             if self.residual == "requantized" and not y.wide:  # no runtime has integer kernels for 16 bits
                 own = unsummed(op, self.program.values[op.inputs[1]], y)
+                real = self.kept_float(op, real, own, own.quant_min)
                 self.quantize(real, own, own.quant_min, own.quant_max)
                 real = self.reals(own.name, own)
             real = self.node("Add", [real, self.reals(op.inputs[1])], f"{op.output}/sum")
+        else:
+            real = self.kept_float(op, real, y, op.attrs["act_min"])
         self.quantize(real, y, op.attrs["act_min"], op.attrs["act_max"])
 
 
