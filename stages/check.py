@@ -119,7 +119,7 @@ def _show(found: Preflight, backend: Backend | None, console: Console) -> None:
         summary.append((f"one sample on {backend.name}, ms, measured on noise", f"{found.milliseconds:.2f}"))
     summary += [(f"export {name}", "no" if why else "yes") for name, why in found.exports.items()]
     console.table("network", ("", ""), summary)
-    for note in found.notes:
+    for note in (*found.notes, *found.refused_exports()):
         console.say(f"note: {note}")
     advice = found.advice()
     verdict = "the network cannot run on integers as it is" if found.refused else "the network runs"

@@ -106,8 +106,11 @@ class Preflight:
         found += _advice(
             self.operators, "reference", "by the reference's kernel, which is slower: compare backend=onednn"
         )
-        found += [f"export {name}: {why}" for name, why in self.exports.items() if why]
         return found
+
+    def refused_exports(self) -> list[str]:
+        """A line for each format that does not take the program as it is; not advice on the network."""
+        return [f"export {name}: {why}" for name, why in self.exports.items() if why]
 
 
 def inspect_network(

@@ -28,6 +28,7 @@ from tests.stages.reporting.conftest import make_run
 from tests.stages.test_main_job import run, runs
 
 ROOT = Path(__file__).parents[2]
+FORMS = ("onnx_qdq", "onnx_qoperator", "tensorrt")
 
 
 def export_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,14 +48,15 @@ def program():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A run of the main job with the export."""
+    """A run of the main job with all exports to ONNX, on values of signed levels, which each takes."""
     folder = tmp_path_factory.mktemp("exported")
-    run(folder, "export=[onnx_qdq]", "tracking=none")
+    run(folder, f"export=[{','.join(FORMS)}]", "quantizer.activation.signed=true", "tracking=none")
     return runs(folder)[0]
 
 
-def test_onnxruntime_gives_the_runs_top1(exported):
-    session = onnxruntime.InferenceSession(exported / "export" / "onnx_qdq" / "model.onnx")
+@pytest.mark.parametrize("form", FORMS)
+def test_onnxruntime_gives_the_runs_top1(exported, form):
+    session = onnxruntime.InferenceSession(exported / "export" / form / "model.onnx")
     data = Digits()
     split = data.test()
     x, label = (tensor.numpy() for tensor in next(iter(batches(split, len(split), data))))
@@ -66,19 +68,23 @@ def test_onnxruntime_gives_the_runs_top1(exported):
     assert abs((theirs == label).mean() - recorded) <= 0.01
 
 
-def test_the_file_and_the_program_say_how_to_make_the_input(exported):
+@pytest.mark.parametrize("form", FORMS)
+def test_the_file_and_the_program_say_how_to_make_the_input(exported, form):
     said = json.loads((exported / "program" / "preprocessing.json").read_text())
     assert (said["shape"], said["mean"], said["std"]) == ([1, 8, 8], [0.3053], [0.376])
-    model = onnx.load(exported / "export" / "onnx_qdq" / "model.onnx")
+    model = onnx.load(exported / "export" / form / "model.onnx")
     metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert metadata == {key: value for key, value in said.items() if value is not None}
 
 
-def test_a_saved_program_leaves_without_a_run_as_the_same_file(exported, tmp_path):
-    done = export_command(tmp_path, f"program={exported / 'program'}", "export=[onnx_qdq]", "to=out")
-    assert (done.returncode, done.stdout) == (0, "out/onnx_qdq/model.onnx\n"), done.stderr
-    written = (tmp_path / "out" / "onnx_qdq" / "model.onnx").read_bytes()
-    assert written == (exported / "export" / "onnx_qdq" / "model.onnx").read_bytes()
+def test_a_saved_program_leaves_without_a_run_as_the_same_files(exported, tmp_path):
+    forms = f"export=[{','.join(FORMS)}]"
+    done = export_command(tmp_path, f"program={exported / 'program'}", forms, "to=out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"out/{form}/model.onnx" for form in FORMS]
+    for form in FORMS:
+        written = (tmp_path / "out" / form / "model.onnx").read_bytes()
+        assert written == (exported / "export" / form / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

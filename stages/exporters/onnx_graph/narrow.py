@@ -17,17 +17,24 @@ NARROW_SINCE = {4: 21, 2: 25}
 """By bits, the first opset whose DequantizeLinear takes them."""
 
 
+def holds(bits: int, array: NDArray[Any]) -> bool:
+    """Whether so many bits hold all values of an int8 or uint8 array."""
+    if array.dtype not in (np.int8, np.uint8) or not array.size:
+        return False
+    signed = array.dtype == np.int8
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    return bool(array.min() >= low and array.max() <= high)
+
+
 def narrow_tensor(name: str, array: NDArray[Any], bits: int) -> onnx.TensorProto | None:
     """An int8 or uint8 array as a tensor of 4 or 2 bits; None where they do not hold its values.
 
     Raises:
         ValueError: the installed onnx is older than the type.
     """
-    signed = array.dtype == np.int8
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    if array.dtype not in (np.int8, np.uint8) or not array.size or array.min() < low or array.max() > high:
+    if not holds(bits, array):
         return None
-    kind = f"{'' if signed else 'U'}INT{bits}"
+    kind = f"{'' if array.dtype == np.int8 else 'U'}INT{bits}"
     if not hasattr(TensorProto, kind):
         raise ValueError(
             f"onnx {onnx.__version__} has no type {kind}. Remedy: pip install -U onnx, or "

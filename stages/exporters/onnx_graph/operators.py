@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from stages.exporters.onnx_graph.groups import blocked, ungrouped
+from stages.exporters.onnx_graph.narrow import holds
 from stages.exporters.onnx_graph.selecting import SELECTING
 from stages.exporters.onnx_graph.writer import Writer
-from stages.integer.bounds import centred_weight
 from stages.integer.kernels.channel_table import first_entries
 from stages.integer.kernels.group_norm import size_of, spread_bits, unit_bits
 from stages.integer.kernels.layer_norm import SPREAD_BITS, UNIT_BITS
 from stages.integer.kernels.rms_norm import SPREAD_BITS as RMS_SPREAD_BITS
-from stages.integer.program import Op, Program
+from stages.integer.program import Op
 
 
 def pads(padding: Sequence[int]) -> list[int]:
@@ -59,17 +59,15 @@ def _linear(writer: Writer, op: Op) -> None:
     writer.finish(op, result)
 
 
-def _ungrouped(op: Op, program: Program) -> Op:
-    """A layer with scales of groups over the reals that its integers stand for; no runtime sums in groups."""
-    scale, bias = op.tensors["weight_scale"].astype(np.float64), op.tensors["bias"]
-    rows, groups = centred_weight(op), op.attrs["groups"]
-    real = rows * scale.reshape(-1, *[1] * (rows.ndim - 1))
-    real = real.reshape(groups, len(bias), *rows.shape[1:]).swapaxes(0, 1)
-    tensors = {
-        "weight": real.reshape(len(bias), -1, *rows.shape[2:]).astype(np.float32),
-        "bias": (bias * scale[: len(bias)] * program.values[op.inputs[0]].scale).astype(np.float32),
-    }
-    return replace(op, attrs={**op.attrs, "groups": 1}, tensors=tensors)
+def _grouped(layer: Callable[[Writer, Op], None], writer: Writer, op: Op) -> None:
+    """A layer with scales of groups: blocks of weights where a type of few bits holds them, else float.
+
+    Blocks of int8 make onnxruntime's MatMul fail: it takes them for a scale a column (MatMulIntegerToFloat).
+    """
+    weight, zero_point = op.tensors["weight"], op.tensors["weight_zero_point"]
+    levels = (weight, zero_point.astype(weight.dtype))
+    blocks = any(all(holds(bits, array) for array in levels) for bits in writer.narrow_bits)
+    layer(writer, blocked(op, writer.program) if blocks else ungrouped(op, writer.program))
 
 
 def _elements(kind: str, writer: Writer, op: Op) -> None:
@@ -300,8 +298,8 @@ OPERATORS: Mapping[str, Callable[[Writer, Op], None]] = {
     "linear": _linear,
     "float_conv2d": _conv2d,
     "float_linear": _linear,
-    "group_conv2d": lambda writer, op: _conv2d(writer, _ungrouped(op, writer.program)),
-    "group_linear": lambda writer, op: _linear(writer, _ungrouped(op, writer.program)),
+    "group_conv2d": partial(_grouped, _conv2d),
+    "group_linear": partial(_grouped, _linear),
     "add": partial(_elements, "Add"),
     "subtract": partial(_elements, "Sub"),
     "maximum": partial(_elements, "Max"),

@@ -115,6 +115,10 @@ class TensorRtWriter(Writer):
             self.constant(f"{op.output}/bias", bias.astype(np.float32)),
         ]
 
+    def kept_float(self, op: Op, real: str, value: Value, low: int) -> str:
+        """The result as it is: TensorRT leaves float weights alone, and fuses a Relu."""
+        return real
+
     def _rounded(self, real: str, value: Value) -> None:
         self.node("QuantizeLinear", [real, *self.value_parameters(value)], f"{value.name}/q")
 

@@ -141,6 +141,9 @@ class Writer:
             return dequantized + [self.constant(f"{op.output}/{role}", array) for role, array in real]
         scale = op.tensors["weight_scale"]
         zero_point = op.tensors["weight_zero_point"].astype(weight.dtype)
+        if scale.ndim == 2:  # of blocks of input channels
+            real_weight = self._blocks(f"{op.output}/weight", weight, scale, zero_point, axis)
+            return [*dequantized, real_weight, self.constant(f"{op.output}/bias", op.tensors["bias"])]
         bias_scale = self.program.values[op.inputs[0]].scale * scale.astype(np.float64)
         along = {} if scale.size == 1 else {"axis": axis}
         for role, levels, step, zero, axes in (
@@ -153,6 +156,20 @@ class Writer:
                 self._narrow(*inputs)
             dequantized.append(self.node("DequantizeLinear", inputs, f"{name}/dq", **axes))
         return dequantized
+
+    def _blocks(
+        self, name: str, weight: NDArray[Any], scale: NDArray[Any], zero_point: NDArray[Any], axis: int
+    ) -> str:
+        """A weight in blocks of input channels, with scales and zero points (O, G)."""
+        shape = (*scale.shape, *weight.shape[2:])
+        rows = {"scale": scale, "zero_point": zero_point}
+        inputs = [self.constant(name, weight)]
+        for key, array in rows.items():
+            spread = np.broadcast_to(array.reshape(*scale.shape, *[1] * (weight.ndim - 2)), shape)
+            inputs.append(self.constant(f"{name}/{key}", spread.T if axis == 1 else spread))
+        self._narrow(*inputs)
+        size = weight.shape[1 - axis] // scale.shape[1]
+        return self.node("DequantizeLinear", inputs, f"{name}/dq", axis=1 - axis, block_size=size)
 
     def _narrow(self, weight: str, scale: str, zero_point: str) -> None:
         """Store a weight and its zero points in fewer bits, where they hold both."""
@@ -190,15 +207,30 @@ class Writer:
         inputs = self.padding(output, before, after, level, value, rank or len(value.shape) + 1)
         return self.node("Pad", [source, *inputs], output)
 
+    def kept_float(self, op: Op, real: str, value: Value, low: int) -> str:
+        """A layer's real result; of a layer with float weights not below what level `low` stands for.
+
+        From its optimizations ``basic`` on, onnxruntime rounds the float weights of a Conv or Gemm to int8, a
+        scale a tensor, where it sees QuantizeLinear behind it, or a Relu or Clip and then that
+        (``weight_bias_quantization.cc``). It does not see through a Max, which gives the very same levels.
+        """
+        if "weight" not in op.tensors or "weight_scale" in op.tensors:
+            return real
+        least = self.constant(f"{value.name}/least", self.real_levels(value, low))
+        return self.node("Max", [real, least], f"{value.name}/kept")
+
     def finish(self, op: Op, real: str) -> None:
         """Quantize an operator's real result; before that, add a layer's second input."""
         y = self.program.values[op.output]
         if "weight" in op.tensors and len(op.inputs) == 2:
             if self.residual == "requantized" and not y.wide:  # no runtime has integer kernels for 16 bits
                 own = unsummed(op, self.program.values[op.inputs[1]], y)
+                real = self.kept_float(op, real, own, own.quant_min)
                 self.quantize(real, own, own.quant_min, own.quant_max)
                 real = self.reals(own.name, own)
             real = self.node("Add", [real, self.reals(op.inputs[1])], f"{op.output}/sum")
+        else:
+            real = self.kept_float(op, real, y, op.attrs["act_min"])
         self.quantize(real, y, op.attrs["act_min"], op.attrs["act_max"])
 
 

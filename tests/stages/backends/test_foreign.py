@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from pipeline.errors import PipelineError
 from stages.backends.base import load_backend
 from stages.backends.onnxruntime import OnnxRuntime
 from stages.backends.openvino import OpenVino, grouped_residuals
 from stages.backends.reference import Reference
+from stages.graph.lower import lower
+from stages.integer.interpreter import quantize_input
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
+from stages.quant.quantizers.symmetric import Symmetric
+from tests.quantizing import fused, quantized
 from tests.stages.exporters.examples import X, Y, consistent, layer, rounds, symmetric
 from tests.stages.integer.strategies import programs, random_input
 
@@ -93,6 +100,34 @@ def test_onnxruntime_runs_every_form_at_every_optimization(form, optimization):
     assert executable.trace(q)[program.output].dtype == program.values["y"].dtype
     assert backend.tolerance.off_by == (1 if form == "tensorrt" else 2)
     assert len(executable.notes) == (form != "tensorrt")
+
+
+class Tokens(nn.Module):
+    """Numbers of tokens to two scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.up, self.down = nn.Embedding(300, 16), nn.Linear(16, 32), nn.Linear(32, 2)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.down(nn.functional.gelu(self.up(self.embedding(tokens))).mean(1))
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator", "tensorrt"])
+def test_onnxruntime_reads_numbers_of_tokens_in_every_form(form, monkeypatch):
+    torch.manual_seed(0)
+    if form == "tensorrt":
+        monkeypatch.setattr("tests.quantizing.Affine", partial(Symmetric, signed=True))
+    x = torch.randint(0, 300, (16, 5)).float()
+    graph = fused(Tokens().eval(), (5,), dtype=torch.int64)
+    program = lower(quantized(graph, x), "float")
+    assert program.values[program.input].counts
+    q = quantize_input(program, x.numpy())
+    trace = OnnxRuntime(threads=1, form=form).compile(program).trace(q)
+    assert trace[program.input].tolist() == q.tolist()
+    for op in program.ops:
+        expected = prepare_kernel(op, program)(*(trace[name] for name in op.inputs)).astype(int)
+        assert np.abs(trace[op.output] - expected).max() <= rounds(op), op.op
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)

@@ -25,8 +25,9 @@ from stages.integer.interpreter import quantize_input
 from stages.integer.kernel import prepare_kernel
 from stages.integer.program import Op, Program
 from tests.quantizing import fused, quantized
-from tests.stages.exporters.examples import X, Y, consistent, layer, rounds
+from tests.stages.exporters.examples import X, Y, consistent, layer, rounds, symmetric
 from tests.stages.integer.strategies import programs, random_input
+from tests.stages.integer.test_group_layers import group_programs
 
 
 def tolerance(op: Op, program: Program, residual: str) -> int:
@@ -117,6 +118,22 @@ def test_opsets_say_the_same(program, opset):
     assert found[0].tolist() == found[1].tolist()
 
 
+@pytest.mark.parametrize("optimization", ["disabled", "all"])
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(program=programs(ops=("conv2d", "linear", "permute", "add"), modes=("float",)).map(consistent))
+def test_weights_of_4_bits_say_what_the_program_says_optimized_or_not(optimization, program):
+    model = program_to_onnx(program, 2, residual="exact", trace=True, narrow=True)
+    x = dequantized(program, random_input(program, 2))
+    stored = load_session(model.SerializeToString(), 1, optimization)(x)[1:]
+    trace = {
+        value.name: (levels.astype(int) - storage_offset(value)).astype(value.dtype)
+        for value, levels in zip(program.values.values(), stored, strict=True)
+    }
+    for op in program.ops:
+        expected = prepare_kernel(op, program)(*(trace[name] for name in op.inputs)).astype(int)
+        assert np.abs(trace[op.output] - expected).max(initial=0) <= rounds(op), op.op
+
+
 def dequantized(program: Program, q: np.ndarray) -> np.ndarray:
     value = program.values[program.input]
     return (q.astype(np.float32) - value.zero_point) * np.float32(value.scale)
@@ -167,6 +184,67 @@ def test_weights_have_the_least_bits_that_the_opset_has(limit, unsigned, opset, 
 def test_backends_keep_weights_of_4_bits_in_8_which_kernels_read():
     kinds = [tensor.data_type for tensor in program_to_onnx(narrowed(7)).graph.initializer]
     assert onnx.TensorProto.INT4 not in kinds and onnx.TensorProto.INT8 in kinds
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    program=group_programs().map(consistent),
+    opset=st.sampled_from([17, 20, 21, 25]),
+    limit=st.sampled_from([127, 7]),
+)
+def test_scales_of_groups_are_blocks_of_few_bits_from_opset_21_on(program, opset, limit):
+    (op,) = program.ops
+    weight = (op.tensors["weight"].astype(int) * limit // 127).astype(np.int8)
+    zero_point = op.tensors["weight_zero_point"]
+    op = replace(op, tensors={**op.tensors, "weight": weight})
+    program = replace(program, ops=(op,), requantize="float")
+    model = program_to_onnx(program, opset=opset, narrow=True, residual="exact", trace=True)
+    onnx.checker.check_model(model, full_check=True)
+    stored = next(one.data_type for one in model.graph.initializer if one.name == "y/weight")
+    kind = onnx.TensorProto.DataType.Name(stored)
+    assert kind in (("FLOAT",) if opset < 21 else ("FLOAT", "INT4", "INT2"))
+    assert (kind == "FLOAT") == (opset < 21 or np.abs(weight).max() > 7 or np.abs(zero_point).max() > 7)
+    q = random_input(program, 20)
+    expected = prepare_kernel(op, program)(*[q] * len(op.inputs)).astype(int)
+    for optimization in ("disabled", "all"):
+        levels = load_session(model.SerializeToString(), 1, optimization)(dequantized(program, q))[2]
+        assert np.abs(levels.astype(int) - 128 - expected).max() <= 1
+
+
+def float_layer(kind: str, *, residual: bool) -> Program:
+    """A layer whose float weights no int8 of one scale holds."""
+    rng = np.random.default_rng(0)
+    image = (4, 4) if kind == "float_conv2d" else ()
+    values = {
+        "x": replace(X, shape=(8, *image), scale=0.05),
+        "y": replace(Y, shape=(8, *image), scale=0.05, zero_point=120),
+    }
+    shape = (8, 8, 3, 3) if image else (8, 8)
+    tensors = {
+        "weight": (0.1 * rng.standard_t(2, size=shape)).astype(np.float32),
+        "bias": rng.normal(size=8).astype(np.float32),
+    }
+    window = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1} if image else {}
+    attrs = {**window, "act_min": 110, "act_max": 250}
+    inputs = ("x", "x") if residual else ("x",)
+    op = Op(op=kind, inputs=inputs, output="y", attrs=attrs, tensors=tensors)
+    return Program(values=values, ops=(op,), input="x", output="y", requantize="float")
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator", "tensorrt"])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("kind", ["float_conv2d", "float_linear"])
+@pytest.mark.parametrize("optimization", ["disabled", "basic", "extended", "all"])
+def test_onnxruntime_leaves_float_weights_float(kind, residual, optimization, form):
+    """It rounds those of a Conv or Gemm that it sees QuantizeLinear behind."""
+    program = float_layer(kind, residual=residual)
+    program = symmetric(program) if form == "tensorrt" else program
+    q = random_input(program, 30)
+    found = OnnxRuntime(threads=1, optimization=optimization, form=form).compile(program).run(q).astype(int)
+    (op,) = program.ops
+    expected = prepare_kernel(op, program)(*[q] * len(op.inputs))
+    twice = residual and form != "tensorrt"
+    assert np.abs(found - expected).max() <= (tolerance(op, program, "requantized") if twice else 1)
 
 
 class Stream(nn.Module):
