@@ -47,7 +47,8 @@ def runtime_table(task: Task, compared: RuntimeComparison) -> list[tuple[str, ..
             cells += [percent(share) for share in one.off_by() or ()]
             cells += [_worst(one), significant(one.milliseconds, 3)]
         rows.append((one.name, *cells, count(one.bytes)))
-    rows += ((name, *[MISSING] * 8, count(size)) for name, size in compared.exported.items())
+    without = {**compared.exported, **dict.fromkeys(compared.unwritten)}
+    rows += ((name, *[MISSING] * 8, count(size)) for name, size in sorted(without.items()))
     return rows
 
 
@@ -76,6 +77,7 @@ def _notes(compared: RuntimeComparison) -> Iterator[str]:
         yield from (f"{one.name}: {note}" for note in one.notes)
     for name in compared.exported:
         yield f"export {name}: written, after its exporter's checks, and run by none of these runtimes"
+    yield from (f"export {name} was not written: {why}" for name, why in compared.unwritten.items())
 
 
 def _worst(one: RuntimeResult) -> str:

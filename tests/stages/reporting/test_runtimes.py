@@ -29,6 +29,7 @@ COMPARED = RuntimeComparison(
     own={"top1": 0.6},
     samples=4,
     exported={"tensorrt": 77},
+    unwritten={"tflite": "no form for softmax"},
 )
 
 
@@ -49,6 +50,7 @@ def test_the_table_has_ours_each_runtime_and_exports_that_none_runs():
         ),
         ("qnn", "2.7", "–", "–", "–", "–", "–", "–", "–", "50"),
         ("tensorrt", "–", "–", "–", "–", "–", "–", "–", "–", "77"),
+        ("tflite", "–", "–", "–", "–", "–", "–", "–", "–", "–"),
     ]
     assert len(runtime_columns(Classification(), COMPARED)) == 10
 
@@ -58,6 +60,7 @@ def test_notes_say_why_there_is_nothing():
         "onnxruntime: rounds <otherwise>",
         "qnn did not run: takes no softmax",
         "export tensorrt: written, after its exporter's checks, and run by none of these runtimes",
+        "export tflite was not written: no form for softmax",
     ]
 
 
