@@ -6,11 +6,13 @@ own package (a preset, ``# @package _global_``) are left out, since they set mor
 user's own option is a file of two lines, ``my_conf/runtimes/mine.yaml``: ``defaults:``, and
 ``- /backend@mine: mine``.
 
-``export=[all]`` and ``runtimes=[all]`` are all that there are, but for the backends of our own kernels.
+``export=[all]`` and ``runtimes=[all]`` are all that there are, variants in files of ``runtimes`` among them,
+but for the backends of our own kernels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 
 from hydra.core.config_store import ConfigStore
@@ -24,12 +26,13 @@ def register_mirrors() -> None:
     backends = _options("backend")
     for name in backends:
         _store("runtimes", name, [{f"/backend@{name}": name}])
-    _store("runtimes", "all", [{f"/backend@{name}": name} for name in backends if name not in OWN])
-    _store("export", "all", list(_options("export")))
+    mirrored = [{f"/backend@{name}": name} for name in backends if name not in OWN]
+    _store("runtimes", "all", [*mirrored, *_options("runtimes")])
+    _store("export", "all", _options("export"))
 
 
-def _store(group: str, name: str, defaults: list[str] | list[dict[str, str]]) -> None:
-    ConfigStore.instance().store(group=group, name=name, node={"defaults": defaults}, provider="pipeline")
+def _store(group: str, name: str, defaults: Sequence[str | dict[str, str]]) -> None:
+    ConfigStore.instance().store(group=group, name=name, node={"defaults": [*defaults]}, provider="pipeline")
 
 
 def _options(group: str) -> list[str]:

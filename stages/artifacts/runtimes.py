@@ -35,7 +35,7 @@ class RuntimeResult:
 
     Args:
         name: as the user chose it.
-        version: of the runtime's package; empty where it has none.
+        version: the runtime's package and its version; empty where it has none.
         refused: why it gave nothing; empty where it did. All else is then empty.
         figures: the task's, by a measure's key.
         agreement: the share of samples on which it decides what our integers decide.

@@ -21,7 +21,8 @@ BACKENDS = sorted(path.stem for path in (CONF / "backend").glob("*.yaml") if pat
 
 def test_all_runtimes_are_all_backends_but_our_own():
     (stage,) = built("runtimes=[all]").stages["runtimes"].stages()
-    assert set(BACKENDS) >= OWN and sorted(stage.runtimes) == sorted(set(BACKENDS) - OWN)
+    variants = {path.stem for path in (CONF / "runtimes").glob("*.yaml")}
+    assert set(BACKENDS) >= OWN and set(stage.runtimes) == set(BACKENDS) - OWN | variants
 
 
 def test_all_exports_are_all_files():
@@ -44,6 +45,18 @@ def test_settings_are_each_runtimes_own():
     assert list(stage.runtimes) == ["onnxruntime", "openvino"]
     assert stage.runtimes["onnxruntime"].residual == "exact"
     assert run.stages["evaluate"].backend.name == "reference"
+
+
+def test_variants_of_a_runtime_stand_side_by_side():
+    run = built("runtimes=[onnxruntime,onnxruntime_off,onnxruntime_qoperator,onnxruntime_tensorrt]")
+    (stage,) = run.stages["runtimes"].stages()
+    files = [(one.form, one.optimization, one.export) for one in stage.runtimes.values()]
+    assert files == [
+        ("qdq", "all", "onnx_qdq"),
+        ("qdq", "disabled", "onnx_qdq"),
+        ("qoperator", "all", "onnx_qoperator"),
+        ("tensorrt", "all", "tensorrt"),
+    ]
 
 
 def test_without_runtimes_there_is_no_stage():

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stages.artifacts import LayerDifference, RuntimeComparison, RuntimeResult
-from stages.reporting.runtimes import closing_runtimes, runtime_columns, runtime_notes, runtime_table
+from stages.reporting.runtimes import (
+    closing_runtimes,
+    closing_title,
+    runtime_columns,
+    runtime_notes,
+    runtime_table,
+)
 from stages.tasks.classification import Classification
 from stages.tasks.regression import Regression
 from tests.stages.reporting.test_page import parse, rendered
@@ -67,7 +73,8 @@ def test_notes_say_why_there_is_nothing():
 def test_the_terminals_table_is_narrower():
     columns, rows = closing_runtimes(Classification(), COMPARED)
     assert columns == ("runtime", "top-1", "same top-1", "off by 0/1/more, %", "bytes")
-    assert rows[1] == ("onnxruntime 1.2", "50.00%", "75.00%", "60.00/20.00/20.00", "1,000")
+    assert rows[1] == ("onnxruntime", "50.00%", "75.00%", "60.00/20.00/20.00", "1,000")
+    assert closing_title(COMPARED) == "on other runtimes, 4 samples (1.2, 2.7)"
     assert rows[2][3] == "–" and rows[3][0] == "tensorrt"
 
 
