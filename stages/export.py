@@ -13,6 +13,7 @@ from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.stage import Inputs, Stage
 from stages.artifacts import IntegerProgram
+from stages.artifacts.deployed import read_deployed
 from stages.data.description import Description
 from stages.exporters.exporter import REFUSED, Exporter, JudgesQuantizer, check_installed
 from stages.quant.quantizers.chosen import chosen_quantizer
@@ -76,17 +77,13 @@ class Export:
         )
 
     def export(self, program: Path, folder: Path) -> Path:
-        """Write the saved program in the folder `program` below `folder`; returns the file to start from.
+        """Write the program at `program`, a run's folder or a foreign file; returns the file to start from.
 
         Raises:
             PipelineError: the program cannot be read, or not be written so; a package is missing.
         """
         check_installed(self.exporter)
-        try:
-            loaded = IntegerProgram.load(program)
-        except (ValueError, OSError) as error:
-            raise PipelineError(f"program={program}: {error}") from error
-        return self.write(loaded, Description.load(program), folder)
+        return self.write(*read_deployed(program), folder)
 
     def write(self, integers: IntegerProgram, description: Description | None, folder: Path) -> Path:
         """Write ``<name>/`` below `folder`, whole or not at all; returns the file to start from.
