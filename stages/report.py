@@ -20,7 +20,7 @@ from stages.artifacts import (
     Verdict,
 )
 from stages.reporting.page import RunResults, render
-from stages.reporting.runtimes import closing_runtimes, runtime_notes
+from stages.reporting.runtimes import closing_runtimes, closing_title, runtime_notes
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 from stages.tasks.base import Task
@@ -80,6 +80,6 @@ class Report:
             ctx.console.say(f"note: {note}")
         if run.runtimes is not None:
             columns, rows = closing_runtimes(run.task, run.runtimes)
-            ctx.console.table(f"on other runtimes, {run.runtimes.samples} samples", columns, rows)
+            ctx.console.table(closing_title(run.runtimes), columns, rows)
             for note in runtime_notes(run.runtimes):
                 ctx.console.say(f"note: {note}")

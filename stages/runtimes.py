@@ -17,6 +17,7 @@ from stages.backends.base import Backend, Executable, what_ran
 from stages.backends.foreign.installed import require_installed
 from stages.backends.reference import Reference
 from stages.data.base import Data
+from stages.exporters.exporter import REFUSED
 from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Program
 from stages.measuring.accuracy import compared_batches, compared_ids
@@ -111,7 +112,7 @@ class CompareRuntimes:
             raise PipelineError("runtimes: there are no test samples to run. Remedy: data with some")
         own, targets = np.concatenate(outputs), np.concatenate(labels)
         floats = self._floats(inputs.get(Baseline), ctx.seed)
-        exported = _exported(ctx.run_dir / "export")
+        exported, refused = _exported(ctx.run_dir / "export")
         results = tuple(
             one.result(self.task, targets, own, x=first, exported=exported, reference=floats) for one in runs
         )
@@ -122,6 +123,7 @@ class CompareRuntimes:
             samples=len(own),
             decision=self.task.decision,
             exported={name: size for name, size in exported.items() if name not in taken},
+            unwritten=refused,
         )
 
     def _exact(self, program: Program) -> Executable:
@@ -180,12 +182,13 @@ class Runtimes:
         ]
 
 
-def _exported(folder: Path) -> dict[str, int]:
-    """Bytes of the files that each export of the run wrote."""
-    if not folder.is_dir():
-        return {}
-    return {
-        one.name: sum(path.stat().st_size for path in one.rglob("*") if path.is_file())
-        for one in sorted(folder.iterdir())
-        if one.is_dir()
-    }
+def _exported(folder: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Bytes of the files that each export of the run wrote, and why it wrote none."""
+    sizes: dict[str, int] = {}
+    refused: dict[str, str] = {}
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (one / REFUSED).is_file():
+            refused[one.name] = (one / REFUSED).read_text(encoding="utf-8").strip()
+        elif one.is_dir():
+            sizes[one.name] = sum(path.stat().st_size for path in one.rglob("*") if path.is_file())
+    return sizes, refused

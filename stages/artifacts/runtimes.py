@@ -35,7 +35,7 @@ class RuntimeResult:
 
     Args:
         name: as the user chose it.
-        version: of the runtime's package; empty where it has none.
+        version: the runtime's package and its version; empty where it has none.
         refused: why it gave nothing; empty where it did. All else is then empty.
         figures: the task's, by a measure's key.
         agreement: the share of samples on which it decides what our integers decide.
@@ -90,6 +90,7 @@ class RuntimeComparison:
         samples: how many.
         decision: what agreement is about: ``top-1``, or as the task says.
         exported: bytes of the files of exports that no runtime of these takes, by exporter.
+        unwritten: why an export wrote none, by exporter.
     """
 
     kind: ClassVar[str] = "runtimes"
@@ -98,6 +99,7 @@ class RuntimeComparison:
     samples: int
     decision: str = "top-1"
     exported: Mapping[str, int] = field(default_factory=dict)
+    unwritten: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write ``runtimes.json``."""

@@ -45,7 +45,6 @@ class OnnxRuntime:
     name: ClassVar[str] = "onnxruntime"
     exact: ClassVar[frozenset[str]] = frozenset()
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx")
-    export: ClassVar[str] = "onnx_qdq"
 
     threads: int | None = None
     residual: Literal["requantized", "exact"] = "requantized"
@@ -55,6 +54,11 @@ class OnnxRuntime:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads={self.threads}: must be at least 1, or null for one a core")
+
+    @property
+    def export(self) -> str:
+        """The exporter of the file that is run, or of its like."""
+        return "tensorrt" if self.form == "tensorrt" else f"onnx_{self.form}"
 
     @property
     def tolerance(self) -> Tolerance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,9 @@ from pipeline.errors import PipelineError
 from stages.data.base import Data, class_names
 
 FILE = "preprocessing.json"
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading fields raises where a document holds something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +68,33 @@ class Description:
         if not path.exists():
             return None
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            names, task = document["classes"], document.get("task")
-            return cls(
-                shape=tuple(map(int, document["shape"])),
-                mean=tuple(map(float, document["mean"])),
-                std=tuple(map(float, document["std"])),
-                classes=None if names is None else tuple(map(str, names)),
-                image=document["image"],
-                task=None if task is None else str(task),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls._of(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, *_UNREADABLE) as error:
             raise PipelineError(
                 f"{path}: not a readable description ({type(error).__name__}: {error}). Remedy: take the "
                 "program/ folder that a run left, whole, or delete the file to do without names"
             ) from error
+
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
+        """Read what `metadata` gave; None where that is of somebody else, who says other things."""
+        try:
+            return cls._of({"classes": None, "image": None} | {k: json.loads(v) for k, v in metadata.items()})
+        except _UNREADABLE:
+            return None
+
+    @classmethod
+    def _of(cls, document: Any) -> Self:
+        """Read JSON. Raises one of `_UNREADABLE` where it is something else."""
+        names, image, task = document["classes"], document["image"], document.get("task")
+        return cls(
+            shape=tuple(map(int, document["shape"])),
+            mean=tuple(map(float, document["mean"])),
+            std=tuple(map(float, document["std"])),
+            classes=None if names is None else tuple(map(str, names)),
+            image=None if image is None else dict(image),
+            task=None if task is None else str(task),
+        )
 
     def metadata(self) -> dict[str, str]:
         """The same as flat text, each value JSON, for the metadata of a foreign file."""

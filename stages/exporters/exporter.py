@@ -15,6 +15,9 @@ from stages.data.description import Description
 from stages.integer.program import Program
 from stages.quant.quantizers.base import WeightsAndActivations
 
+REFUSED = "refused.txt"
+"""In an export's folder, why there is nothing else."""
+
 
 @runtime_checkable
 class Exporter(Protocol):

@@ -78,7 +78,8 @@ class RuntimeRun:
         except Exception as error:  # there is an output all the same
             self._untraced = _reason(error)
             return
-        for name, value in trace.items():
+        for name in ours.keys() & trace.keys():  # a runtime's own program may have values beside ours
+            value = trace[name]
             self._layers.setdefault(name, Counter()).update(differences(value, ours[name]))
         if self.program.output in trace:
             self._traced_otherwise += int((trace[self.program.output] != levels).sum())

@@ -47,20 +47,28 @@ def runtime_table(task: Task, compared: RuntimeComparison) -> list[tuple[str, ..
             cells += [percent(share) for share in one.off_by() or ()]
             cells += [_worst(one), significant(one.milliseconds, 3)]
         rows.append((one.name, *cells, count(one.bytes)))
-    rows += ((name, *[MISSING] * 8, count(size)) for name, size in compared.exported.items())
+    without = {**compared.exported, **dict.fromkeys(compared.unwritten)}
+    rows += ((name, *[MISSING] * 8, count(size)) for name, size in sorted(without.items()))
     return rows
+
+
+def closing_title(compared: RuntimeComparison) -> str:
+    """What the terminal's table is of, with the versions that ran."""
+    versions = dict.fromkeys(one.version for one in compared.results if one.version)
+    return f"on other runtimes, {compared.samples} samples" + (
+        f" ({', '.join(versions)})" if versions else ""
+    )
 
 
 def closing_runtimes(
     task: Task, compared: RuntimeComparison
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headings and rows of the same table, as narrow as a terminal is."""
+    """Headings and rows of the table, as narrow as a terminal is."""
     title = ("runtime", task.measures[0].title, f"same {compared.decision}", "off by 0/1/more, %", "bytes")
     rows: list[tuple[str, ...]] = []
-    for name, version, figure, same, equal, one, more, _, _, size in runtime_table(task, compared):
-        named = f"{name} {version}" if version not in ("", MISSING) else name
+    for name, _, figure, same, equal, one, more, _, _, size in runtime_table(task, compared):
         off_by = MISSING if equal == MISSING else f"{equal}/{one}/{more}".replace("%", "")
-        rows.append((named, figure, same, off_by, size))
+        rows.append((name, figure, same, off_by, size))
     return title, rows
 
 
@@ -76,6 +84,7 @@ def _notes(compared: RuntimeComparison) -> Iterator[str]:
         yield from (f"{one.name}: {note}" for note in one.notes)
     for name in compared.exported:
         yield f"export {name}: written, after its exporter's checks, and run by none of these runtimes"
+    yield from (f"export {name} was not written: {why}" for name, why in compared.unwritten.items())
 
 
 def _worst(one: RuntimeResult) -> str:

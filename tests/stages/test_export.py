@@ -110,6 +110,15 @@ def test_what_has_no_form_is_named_with_its_operator(program, ctx, monkeypatch):
     assert not (ctx.run_dir / "export").exists()
 
 
+def test_a_refusal_is_named_where_that_is_asked_for(program, ctx, monkeypatch):
+    first = program.program.ops[0]
+    monkeypatch.delitem(operators.OPERATORS, first.op)
+    Export(exporter=OnnxQdq(), refusals="named").run(ctx, {IntegerProgram: program})
+    folder = ctx.run_dir / "export" / "onnx_qdq"
+    assert [path.name for path in folder.iterdir()] == ["refused.txt"]
+    assert f"no form in ONNX for {first.op} ({first.output})" in (folder / "refused.txt").read_text()
+
+
 def test_a_program_of_which_nothing_is_said_is_written_without_metadata(program, ctx):
     Export(exporter=OnnxQdq(batch=2)).run(ctx, {IntegerProgram: program})
     model = onnx.load(ctx.run_dir / "export" / "onnx_qdq" / "model.onnx")

@@ -128,3 +128,16 @@ def test_a_run_without_a_program_is_refused_before_compute():
     stages = built("backend=simulation", "runtimes=[onnxruntime]").stages
     with pytest.raises(ConfigError, match=r"runtimes=\[onnxruntime\]: the run makes no integer program"):
         check_wiring(in_order(stages))
+
+
+def test_exports_that_refuse_are_listed_with_their_reason(program, ctx):
+    (ctx.run_dir / "export" / "tflite").mkdir(parents=True)
+    (ctx.run_dir / "export" / "tflite" / "refused.txt").write_text("export=tflite: no form for softmax\n")
+    compared = stage(reference=Reference()).run(ctx, {IntegerProgram: program})
+    assert compared.unwritten == {"tflite": "export=tflite: no form for softmax"} and not compared.exported
+
+
+def test_the_preset_goes_on_without_what_is_missing():
+    stages = built("experiment=runtimes").stages
+    assert stages["runtimes"].missing == "named" and stages["export"].refusals == "named"
+    assert {"onnxruntime", "openvino"} <= set(stages["runtimes"].runtimes)

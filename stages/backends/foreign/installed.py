@@ -17,8 +17,9 @@ class ForeignRuntime(Protocol):
     packages: ClassVar[tuple[str, ...]]
     """What it imports when it compiles a program, the runtime's own package first."""
 
-    export: ClassVar[str]
-    """The exporter whose file is the runtime's own."""
+    @property
+    def export(self) -> str:
+        """The exporter whose file is the runtime's own."""
 
 
 def require_installed(backend: Backend) -> None:
@@ -29,11 +30,11 @@ def require_installed(backend: Backend) -> None:
 
 
 def runtime_version(backend: Backend) -> str:
-    """The version of the runtime's own package; empty where there is none, or it is not installed."""
+    """The runtime's own package and its version, ``onnxruntime 1.32.0``; empty where there is none."""
     if not isinstance(backend, ForeignRuntime):
         return ""
     try:
-        return version(backend.packages[0])
+        return f"{backend.packages[0]} {version(backend.packages[0])}"
     except PackageNotFoundError:
         return ""
 

@@ -10,19 +10,27 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
 import conf
-from pipeline.configuration.mirrors import mirrored
+from pipeline.configuration.mirrors import OWN
 from pipeline.configuration.schema import register
 from pipeline.stage import in_order
 from tests.composed import built
 
-BACKENDS = sorted(path.stem for path in (Path(conf.__file__).parent / "backend").glob("*.yaml"))
+CONF = Path(conf.__file__).parent
+BACKENDS = sorted(path.stem for path in (CONF / "backend").glob("*.yaml") if path.stem != "simulation")
 
 
-def test_every_backend_that_sets_only_itself_is_mirrored():
-    assert mirrored("backend") == [name for name in BACKENDS if name != "simulation"]
+def test_all_runtimes_are_all_backends_but_our_own():
+    (stage,) = built("runtimes=[all]").stages["runtimes"].stages()
+    variants = {path.stem for path in (CONF / "runtimes").glob("*.yaml")}
+    assert set(BACKENDS) >= OWN and set(stage.runtimes) == set(BACKENDS) - OWN | variants
 
 
-@pytest.mark.parametrize("name", mirrored("backend"))
+def test_all_exports_are_all_files():
+    exporters = [stage.exporter.name for stage in built("export=[all]").stages["export"].stages()]
+    assert sorted(exporters) == sorted(path.stem for path in (CONF / "export").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_runtime_is_what_the_backend_is(name):
     as_backend, as_runtime = built(f"backend={name}"), built(f"runtimes=[{name}]", "threads=1")
     (stage,) = as_runtime.stages["runtimes"].stages()
@@ -37,6 +45,18 @@ def test_settings_are_each_runtimes_own():
     assert list(stage.runtimes) == ["onnxruntime", "openvino"]
     assert stage.runtimes["onnxruntime"].residual == "exact"
     assert run.stages["evaluate"].backend.name == "reference"
+
+
+def test_variants_of_a_runtime_stand_side_by_side():
+    run = built("runtimes=[onnxruntime,onnxruntime_off,onnxruntime_qoperator,onnxruntime_tensorrt]")
+    (stage,) = run.stages["runtimes"].stages()
+    files = [(one.form, one.optimization, one.export) for one in stage.runtimes.values()]
+    assert files == [
+        ("qdq", "all", "onnx_qdq"),
+        ("qdq", "disabled", "onnx_qdq"),
+        ("qoperator", "all", "onnx_qoperator"),
+        ("tensorrt", "all", "tensorrt"),
+    ]
 
 
 def test_without_runtimes_there_is_no_stage():

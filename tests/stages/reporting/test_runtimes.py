@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stages.artifacts import LayerDifference, RuntimeComparison, RuntimeResult
-from stages.reporting.runtimes import closing_runtimes, runtime_columns, runtime_notes, runtime_table
+from stages.reporting.runtimes import (
+    closing_runtimes,
+    closing_title,
+    runtime_columns,
+    runtime_notes,
+    runtime_table,
+)
 from stages.tasks.classification import Classification
 from stages.tasks.regression import Regression
 from tests.stages.reporting.test_page import parse, rendered
@@ -29,6 +35,7 @@ COMPARED = RuntimeComparison(
     own={"top1": 0.6},
     samples=4,
     exported={"tensorrt": 77},
+    unwritten={"tflite": "no form for softmax"},
 )
 
 
@@ -49,6 +56,7 @@ def test_the_table_has_ours_each_runtime_and_exports_that_none_runs():
         ),
         ("qnn", "2.7", "–", "–", "–", "–", "–", "–", "–", "50"),
         ("tensorrt", "–", "–", "–", "–", "–", "–", "–", "–", "77"),
+        ("tflite", "–", "–", "–", "–", "–", "–", "–", "–", "–"),
     ]
     assert len(runtime_columns(Classification(), COMPARED)) == 10
 
@@ -58,13 +66,15 @@ def test_notes_say_why_there_is_nothing():
         "onnxruntime: rounds <otherwise>",
         "qnn did not run: takes no softmax",
         "export tensorrt: written, after its exporter's checks, and run by none of these runtimes",
+        "export tflite was not written: no form for softmax",
     ]
 
 
 def test_the_terminals_table_is_narrower():
     columns, rows = closing_runtimes(Classification(), COMPARED)
     assert columns == ("runtime", "top-1", "same top-1", "off by 0/1/more, %", "bytes")
-    assert rows[1] == ("onnxruntime 1.2", "50.00%", "75.00%", "60.00/20.00/20.00", "1,000")
+    assert rows[1] == ("onnxruntime", "50.00%", "75.00%", "60.00/20.00/20.00", "1,000")
+    assert closing_title(COMPARED) == "on other runtimes, 4 samples (1.2, 2.7)"
     assert rows[2][3] == "–" and rows[3][0] == "tensorrt"
 
 
