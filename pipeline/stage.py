@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pipeline.artifact import Artifact
 from pipeline.context import RunContext
+
+log = logging.getLogger(__name__)
 
 Inputs = Mapping[type[Artifact], Any]
 """Artifacts by type: ``inputs[FloatModel]``. Loaded from the store when first asked for."""
@@ -61,9 +64,24 @@ class Several(Protocol):
 
 
 def in_order(configured: Mapping[str, Any]) -> list[Any]:
-    """A run's stages by name, as configuration has them, in the order they run: null is none of them."""
+    """A run's stages by name, as configuration has them, in the order they run: null is none of them.
+
+    A stage that says ``instead = True`` takes the place of those after it, up to the last that produces what
+    it produces: they would only make what is there already. The log says which.
+    """
     several = (one.stages() if isinstance(one, Several) else [one] for one in configured.values())
-    return [stage for group in several for stage in group if stage is not None]
+    stages = [stage for group in several for stage in group if stage is not None]
+    for first in [stage for stage in stages if getattr(stage, "instead", False)]:
+        place = next(i for i, stage in enumerate(stages) if stage is first)
+        last = max(i for i, stage in enumerate(stages) if _produced(stage) is _produced(first))
+        if left_out := [getattr(stage, "name", "?") for stage in stages[place + 1 : last + 1]]:
+            log.info("stage %s takes the place of %s", first.name, ", ".join(left_out))
+        del stages[place + 1 : last + 1]
+    return stages
+
+
+def _produced(stage: Any) -> object:
+    return getattr(stage, "produces", None)
 
 
 def misfits(stage: Stage, stages: Sequence[Stage]) -> tuple[str, ...]:

@@ -53,6 +53,10 @@ def translate(exported: torch.export.ExportedProgram, batch: int, output: int) -
     return _Walk(exported=exported, batch=batch).graph(output)
 
 
+LEAVES = ("torch.nn.modules", "stages.importers")
+"""Packages whose modules are one operator each, which bears the module's path."""
+
+
 @dataclass(kw_only=True)
 class _Walk:
     exported: torch.export.ExportedProgram
@@ -275,7 +279,7 @@ class _Walk:
     def _append(self, node: Node, *, path: str, fx_node: torch.fx.Node, suffix: str | None = None) -> str:
         """Add a node under a name of its own: the path of the module whose call it is, or path and call."""
         stack = list(fx_node.meta.get("nn_module_stack", {}).values())
-        leaf = bool(path) and "torch.nn.modules" in str(stack[-1][1])
+        leaf = bool(path) and any(package in str(stack[-1][1]) for package in LEAVES)
         suffix = f".{node.op}" if suffix is None else suffix
         base = (path if leaf else f"{path}.{fx_node.name}".lstrip(".")) + suffix
         name, count = base, 1

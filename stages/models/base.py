@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.seed import derive_seed
 from stages.data.base import Data
+from stages.integer.program import Program
 from stages.models.weights import weights_fingerprint
 
 
@@ -17,9 +18,11 @@ class Model(Protocol):
     """An architecture: a class whose arguments are its configuration.
 
     In evaluation mode, the built module can be captured by ``torch.export`` with a dynamic batch dimension.
-    Two members more are optional. ``weights: str | None`` is a file of trained weights, without which the
+    Three members more are optional. ``weights: str | None`` is a file of trained weights, without which the
     stage *train* trains; ``build`` loads it (`stages.models.weights.load_weights`). ``fingerprint() -> str``
     stands for what the result depends on beside the arguments; else it is the weights file's sha256.
+    ``program() -> Program | None`` gives the integers where the model is a program already: then the stage
+    *load* takes the place of all that would make one, and ``build`` is not called.
 
     Example::
 
@@ -62,6 +65,17 @@ def output_of(model: Model) -> str | int | None:
     """Which of a network's several results counts, by key or position; None for the first."""
     output: str | int | None = getattr(model, "output", None)
     return output
+
+
+def program_of(model: Model) -> Program | None:
+    """The integer program that a model is already; None where it is a float network.
+
+    Raises:
+        PipelineError: its file cannot be read.
+    """
+    own = getattr(model, "program", None)
+    program: Program | None = own() if callable(own) else None
+    return program
 
 
 def fingerprint_of(model: Model) -> str:

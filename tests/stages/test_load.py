@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.runner import check_wiring
+from pipeline.stage import in_order
 from pipeline.store.keys import identity
 from stages.artifacts import IntegerProgram
 from stages.graph.lower import lower
@@ -44,9 +45,9 @@ def test_what_is_not_there_or_not_whole_is_refused(ctx, folder):
 
 def test_the_experiment_measures_a_program_alone():
     stages = built("experiment=evaluate_program", "program=folder", "data=noise").stages
-    chosen = [stage for stage in stages.values() if stage is not None]
+    chosen = in_order(stages)
     check_wiring(chosen)
     assert [stage.name for stage in chosen] == [
         *("load", "describe", "evaluate", "speed", "parity", "rounding", "verdict", "report", "verify")
     ]
-    assert stages["load"].program == "folder"
+    assert chosen[0].program == "folder"

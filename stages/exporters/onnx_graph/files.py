@@ -46,6 +46,7 @@ def save_model(model: Any, description: Description | None, folder: Path) -> Pat
     import onnx
 
     if description is not None:
-        onnx.helper.set_model_props(model, description.metadata())
+        own = {entry.key: entry.value for entry in model.metadata_props}
+        onnx.helper.set_model_props(model, own | description.metadata())
     onnx.save(model, folder / "model.onnx")
     return folder / "model.onnx"

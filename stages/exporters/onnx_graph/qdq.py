@@ -21,6 +21,7 @@ Input and output of the graph are float32; its first node quantizes the input.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 import onnx
@@ -30,6 +31,9 @@ from stages.exporters.onnx_graph.narrow import NARROW_SINCE
 from stages.exporters.onnx_graph.operators import OPERATORS
 from stages.exporters.onnx_graph.writer import OPSET, Residual, Writer
 from stages.integer.program import Op, Program, Value
+
+METADATA = "quantization_pipeline"
+"""The key of the file's metadata under which `stages.importers.onnx` finds what QDQ does not say."""
 
 
 def program_to_onnx(
@@ -98,4 +102,18 @@ def model_of(
     opsets = [helper.make_opsetid("", writer.opset), *(helper.make_opsetid(name, 1) for name in domains)]
     model = helper.make_model(graph, opset_imports=opsets, producer_name="quantization-pipeline")
     model.ir_version = helper.find_min_ir_version_for(opsets[:1])
+    helper.set_model_props(model, {METADATA: _beyond_qdq(program)})
     return model
+
+
+def _beyond_qdq(program: Program) -> str:
+    """What nodes do not say, for who reads it back: levels, rounding, and what float32 does not hold."""
+    values = {n: (v.scale, v.zero_point, v.quant_min, v.quant_max) for n, v in program.values.items()}
+    epsilons = {op.output: op.attrs["epsilon"] for op in program.ops if "epsilon" in op.attrs}
+    multipliers = {
+        op.output: [int(op.tensors[name][0]) for name in ("multiplier", "shift")]
+        for op in program.ops
+        if op.op in ("multiply", "matmul", "mean")  # whose factors beside the scales are float32 in the file
+    }
+    said = {"values": values, "epsilons": epsilons, "multipliers": multipliers}
+    return json.dumps({"requantize": program.requantize, **said})
