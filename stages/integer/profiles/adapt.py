@@ -113,6 +113,9 @@ class _Form:
         self._bring(pooled, y, op)
 
     def _softmax(self, op: Op) -> None:
+        if len(op.inputs) > 1:  # leaves entries out: TFLite has no such operator
+            self.ops.append(op)
+            return
         y = self.values[op.output]
         form = replace(y, scale=SOFTMAX_SCALE, zero_point=SOFTMAX_ZERO_POINT, quant_min=-128, quant_max=127)
         shares = self._like(form, y, f"{op.output}/shares")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.integer.fixed_point import quantize_multiplier, saturating_rounding_doubling_high_mul
 from stages.integer.kernel import Kernel
+from stages.integer.kernels import softmax
 from stages.integer.profiles.tflm.gemmlowp import exp_on_negative_values, one_over_one_plus_x, shifted, times
 from stages.integer.program import Integers, Op, Program
 
@@ -26,8 +27,10 @@ DIFFERENCE_BITS, SUM_BITS = 5, 12
 def prepare(op: Op, program: Program) -> Kernel:
     """Exponentials by a table over the 256 differences, then one reciprocal a row."""
     x, y, axis = program.values[op.inputs[0]], program.values[op.output], op.attrs["axis"] + 1
-    if len(op.inputs) > 1 or (y.scale, y.zero_point) not in ((1 / 256, -128), (1 / 256, 0)):
-        raise ValueError(f"'{op.output}' (softmax): TFLite's has one input, and gives scale 1/256")
+    if len(op.inputs) > 1:  # leaves entries out: TFLite has no such operator
+        return softmax.prepare(op, program)
+    if (y.scale, y.zero_point) != (1 / 256, np.iinfo(y.dtype).min):
+        raise ValueError(f"'{op.output}' (softmax): TFLite's has scale 1/256 and its least level for zero")
     real = min(x.scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1.0)
     multiplier, shift = (int(part) for part in quantize_multiplier(real))
     radius = math.floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0**shift)
