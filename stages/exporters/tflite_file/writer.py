@@ -177,10 +177,13 @@ class TfliteWriter:
 
     def reshape(self, source: int, name: str, shape: Sequence[int]) -> int:
         """The tensor in another shape of a sample; itself where it has that."""
-        full = (self.batch, *shape)
-        if tuple(self.tensors[source].shape) == full:
+        return self.reshape_to(source, name, (self.batch, *shape))
+
+    def reshape_to(self, source: int, name: str, shape: Sequence[int]) -> int:
+        """The tensor in another shape, the batch counted; itself where it has that."""
+        if tuple(self.tensors[source].shape) == tuple(shape):
             return source
-        return self.reshape_into(source, self.like(source, name, full))
+        return self.reshape_into(source, self.like(source, name, shape))
 
     def reshape_into(self, source: int, target: int) -> int:
         """RESHAPE to the shape of an empty tensor."""

@@ -25,7 +25,17 @@ from tests.stages.integer.strategies import programs, random_input
 
 ROUNDED_OTHERWISE = ("linear", "matmul")
 
-OF_IMAGES = ("conv2d", "conv2d", "avg_pool2d", "max_pool2d", "linear", "reshape", "add", "mean", "softmax")
+OF_IMAGES = (
+    "conv2d",
+    "conv2d",
+    "avg_pool2d",
+    "max_pool2d",
+    "linear",
+    "reshape",
+    "add",
+    "mean",
+    "insert_zeros",
+)
 
 LOADERS = {
     "litert": partial(load_litert, kernels="reference", threads=1),
