@@ -153,7 +153,7 @@ def upsample_nearest(writer: TfliteWriter, op: Op) -> None:
 
 
 def insert_zeros(writer: TfliteWriter, op: Op) -> None:
-    """Rows, then columns: PAD behind each in a view of four dimensions; what is behind the last is cut off."""
+    """Rows, then columns: PAD behind each in a view of four dimensions; what is behind the last is cut."""
     x, y = (writer.program.values[name] for name in (op.inputs[0], op.output))
     (channels, height, width), (rows, columns) = x.shape, op.attrs["factor"]
     image, count = writer.value(x.name, TensorLayout(sizes=x.shape, order=IMAGE)), writer.batch
