@@ -1,4 +1,4 @@
-"""The runtimes that are asked, each by way of its backend or a session of its own."""
+"""The runtimes that are asked, each by way of its backend."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from stages.backends.base import Executable, load_backend
-from stages.backends.foreign.executable import ForeignExecutable, Session
 from stages.backends.litert import LiteRt
-from stages.backends.onnxruntime import Optimization, load_session
+from stages.backends.onnxruntime import OnnxRuntime
 from stages.backends.openvino import OpenVino
 from stages.backends.tflm import Tflm
 from stages.integer.program import Program, Requantize
@@ -41,19 +40,6 @@ class Runtime:
         return self.compile(replace(program, requantize=self.form))
 
 
-def _onnxruntime(optimization: Optimization) -> Callable[[Program], Executable]:
-    def compile_(program: Program) -> Executable:
-        from stages.exporters.onnx_graph.qdq import program_to_onnx
-
-        def load(samples: int, trace: bool) -> Session:
-            model = program_to_onnx(program, samples, trace=trace).SerializeToString()
-            return load_session(model, 1, optimization)
-
-        return ForeignExecutable("onnxruntime", program, load, ())
-
-    return compile_
-
-
 RUNTIMES: Mapping[str, Runtime] = {
     "tflm": Runtime(package="tflite_micro", compile=Tflm().compile, form="tflm"),
     **{
@@ -62,8 +48,13 @@ RUNTIMES: Mapping[str, Runtime] = {
         )
         for kernels in ("reference", "optimized", "xnnpack")
     },
-    "onnxruntime unoptimized": Runtime(package="onnxruntime", compile=_onnxruntime("disabled")),
-    "onnxruntime optimized": Runtime(package="onnxruntime", compile=_onnxruntime("all")),
+    "onnxruntime unoptimized": Runtime(
+        package="onnxruntime", compile=OnnxRuntime(threads=1, optimization="disabled").compile
+    ),
+    "onnxruntime optimized": Runtime(package="onnxruntime", compile=OnnxRuntime(threads=1).compile),
+    "onnxruntime qoperator": Runtime(
+        package="onnxruntime", compile=OnnxRuntime(threads=1, form="qoperator").compile
+    ),
     "openvino": Runtime(package="openvino", compile=OpenVino(threads=1).compile),
     "qnn": Runtime(package="onnxruntime-qnn", compile=lambda program: load_backend("qnn").compile(program)),
 }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stages.exporters.tflite_file.bounds import Bounds, finish
 from stages.exporters.tflite_file.layout import IMAGE, TensorLayout
-from stages.exporters.tflite_file.writer import NoFormError, TfliteWriter, no_form
+from stages.exporters.tflite_file.writer import TfliteWriter, no_form
 from stages.integer.bounds import centred_weight
 from stages.integer.program import Op
 
@@ -191,7 +191,7 @@ def _parameters(writer: TfliteWriter, op: Op, weight: NDArray[Any], axis: int) -
     scale = op.tensors["weight_scale"]
     steps = np.float32(writer.program.values[op.inputs[0]].scale) * scale
     if not (np.isfinite(steps) & (steps > 0)).all():
-        raise NoFormError(f"'{op.output}' ({op.op}): the bias's scale leaves float32. Remedy: other ranges")
+        raise no_form(op, "the bias's scale leaves float32", "other ranges")
     return [
         writer.weight(
             f"{op.output}/weight", np.ascontiguousarray(weight), scale, axis, _zero_point(writer, op)

@@ -59,10 +59,16 @@ class TfliteModel:
 
 
 def problems(program: Program) -> list[str]:
-    """Why `program` cannot be written: for each operator that has no form, which, why, and a remedy."""
-    found: list[str] = []
+    """Why `program` cannot be written: kinds of operators that have no form, which, why, and a remedy.
+
+    Of operators of a kind with the same remedy the first is said in full.
+    """
+    found: list[NoFormError] = []
     _written(TfliteWriter(program=program, batch=1), found)
-    return found
+    alike: dict[tuple[str, str], list[NoFormError]] = {}
+    for error in found:
+        alike.setdefault((error.kind, error.remedy), []).append(error)
+    return [_together(errors) for errors in alike.values()]
 
 
 def program_to_tflite(
@@ -85,12 +91,12 @@ def program_to_tflite(
         trace: make every value's tensor an output.
 
     Raises:
-        NoFormError: an operator that TFLite does not have; see `problems`.
+        NoFormError: the first operator that TFLite does not have; `problems` says them all.
     """
-    found: list[str] = []
+    found: list[NoFormError] = []
     writer = _written(TfliteWriter(program=program, batch=batch, int4=int4), found)
     if found:
-        raise NoFormError("; ".join(found))
+        raise found[0]
     x, y = (program.values[name] for name in (program.input, program.output))
     first, last = writer.stored[x.name].tensor, writer.value(y.name, TensorLayout.usual(y.shape))
     if first == last:  # a network that moves nothing: a file's output is not its input
@@ -113,14 +119,13 @@ def program_to_tflite(
     )
 
 
-def _written(writer: TfliteWriter, found: list[str]) -> TfliteWriter:
+def _written(writer: TfliteWriter, found: list[NoFormError]) -> TfliteWriter:
     """Write every operator; reasons of those that have no form are added to `found`."""
     program = writer.program
     x = program.values[program.input]
     if x.wide:
-        found.append(
-            f"'{x.name}' (input): levels of more than 8 bits. Remedy: a network that reads images or numbers"
-        )
+        remedy = "a network that reads images or numbers"
+        found.append(NoFormError(x.name, "input", "levels of more than 8 bits", remedy))
     _declare(writer, x, TensorLayout.usual(x.shape))
     for op in program.ops:
         y = program.values[op.output]
@@ -134,11 +139,18 @@ def _written(writer: TfliteWriter, found: list[str]) -> TfliteWriter:
                 raise no_form(op, levels, "convert.arithmetic=tflm, whose levels are all signed")
             OPERATORS[op.op](writer, op)
         except NoFormError as error:
-            found.append(str(error))
+            found.append(error)
             _declare(writer, y, TensorLayout.usual(y.shape))
     if program.output in writer.constants:
-        found.append(f"'{program.output}': the same for every input. Remedy: a network that reads its input")
+        remedy = "a network that reads its input"
+        found.append(NoFormError(program.output, "constant", "is the network's output", remedy))
     return writer
+
+
+def _together(errors: list[NoFormError], most: int = 3) -> str:
+    """One sentence of operators that are refused alike."""
+    names = ", ".join(f"'{error.name}'" for error in errors[:most]) + (", …" if len(errors) > most else "")
+    return f"{names} ({errors[0].kind}): {errors[0].why}. Remedy: {errors[0].remedy}"
 
 
 def _declare(writer: TfliteWriter, value: Value, layout: TensorLayout) -> None:

@@ -152,6 +152,38 @@ def upsample_nearest(writer: TfliteWriter, op: Op) -> None:
     writer.operator("RESIZE_NEAREST_NEIGHBOR", [source, size], target, options)
 
 
+def insert_zeros(writer: TfliteWriter, op: Op) -> None:
+    """Rows, then columns: PAD behind each in a view of four dimensions; what is behind the last is cut."""
+    x, y = (writer.program.values[name] for name in (op.inputs[0], op.output))
+    (channels, height, width), (rows, columns) = x.shape, op.attrs["factor"]
+    image, count = writer.value(x.name, TensorLayout(sizes=x.shape, order=IMAGE)), writer.batch
+    if rows > 1:
+        image = _spread(writer, f"{op.output}/rows", image, (count, height, 1, width * channels), rows)
+    if columns > 1:
+        image = _spread(
+            writer, f"{op.output}/columns", image, (count * height * rows, width, 1, channels), columns
+        )
+    whole = writer.reshape_to(image, f"{op.output}/whole", (count, height * rows, width * columns, channels))
+    target = writer.declare(op.output, TensorLayout(sizes=y.shape, order=IMAGE))
+    _cut(writer, op, whole, target)
+
+
+def _spread(writer: TfliteWriter, name: str, source: int, shape: tuple[int, ...], factor: int) -> int:
+    """The tensor in `shape`, with zeros along the third dimension until that has size `factor`."""
+    seen = writer.reshape_to(source, f"{name}/apart", shape)
+    pads = writer.constant(f"{name}/pads", np.array([(0, 0), (0, 0), (0, factor - 1), (0, 0)], np.int32))
+    padded = writer.like(seen, name, (*shape[:2], factor, shape[3]))
+    return writer.operator("PAD", [seen, pads], padded, schema.PadOptionsT())
+
+
+def _cut(writer: TfliteWriter, op: Op, source: int, target: int) -> None:
+    """STRIDED_SLICE from the beginning to the target's shape."""
+    ends = np.array(writer.tensors[target].shape, np.int32)
+    rows = {"starts": np.zeros_like(ends), "ends": ends, "steps": np.ones_like(ends)}
+    names = [writer.constant(f"{op.output}/{role}", row) for role, row in rows.items()]
+    writer.operator("STRIDED_SLICE", [source, *names], target, schema.StridedSliceOptionsT())
+
+
 def matmul(writer: TfliteWriter, op: Op) -> None:
     """BATCH_MATMUL; a permutation of a factor's last two dimensions is its ``adj``."""
     x, y = (writer.program.values[name] for name in op.inputs)
@@ -192,5 +224,6 @@ MOVES: Mapping[str, Callable[[TfliteWriter, Op], None]] = {
     "amin": partial(reduction, "REDUCE_MIN"),
     "softmax": softmax,
     "upsample_nearest": upsample_nearest,
+    "insert_zeros": insert_zeros,
     "matmul": matmul,
 }

@@ -39,7 +39,18 @@ tensorflow/lite/tools/versioning/op_version.cc."""
 
 
 class NoFormError(ValueError):
-    """An operator that cannot be written; the message ends with the remedy."""
+    """A value that cannot be written.
+
+    Args:
+        name: the value's, which is its operator's.
+        kind: the operator's.
+        why: what TFLite does not have.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, name: str, kind: str, why: str, remedy: str) -> None:
+        super().__init__(f"'{name}' ({kind}): {why}. Remedy: {remedy}")
+        self.name, self.kind, self.why, self.remedy = name, kind, why, remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +177,13 @@ class TfliteWriter:
 
     def reshape(self, source: int, name: str, shape: Sequence[int]) -> int:
         """The tensor in another shape of a sample; itself where it has that."""
-        full = (self.batch, *shape)
-        if tuple(self.tensors[source].shape) == full:
+        return self.reshape_to(source, name, (self.batch, *shape))
+
+    def reshape_to(self, source: int, name: str, shape: Sequence[int]) -> int:
+        """The tensor in another shape, the batch counted; itself where it has that."""
+        if tuple(self.tensors[source].shape) == tuple(shape):
             return source
-        return self.reshape_into(source, self.like(source, name, full))
+        return self.reshape_into(source, self.like(source, name, shape))
 
     def reshape_into(self, source: int, target: int) -> int:
         """RESHAPE to the shape of an empty tensor."""
@@ -229,8 +243,8 @@ class TfliteWriter:
 
 
 def no_form(op: Op, why: str, remedy: str) -> NoFormError:
-    """A refusal of an operator, as an exporter says it."""
-    return NoFormError(f"'{op.output}' ({op.op}): {why}. Remedy: {remedy}")
+    """A refusal of an operator."""
+    return NoFormError(op.output, op.op, why, remedy)
 
 
 def _quantization(scale: NDArray[Any], zero_point: NDArray[Any], axis: int) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from pipeline.errors import PipelineError
 from stages.backends.base import load_backend, tolerance_of
@@ -15,9 +16,16 @@ from stages.backends.foreign.tflite import rescaled
 from stages.backends.litert import LiteRt
 from stages.backends.reference import Reference
 from stages.backends.tflm import Tflm
+from stages.exporters.tflite_file.model import problems
+from stages.graph.lower import lower
+from stages.integer.kernel import prepare_kernel
+from stages.integer.profiles.adapt import to_tflm
 from stages.integer.program import Op
+from tests.stages.exporters.examples import consistent
+from tests.stages.exporters.tflite_file.forms import OPS
 from tests.stages.exporters.tflite_file.networks import convolutional, value
-from tests.stages.integer.strategies import random_input
+from tests.stages.integer.strategies import programs, random_input
+from tests.stages.reporting.conftest import make_run
 
 PROGRAM = convolutional("tflm")
 LITERT = [LiteRt(threads=1, kernels=kernels) for kernels in ("reference", "optimized", "xnnpack")]
@@ -105,3 +113,31 @@ def test_levels_of_another_value_are_the_nearest_ones():
     assert rescaled(levels, have, want).tolist() == [[0, 2, 5, 15]]
     assert rescaled(levels, have, want).dtype == np.uint8
     assert rescaled(levels, have, have) is levels
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(program=programs(ops=OPS, modes=("float",)).map(consistent))
+def test_any_program_of_ours_in_tflites_form_is_computed_by_tflite_micro_to_the_bit(program):
+    form = to_tflm(program)
+    if problems(form):
+        return
+    q = random_input(form, 2)
+    trace = Tflm().compile(form).trace(q)
+    for op in form.ops:
+        expected = prepare_kernel(op, form)(*(trace[name] for name in op.inputs))
+        assert trace[op.output].tolist() == expected.tolist(), op.op
+
+
+@pytest.mark.parametrize("backend", [Tflm(), LITERT[0]], ids=lambda backend: backend.name)
+def test_a_program_in_another_arithmetic_gives_levels_of_its_own_values(backend):
+    """Levels stay in the program's scales and types, and its reals near those that it gives itself."""
+    program = lower(make_run(["conv"]).model.quantized, "float")
+    q = random_input(program, 16)
+    executable, expected = backend.compile(program), Reference().compile(program).trace(q)
+    assert "convert.arithmetic=tflm" in executable.notes[0]
+    traced = executable.trace(q)
+    assert traced.keys() == expected.keys()
+    assert executable.run(q).tolist() == traced[program.output].tolist()
+    for name, levels in expected.items():
+        assert traced[name].dtype == levels.dtype
+        assert np.abs(traced[name].astype(int) - levels).max() <= 4, name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,14 @@ from stages.export import Export
 from stages.exporters.exporter import Exporter, exporters
 from stages.exporters.tflite import Tflite
 from stages.graph.lower import lower
+from stages.importers.tflite import read_tflite
+from stages.integer.profiles.adapt import to_tflm
+from stages.integer.program import Program
 from tests.stages.exporters.tflite_file.networks import Read, convolutional
 from tests.stages.integer.strategies import random_input
 from tests.stages.reporting.conftest import make_run
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "models" / "tflite"
 
 PROGRAM = convolutional("tflm")
 DESCRIPTION = Description(shape=(3, 8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), classes=("é", "b"))
@@ -81,3 +87,26 @@ def test_without_its_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("stages.exporters.exporter.find_spec", lambda name: None)
     with pytest.raises(PipelineError, match=r"ai_edge_litert is not installed\. Remedy: pip install"):
         Tflite().refusals(PROGRAM)
+
+
+def same_again(program: Program, folder: Path) -> None:
+    """The program is written, read back, and written once more: the same operators, the same file."""
+    path = Tflite().write(program, None, folder)
+    first, read = path.read_bytes(), read_tflite(path)
+    assert [op.op for op in read.ops] == [op.op for op in program.ops]
+    q = random_input(program, 2)
+    assert Reference().compile(read).run(q).tolist() == Reference().compile(program).run(q).tolist()
+    assert Tflite().write(read, None, folder).read_bytes() == first
+
+
+def test_what_is_written_is_read_back_as_the_same_program(tmp_path):
+    same_again(PROGRAM, tmp_path)
+    same_again(to_tflm(lower(make_run(["conv"]).model.quantized, "float")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ad01_int8", "conv_fc_mnist_int8", "kws_int8", "person_detect_int8"])
+def test_a_foreign_network_is_written_as_it_was_read(name, tmp_path):
+    path = SHARED / f"{name}.tflite"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: foreign networks are data of development, not of the project")
+    same_again(read_tflite(path), tmp_path)

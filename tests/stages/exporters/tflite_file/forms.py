@@ -35,6 +35,7 @@ OPS = (
     "amax",
     "softmax",
     "upsample_nearest",
+    "insert_zeros",
     "matmul",
 )
 """What has a form in TFLite."""

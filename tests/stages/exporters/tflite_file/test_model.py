@@ -25,7 +25,17 @@ from tests.stages.integer.strategies import programs, random_input
 
 ROUNDED_OTHERWISE = ("linear", "matmul")
 
-OF_IMAGES = ("conv2d", "conv2d", "avg_pool2d", "max_pool2d", "linear", "reshape", "add", "mean", "softmax")
+OF_IMAGES = (
+    "conv2d",
+    "conv2d",
+    "avg_pool2d",
+    "max_pool2d",
+    "linear",
+    "reshape",
+    "add",
+    "mean",
+    "insert_zeros",
+)
 
 LOADERS = {
     "litert": partial(load_litert, kernels="reference", threads=1),
@@ -312,3 +322,21 @@ def test_uint8_has_one_scale_a_layer():
     assert why.startswith(
         "'a' (conv2d): has uint8 levels, for which TFLite's weights have one scale. Remedy:"
     )
+
+
+def test_operators_that_are_refused_alike_are_said_together():
+    program = convolutional()
+    layers = [replace(op, op="island") if "weight" in op.tensors else op for op in program.ops]
+    why = "no operator of TFLite computes it. Remedy: leave this export out, or a network without it"
+    assert problems(replace(program, ops=tuple(layers))) == [f"'a', 'b', 'y' (island): {why}"]
+    everything = [replace(op, op="island") for op in program.ops]
+    assert problems(replace(program, ops=tuple(everything))) == [f"'a', 'b', 'p', … (island): {why}"]
+
+
+def test_a_network_that_does_not_read_its_input_is_refused():
+    x, y = value("x", (4,)), value("y", (4,))
+    op = Op(op="constant", inputs=("x",), output="y", tensors={"levels": np.zeros(4, np.int8)})
+    program = Program(values={"x": x, "y": y}, ops=(op,), input="x", output="y")
+    assert problems(program) == [
+        "'y' (constant): is the network's output. Remedy: a network that reads its input"
+    ]
