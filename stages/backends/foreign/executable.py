@@ -23,14 +23,14 @@ LoadSession = Callable[[int, bool], Session]
 """Makes a session for a number of samples; True for one that also gives every value's stored levels."""
 
 
-def require(package: str, backend: str) -> ModuleType:
-    """Import an optional package. Raises `PipelineError` saying how to install it."""
+def require(package: str, backend: str, extra: str = "bench") -> ModuleType:
+    """Import an optional package. Raises `PipelineError` naming the extra of ours that installs it."""
     try:
         return import_module(package)
     except ImportError as error:
         raise PipelineError(
             f"backend={backend} needs the package '{package}', which is not installed ({error}). "
-            "Remedy: pip install '.[bench]', or another backend (backend=onednn)"
+            f"Remedy: pip install '.[{extra}]', or another backend (backend=onednn)"
         ) from error
 
 

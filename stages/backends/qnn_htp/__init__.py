@@ -1,0 +1,1 @@
+"""The HTP simulator of onnxruntime-qnn: its sessions, and which operators it does not take."""
