@@ -20,7 +20,8 @@ class OnnxQOperator:
 
     Args:
         batch: samples a call; None leaves the number open.
-        opset: of ONNX, 17 to 25. Weights stay int8, which is what these operators take.
+        opset: of ONNX, 17 to 25. Weights stay int8, which is what these operators take; from 21 on those of 4
+            bits with a scale a group of channels, which have no such operator, are INT4.
         contrib: use onnxruntime's own operators (com.microsoft: QGemm, QLinearAdd, QLinearAveragePool, …).
             False keeps to ONNX's, and writes the rest in float between levels.
     """
@@ -47,7 +48,7 @@ class OnnxQOperator:
         """Write the file."""
         from stages.exporters.onnx_graph.qoperator import program_to_qoperator
 
-        model = program_to_qoperator(program, self.batch, contrib=self.contrib, opset=self.opset)
+        model = program_to_qoperator(program, self.batch, contrib=self.contrib, opset=self.opset, narrow=True)
         return save_model(model, description, folder)
 
 

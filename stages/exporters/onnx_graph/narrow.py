@@ -17,6 +17,11 @@ NARROW_SINCE = {4: 21, 2: 25}
 """By bits, the first opset whose DequantizeLinear takes them."""
 
 
+def narrow_bits(opset: int) -> tuple[int, ...]:
+    """The widths below 8 that tensors of an opset may have."""
+    return tuple(bits for bits, since in NARROW_SINCE.items() if opset >= since)
+
+
 def holds(bits: int, array: NDArray[Any]) -> bool:
     """Whether so many bits hold all values of an int8 or uint8 array."""
     if array.dtype not in (np.int8, np.uint8) or not array.size:

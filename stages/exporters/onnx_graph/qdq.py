@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 import onnx
 from onnx import TensorProto, helper
 
-from stages.exporters.onnx_graph.narrow import NARROW_SINCE
+from stages.exporters.onnx_graph.narrow import narrow_bits
 from stages.exporters.onnx_graph.operators import OPERATORS
 from stages.exporters.onnx_graph.writer import OPSET, Residual, Writer
 from stages.integer.program import Op, Program, Value
@@ -56,8 +56,7 @@ def program_to_onnx(
         narrow: store weights of 4 bits and less as INT4 or UINT4, from opset 25 on those of 2 as INT2 or
             UINT2. Runtimes may have no kernels for such weights, and compute in float.
     """
-    bits = tuple(bits for bits, since in NARROW_SINCE.items() if narrow and opset >= since)
-    writer = Writer(program, residual, opset=opset, narrow_bits=bits)
+    writer = Writer(program, residual, opset=opset, narrow_bits=narrow_bits(opset) if narrow else ())
     return model_of(writer, OPERATORS, batch, trace=trace)
 
 

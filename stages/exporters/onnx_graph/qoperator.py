@@ -36,6 +36,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from stages.exporters.onnx_graph.narrow import narrow_bits
 from stages.exporters.onnx_graph.operators import OPERATORS, pads
 from stages.exporters.onnx_graph.qdq import model_of
 from stages.exporters.onnx_graph.writer import OPSET, Writer, unsummed
@@ -238,6 +239,7 @@ def program_to_qoperator(
     contrib: bool = True,
     opset: int = OPSET,
     trace: bool = False,
+    narrow: bool = False,
 ) -> onnx.ModelProto:
     """Write `program` as an ONNX model of operators over levels, from ``input`` to ``output``, both float32.
 
@@ -247,7 +249,10 @@ def program_to_qoperator(
         contrib: use operators of com.microsoft, which onnxruntime alone has.
         opset: 17 to 25.
         trace: make the stored levels of every value, ``<name>/q``, outputs too.
+        narrow: as `stages.exporters.onnx_graph.qdq.program_to_onnx` has it, for layers that stay between
+            levels in float; the operators over levels take int8.
     """
-    writer = QOperatorWriter(program, "requantized", opset=opset, contrib=contrib)
+    bits = narrow_bits(opset) if narrow else ()
+    writer = QOperatorWriter(program, "requantized", opset=opset, narrow_bits=bits, contrib=contrib)
     domains = (MICROSOFT,) if contrib else ()
     return model_of(writer, dict.fromkeys(OPERATORS, _write), batch, trace=trace, domains=domains)
