@@ -1,7 +1,8 @@
 """``python -m pipeline.export program=PATH export=[onnx_qdq]``: a saved program in the formats of others.
 
 PATH is the ``program/`` folder that a run left, or a .tflite or .onnx file. Files go to ``export/<name>/``
-beside it, or below ``to=FOLDER``. Other overrides are a run's: ``export.onnx_qdq.batch=1``. Nothing is computed or recorded.
+beside it, or below ``to=FOLDER``. Other overrides are a run's: ``export.onnx_qdq.batch=1``. Nothing is
+computed or recorded.
 """
 
 from __future__ import annotations
