@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
 import struct
 import zipfile
@@ -96,9 +98,13 @@ def _sha256(path: Path, state: tuple[int, ...]) -> str:
 
 
 _UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RuntimeError,
+    SyntaxError, MemoryError,
     zlib.error, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
+
+MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header, as the format's own reader has it."""
 
 Readers = dict[str, Callable[[], NDArray[Any]]]
 
@@ -122,11 +128,33 @@ def _member(path: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
             name, extra = struct.unpack("<26xHH", header)
             stream.seek(info.header_offset + len(header) + name + extra)
             shape, order, dtype = _npy_header(stream)
-            if not dtype.hasobject and np.prod(shape):
+            _check_member(info, shape, dtype)
+            if not dtype.hasobject and 0 not in shape:
                 return np.memmap(path, dtype, "r", stream.tell(), shape, "F" if order else "C")
-    with zipfile.ZipFile(path) as archive, archive.open(info) as member:
-        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+    with zipfile.ZipFile(path) as archive:
+        with archive.open(info) as member:  # the header alone, before an array of its size is made
+            shape, _, dtype = _npy_header(member)
+        _check_member(info, shape, dtype)
+        _check_memory(info.file_size)
+        with archive.open(info) as member:
+            array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
     return array
+
+
+def _check_member(info: zipfile.ZipInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise ValueError where an array is to have more bytes than the archive says that its file has."""
+    if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) > info.file_size:
+        raise ValueError(f"'{info.filename}' is to be {dtype} {shape}, in {info.file_size} bytes")
+
+
+def _check_memory(size: int) -> None:
+    """Raise ValueError where a compressed array would take more than half of the machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory // 2:
+        raise ValueError(
+            f"{size / 2**30:.1f} GiB to unpack, of {memory / 2**30:.1f} GiB of memory; numpy.savez, "
+            "which does not compress, needs none"
+        )
 
 
 def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -139,8 +167,8 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 def _safetensors(path: Path) -> Readers:
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        if length > path.stat().st_size:
-            raise ValueError("its header is longer than the file")
+        if length > min(path.stat().st_size, MAX_HEADER):
+            raise ValueError(f"its header is longer than the file, or than {MAX_HEADER} bytes")
         header = json.loads(stream.read(length))
     return {
         name: partial(_tensor, path, entry, 8 + length)
@@ -154,7 +182,10 @@ def _tensor(path: Path, entry: dict[str, Any], start: int) -> NDArray[Any]:
         raise ValueError(f"numpy has no {entry['dtype']}")
     dtype, shape = np.dtype(SAFETENSORS[entry["dtype"]]), tuple(entry["shape"])
     begin, end = entry["data_offsets"]
-    if end - begin != dtype.itemsize * int(np.prod(shape)) or start + end > path.stat().st_size:
+    sizes = (begin, end, *shape)
+    if any(type(size) is not int or size < 0 for size in sizes):
+        raise ValueError(f"its header names sizes {list(sizes)}")
+    if end - begin != dtype.itemsize * math.prod(shape) or start + end > path.stat().st_size:
         raise ValueError("its header and its size contradict each other")
     if begin == end:
         return np.zeros(shape, dtype)

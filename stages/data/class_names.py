@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from stages.data.files import check_readable
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES = 2**24
+"""The most bytes that a list of classes has."""
 
 
 def in_order(folders: Collection[str]) -> tuple[str, ...]:
@@ -79,6 +83,7 @@ def matched(names: tuple[str, ...], folders: Sequence[str]) -> tuple[str, ...]:
 
 def _read(file: Path) -> list[str]:
     try:
+        check_readable(file, MAX_BYTES)
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(
@@ -89,7 +94,7 @@ def _read(file: Path) -> list[str]:
         return [line.strip() for line in text.rstrip().splitlines()]
     try:
         return _of_json(json.loads(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PipelineError(
             f"data.classes={file}: is no list of names ({error}).\n"
             'Remedy: [name, …], {"name": index}, {"0": name} or {"0": [name, …]}, indices 0, 1, … in all.'

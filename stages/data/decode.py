@@ -6,8 +6,10 @@ import hashlib
 import io
 import logging
 import shutil
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +35,9 @@ VERSION = 2
 
 NAMED = 100
 """Most files that a message names."""
+
+LARGE = 2**24
+"""Pixels above which images are decoded one at a time, whatever the number of threads."""
 
 CHUNK = 64
 """Images a task: enough that threads do not wait for each other's bookkeeping."""
@@ -95,7 +100,7 @@ def image_size(listing: Listing, how: Preprocessing) -> tuple[int, int]:
     with listing.reader() as read:
         for name in listing.names:
             try:
-                with Image.open(io.BytesIO(read(name))) as image:
+                with Image.open(io.BytesIO(read(name, how.max_pixels))) as image:
                     return how.sized(*how.upright(image))
             except Exception as error:  # as in _decode_all, which names them
                 unreadable[name] = _reason(error)
@@ -137,12 +142,16 @@ def _decode_all(
     names = listing.names
     unreadable: dict[int, str] = {}
     with written_atomically(file) as temporary, listing.reader() as read:
+        large = threading.Lock()
         images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(names), *shape))
 
         def fill(start: int) -> None:
             for row in range(start, min(start + CHUNK, len(names))):
                 try:
-                    with Image.open(io.BytesIO(read(names[row]))) as image:
+                    with (
+                        Image.open(io.BytesIO(read(names[row], how.max_pixels))) as image,
+                        large if image.width * image.height > LARGE else nullcontext(),
+                    ):
                         pixels = how.apply(image)
                 except Exception as error:  # damaged files make Pillow raise OSError, SyntaxError, …
                     unreadable[row] = _reason(error)

@@ -1,12 +1,38 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and those that may be read: regular ones, not too large."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_readable(file: Path, most: int) -> int:
+    """The bytes of a regular file, links followed.
+
+    To open a FIFO is to wait for who writes into it, and a device may have no end: look before opening.
+
+    Raises:
+        OSError: there is no such file, it is no regular one, or it has more than `most` bytes.
+    """
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "no file")
+        raise OSError(f"is {kind}, not a regular file")
+    if status.st_size > most:
+        raise OSError(f"has {status.st_size:,} bytes: must have at most {most:,}")
+    return status.st_size
 
 
 @contextmanager

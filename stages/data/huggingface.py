@@ -129,7 +129,7 @@ def _load(path: Path, split: str) -> Any:
         ) from error
     try:
         found = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of a folder from elsewhere, many libraries' own
         raise PipelineError(
             f"data.path={path}: is no dataset on disk ({error}).\n"
             "Remedy: write it where the network is: datasets.load_dataset(NAME).save_to_disk(FOLDER)."

@@ -15,7 +15,7 @@ from stages.data.base import ImageShape, Split, check_normalization
 from stages.data.class_names import in_order, matched, read_classes, warn_of_order
 from stages.data.decode import decode, image_size
 from stages.data.listing import Listing, list_images
-from stages.data.preprocess import Preprocessing, Side
+from stages.data.preprocess import MAX_PIXELS, Preprocessing, Side
 
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 """Mean and deviation by the number of channels; of gray, the mean of the three."""
@@ -33,6 +33,7 @@ def image_folder(
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear",
     channels: int = 3,
     orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
     classes: Path | tuple[Any, ...] | None = None,
     skip_unreadable: bool = False,
     mean: tuple[float, ...] | None = None,
@@ -45,7 +46,13 @@ def image_folder(
     `Preprocessing` and `ImageFolder` for the rest.
     """
     how = Preprocessing(
-        size=size, resize=resize, crop=crop, interpolation=interpolation, channels=channels, orient=orient
+        size=size,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        channels=channels,
+        orient=orient,
+        max_pixels=max_pixels,
     )
     usual_mean, usual_std = IMAGENET[channels]
     return ImageFolder(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +15,26 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from stages.data.files import check_readable
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+BYTES_PER_PIXEL = 8
+"""The most that an image file has, four channels of 16 bits; beside them a header's million."""
+
+MAX_RATIO = 100
+"""The most that an archive unpacks to, in its own bytes: images hardly shrink, bombs by a thousand."""
+
+UNREADABLE_ZIP = (
+    OSError, ValueError, RuntimeError, EOFError, OverflowError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What listing a .zip of any bytes raises."""
+
+Read = Callable[[str, int], bytes]
+"""From an image's path, and the most pixels that it may have, to the file's bytes.
+
+Raises OSError or ValueError for what is absent, no regular file, or larger than any such image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +61,24 @@ class Listing:
     fingerprint: str
 
     @contextmanager
-    def reader(self) -> Iterator[Callable[[str], bytes]]:
+    def reader(self) -> Iterator[Read]:
         """A function from an image's path to its bytes, which threads may share."""
         if self.path.is_dir():
-            yield lambda name: (self.path / name).read_bytes()
+
+            def read_file(name: str, pixels: int) -> bytes:
+                check_readable(self.path / name, _most(pixels))
+                return (self.path / name).read_bytes()
+
+            yield read_file
             return
         lock = threading.Lock()  # a ZipFile counts its readers without one
         with zipfile.ZipFile(self.path) as archive:
             members = {_slashed(info.filename): info for info in archive.infolist()}
 
-            def read(name: str) -> bytes:
-                with lock:
+            def read(name: str, pixels: int) -> bytes:
+                if (size := members[name].file_size) > _most(pixels):
+                    raise ValueError(f"has {size:,} bytes: must have at most {_most(pixels):,}")
+                with lock:  # what is delivered beyond the declared size is never read
                     return archive.read(members[name])
 
             yield read
@@ -68,7 +95,7 @@ def list_images(path: Path, option: str, known: frozenset[str] = frozenset()) ->
         PipelineError: nothing there, no images, images outside class folders.
     """
     if path.is_dir():
-        return _sorted_out(dict(_walk(path)), path, option, known)
+        return _sorted_out(dict(_walk(path, option)), path, option, known)
     if path.is_file():
         status = path.stat()
         return _list_archive(path, option, known, (status.st_ino, status.st_size, status.st_mtime_ns))
@@ -117,31 +144,69 @@ def _sorted_out(found: Mapping[str, str | None], path: Path, option: str, known:
     )
 
 
-def _walk(root: Path, prefix: str = "") -> Iterator[tuple[str, str | None]]:
-    """Every file below `root` with its size and time of change, every folder with None."""
-    with os.scandir(root / prefix) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield prefix + entry.name, None
-                yield from _walk(root, f"{prefix}{entry.name}/")
-            else:
-                status = entry.stat()
-                yield prefix + entry.name, f"{status.st_size} {status.st_mtime_ns}"
+def _most(pixels: int) -> int:
+    """The bytes of an image file of so many pixels."""
+    return BYTES_PER_PIXEL * pixels + 2**20
+
+
+def _walk(root: Path, option: str) -> Iterator[tuple[str, str | None]]:
+    """Every file below `root` with its size and time of change, every folder with None.
+
+    Links are followed, but not in a circle. What a link leads nowhere from, a FIFO or a device is listed by
+    what it is: only its name says whether it should have been an image, and reading it will refuse it.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    try:
+        while waiting:
+            prefix, above = waiting.pop()
+            status = (root / prefix).stat()
+            if (here := (status.st_dev, status.st_ino)) in above:
+                raise OSError("a link leads to a folder around it")
+            with os.scandir(root / prefix) as entries:
+                for entry in entries:
+                    name = prefix + entry.name
+                    try:
+                        status = entry.stat()
+                    except OSError as error:  # a link to nothing, or to itself
+                        yield name, f"{error.strerror}"
+                        continue
+                    if stat.S_ISDIR(status.st_mode):
+                        yield name, None
+                        waiting.append((f"{name}/", above | {here}))
+                    else:
+                        yield name, f"{status.st_size} {status.st_mtime_ns}"
+    except OSError as error:
+        raise PipelineError(
+            f"{option}={root}: '{prefix.rstrip('/')}' cannot be listed ({error.strerror or error}).\n"
+            "Remedy: delete the link, or make the folder readable."
+        ) from error
 
 
 def _members(path: Path, option: str) -> dict[str, str | None]:
-    """Every file of the archive with its size and CRC-32, every folder with None."""
+    """Every file of the archive with its size and CRC-32, every folder with None.
+
+    Raises:
+        PipelineError: no .zip, or one that says it holds far more than its bytes can of images.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                name: None if name.endswith("/") else f"{info.file_size} {info.CRC:08x}"
-                for name, info in ((_slashed(info.filename), info) for info in archive.infolist())
-            }
-    except (OSError, zipfile.BadZipFile) as error:
+            infos = archive.infolist()
+    except UNREADABLE_ZIP as error:
         raise PipelineError(
             f"{option}={path}: not a readable .zip ({error}).\n"
             f"Remedy: give {option}=<folder or .zip>; other archives must be extracted first."
         ) from error
+    total, own = sum(info.file_size for info in infos), path.stat().st_size
+    if total > max(MAX_RATIO * own, 2**28):
+        raise PipelineError(
+            f"{option}={path}: its files say that they have {total / 2**30:.1f} GiB, in an archive of "
+            f"{own / 2**20:.1f} MiB: more than {MAX_RATIO} times as much, which images do not.\n"
+            f"Remedy: where you trust its source, extract it, and give the folder: {option}=FOLDER."
+        )
+    return {
+        name: None if name.endswith("/") else f"{info.file_size} {info.CRC:08x}"
+        for name, info in ((_slashed(info.filename), info) for info in infos)
+    }
 
 
 def _slashed(name: str) -> str:

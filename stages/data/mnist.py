@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.errors import PipelineError
 from stages.data.base import ImageShape, Split, check_normalization
 from stages.data.download import download
+from stages.data.files import check_readable
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -35,6 +37,14 @@ FILES: Mapping[str, str] = {
 """File → sha256 of its .gz as the mirrors have it. Files that are there already need only be valid IDX."""
 
 UINT8 = 8
+
+MAX_IMAGES = 2**20
+"""The most samples of a file: sets of the same form have up to 814,255 (EMNIST)."""
+
+MAX_BYTES = MAX_IMAGES * 28 * 28 + 2**20
+"""The largest file as it lies there, zipped or not."""
+
+DAMAGED = (OSError, EOFError, zlib.error, struct.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +82,13 @@ class Mnist:
         """Find or download the four files, and look at the headers."""
         for name in FILES:
             with _open(self._file(name)) as stream:
-                _read_header(stream, self._file(name), rank=3 if "images" in name else 1)
+                _read_header(stream, self._file(name), "images" in name)
 
     def fingerprint(self) -> str:
         """The sha256 of the four files as they lie there, and the normalization."""
         digest = hashlib.sha256(repr((self.name, self.mean, self.std)).encode())
         for name in FILES:
+            _check_file(self._file(name))
             digest.update(self._file(name).read_bytes())
         return digest.hexdigest()
 
@@ -91,9 +102,7 @@ class Mnist:
 
     def _split(self, prefix: str) -> Split:
         image_file, label_file = (self._file(name) for name in FILES if name.startswith(prefix))
-        images, labels = _read_idx(image_file, rank=3), _read_idx(label_file, rank=1)
-        if images.shape[1:] != self.shape[1:]:
-            raise PipelineError(f"{image_file}: images of {images.shape[1:]}, expected {self.shape[1:]}")
+        images, labels = _read_idx(image_file, images=True), _read_idx(label_file, images=False)
         if len(images) != len(labels):
             raise PipelineError(f"{image_file} has {len(images)} images, {label_file} {len(labels)} labels")
         if labels.size and labels.max() >= self.num_classes:
@@ -101,31 +110,47 @@ class Mnist:
         return Split(images=images[:, np.newaxis], labels=labels.astype(np.int64))
 
 
+def _check_file(file: Path) -> None:
+    try:
+        check_readable(file, MAX_BYTES)
+    except OSError as error:
+        raise _unreadable(file, str(error)) from error
+
+
 def _open(file: Path) -> Any:
+    _check_file(file)
     return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
 
 
-def _read_header(stream: Any, file: Path, rank: int) -> tuple[int, ...]:
-    """Read the sizes; PipelineError unless the file is IDX of uint8 with that rank."""
+def _read_header(stream: Any, file: Path, images: bool) -> tuple[int, ...]:
+    """Read the sizes; PipelineError unless the file is IDX of so many uint8 as a set of digits may have."""
+    rank = 3 if images else 1
     try:
         header = stream.read(4 * (1 + rank))
         magic, *sizes = struct.unpack(f">{1 + rank}I", header)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+    except DAMAGED as error:
         raise _unreadable(file, str(error)) from error
     if magic != UINT8 << 8 | rank:
         raise _unreadable(file, f"its magic number is {magic:#010x}, not {UINT8 << 8 | rank:#010x}")
+    if tuple(sizes[1:]) != Mnist.shape[1:][: rank - 1]:
+        raise _unreadable(file, f"its header says images of {tuple(sizes[1:])}, expected {Mnist.shape[1:]}")
+    if not 1 <= sizes[0] <= MAX_IMAGES:
+        raise _unreadable(file, f"its header says {sizes[0]} samples: must be 1 .. {MAX_IMAGES}")
     return tuple(sizes)
 
 
-def _read_idx(file: Path, rank: int) -> NDArray[np.uint8]:
+def _read_idx(file: Path, images: bool) -> NDArray[np.uint8]:
+    """The elements: what the header says is read, and a byte more, however much a .gz would deliver."""
     with _open(file) as stream:
-        sizes = _read_header(stream, file, rank)
+        sizes = _read_header(stream, file, images)
+        count = math.prod(sizes)
         try:
-            data = stream.read()
-        except (OSError, EOFError, zlib.error) as error:
+            data = stream.read(count + 1)
+        except DAMAGED as error:
             raise _unreadable(file, str(error)) from error
-    if len(data) != np.prod(sizes):
-        raise _unreadable(file, f"it holds {len(data)} bytes of elements where its header says {list(sizes)}")
+    if len(data) != count:
+        held = f"{len(data)}" if len(data) < count else f"more than {count}"
+        raise _unreadable(file, f"it holds {held} bytes of elements where its header says {list(sizes)}")
     return np.frombuffer(data, dtype=np.uint8).reshape(sizes)
 
 

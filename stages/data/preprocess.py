@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,9 @@ from PIL import Image, ImageOps
 
 Side = int | tuple[int, int]
 """Pixels: one number, or height and width."""
+
+MAX_PIXELS = 89_478_485
+"""Above this Pillow warns of a bomb, and above twice as many it refuses."""
 
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held: 5 .. 8 lie on their side."""
@@ -32,6 +35,7 @@ class Preprocessing:
         interpolation: how pixels in between are computed, as PIL does, which also filters where it shrinks.
         channels: 3 for RGB, 1 for gray (ITU-R 601 luma).
         orient: turn photographs upright, as their EXIF data asks; torchvision does not. TIFF always is.
+        max_pixels: of an image as it lies there, and as `resize` makes it: one that says more is not decoded.
     """
 
     size: Side | None = None
@@ -40,8 +44,13 @@ class Preprocessing:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear"
     channels: int = 3
     orient: bool = True
+    max_pixels: int = field(default=MAX_PIXELS, repr=False)  # no part of what images become, nor of its key
 
     def __post_init__(self) -> None:
+        if not 1 <= self.max_pixels <= 2 * MAX_PIXELS:
+            raise ValueError(
+                f"max_pixels={self.max_pixels}: must be 1 .. {2 * MAX_PIXELS}, Pillow's own limit"
+            )
         for name in ("size", "resize", "crop"):
             value = getattr(self, name)
             if value is not None and min(_pair(value)) < 1:
@@ -63,7 +72,8 @@ class Preprocessing:
         return None if isinstance(self.resize, int) else self.resize
 
     def upright(self, image: Image.Image) -> tuple[int, int]:
-        """Height and width of an image that need not be decoded yet."""
+        """Height and width of an image that need not be decoded yet. Raises ValueError as `check_size`."""
+        self.check_size(image)
         if image.format == "TIFF":
             image.load()  # turns it upright, in every version of PIL
         on_its_side = self.orient and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
@@ -75,12 +85,26 @@ class Preprocessing:
             return self.fixed
         return (height, width) if self.resize is None else _scaled(self.resize, height, width)
 
+    def check_size(self, image: Image.Image) -> None:
+        """Raise ValueError for more than `max_pixels`, by the header alone: nothing is decoded for it."""
+        width, height = image.size
+        sizes = [(width, height, "")]
+        if self.resize is not None and min(width, height) > 0:
+            high, wide = _scaled(self.resize, height, width)
+            sizes.append((wide, high, f" after resize={self.resize}"))
+        for wide, high, when in sizes:
+            if wide * high > self.max_pixels:
+                raise ValueError(
+                    f"it has {wide}×{high} pixels{when}: must be at most data.max_pixels={self.max_pixels}"
+                )
+
     def apply(self, image: Image.Image) -> NDArray[np.uint8]:
         """The pixels, uint8 (C, H, W).
 
         Raises:
-            ValueError: pixels that are no integers of 8 or 16 bits.
+            ValueError: pixels that are no integers of 8 or 16 bits, or more than `max_pixels`.
         """
+        self.check_size(image)
         image = _eight_bits(ImageOps.exif_transpose(image) if self.orient else image)
         image = image.convert("RGB" if self.channels == 3 else "L")
         how = Image.Resampling[self.interpolation.upper()]
