@@ -11,9 +11,9 @@ from stages.importers.tflite_file import elements, layers, moves
 from stages.importers.tflite_file.contents import TfliteContents, TfliteOperator, parse
 from stages.importers.tflite_file.reader import TfliteReader
 from stages.importers.tflite_file.tables import TABLES
+from stages.integer.bounds import check_accumulators
 from stages.integer.kernel import signature
 from stages.integer.program import Op, Program
-from stages.integer.validate import validate
 
 READERS: Mapping[str, Callable[[TfliteReader, TfliteOperator], None]] = {
     "CONV_2D": layers.conv2d,
@@ -26,7 +26,7 @@ READERS: Mapping[str, Callable[[TfliteReader, TfliteOperator], None]] = {
     "MUL": elements.product,
     "MAXIMUM": elements.extreme,
     "MINIMUM": elements.extreme,
-    "MEAN": elements.mean,
+    **dict.fromkeys(("MEAN", "REDUCE_MAX", "REDUCE_MIN"), elements.reduction),
     "SOFTMAX": elements.softmax,
     **dict.fromkeys(("RELU", "RELU6", "RELU_N1_TO_1", "QUANTIZE"), elements.bounded),
     **dict.fromkeys(TABLES, elements.table),
@@ -35,6 +35,8 @@ READERS: Mapping[str, Callable[[TfliteReader, TfliteOperator], None]] = {
     "PAD": moves.pad,
     "PADV2": moves.pad,
     "CONCATENATION": moves.concatenation,
+    "GATHER": moves.gather,
+    "RESIZE_NEAREST_NEIGHBOR": moves.upsample_nearest,
     "STRIDED_SLICE": moves.strided_slice,
     "SLICE": moves.slices,
 }
@@ -69,9 +71,13 @@ def program_of(contents: TfliteContents) -> Program:
         raise ValueError(f"{first} has no dimension")
     reader = TfliteReader(contents=contents, batch=first.shape[0])
     if first.dtype != "float32":
-        reader.value(first)
+        reader.first = reader.value(first).name
     for op in contents.operators:
         _take(reader, op)
+    if not reader.first:
+        raise ValueError(
+            f"{first}, the input, is float32, and no QUANTIZE reads it. Remedy: a network of integers throughout"
+        )
     (output,) = contents.outputs
     if output not in reader.names:
         raise ValueError(f"{contents.tensors[output]}, the output, is not computed")
@@ -80,12 +86,12 @@ def program_of(contents: TfliteContents) -> Program:
         Program(
             values=reader.values,
             ops=tuple(reader.ops),
-            input=next(iter(reader.values)),
+            input=reader.first,
             output=result.name,
             requantize="tflm",
         )
     )
-    validate(program)
+    check_accumulators(program)
     return program
 
 
@@ -145,8 +151,8 @@ def _is_an_end(reader: TfliteReader, op: TfliteOperator) -> bool:
     """Read QUANTIZE of a float input and DEQUANTIZE of the output, which the program's ends do themselves."""
     x, y = reader.tensor(op, 0), reader.tensor(op, 0, output=True)
     if op.kind == "QUANTIZE" and x.index in reader.contents.inputs and x.dtype == "float32":
-        reader.value(y)
-        return True
+        reader.first = reader.first or reader.value(y).name
+        return y.index in reader.names
     if op.kind == "DEQUANTIZE" and y.index in reader.contents.outputs and x.index in reader.names:
         reader.alias(y, reader.values[reader.names[x.index]])
         return True

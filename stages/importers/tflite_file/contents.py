@@ -22,7 +22,14 @@ OPERATORS: Mapping[int, str] = {
     **{45: "STRIDED_SLICE", 47: "EXP", 49: "SPLIT", 50: "LOG_SOFTMAX", 53: "CAST", 54: "PRELU"},
     **{55: "MAXIMUM", 56: "ARG_MAX", 57: "MINIMUM", 59: "NEG", 60: "PADV2", 65: "SLICE"},
     **{67: "TRANSPOSE_CONV", 70: "EXPAND_DIMS", 74: "SUM", 76: "RSQRT", 77: "SHAPE", 82: "REDUCE_MAX"},
-    **{83: "PACK", 88: "UNPACK", 97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 100: "MIRROR_PAD"},
+    **{
+        83: "PACK",
+        88: "UNPACK",
+        89: "REDUCE_MIN",
+        97: "RESIZE_NEAREST_NEIGHBOR",
+        98: "LEAKY_RELU",
+        100: "MIRROR_PAD",
+    },
     **{101: "ABS", 111: "ELU", 114: "QUANTIZE", 117: "HARD_SWISH", 126: "BATCH_MATMUL", 150: "GELU"},
 }
 """``BuiltinOperator`` by number."""
@@ -104,10 +111,14 @@ def parse(data: bytes) -> TfliteContents:
         raise ValueError(f"holds {len(graphs)} networks: must be one, without control flow")
     codes = [_code(table) for table in model.tables(1)]
     (graph,) = graphs
-    tensors = tuple(_tensor(i, table, data, buffers) for i, table in enumerate(graph.tables(0)))
-    operators = graph.tables(3)
-    if len(operators) > MAX_OPERATORS:
-        raise ValueError(f"has {len(operators)} operators: must be at most {MAX_OPERATORS}")
+    tables, operators = graph.tables(0), graph.tables(3)
+    for listed, what, most in (
+        (tables, "tensors", 4 * MAX_OPERATORS),
+        (operators, "operators", MAX_OPERATORS),
+    ):
+        if len(listed) > most:
+            raise ValueError(f"has {len(listed)} {what}: must be at most {most}")
+    tensors = tuple(_tensor(i, table, data, buffers) for i, table in enumerate(tables))
     return TfliteContents(
         tensors=tensors,
         operators=tuple(_operator(table, codes, len(tensors)) for table in operators),
@@ -189,6 +200,12 @@ def _contents(
         raw = np.frombuffer(data, np.uint8, size, offset)
     if number == 0 or not raw.size:
         return None
+    if dtype == "int4":
+        if raw.size != -(-math.prod(shape) // 2):
+            raise ValueError(f"{where}: {raw.size} bytes for {dtype} {shape}")
+        halves = np.stack([raw & 15, raw >> 4], axis=1).reshape(-1)[: math.prod(shape)]  # the lower first
+        signed: NDArray[np.generic] = ((halves ^ 8).astype(np.int8) - 8).reshape(shape)
+        return signed
     if dtype not in ARRAYS:
         return np.array(raw)
     kind = np.dtype(dtype)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -45,45 +47,44 @@ def _both(reader: TfliteReader, op: TfliteOperator) -> tuple[list[Value], Value]
 def _operand(reader: TfliteReader, op: TfliteOperator, place: int, rank: int) -> Value:
     tensor = reader.tensor(op, place)
     if tensor.data is None:
-        return reader.read(op, place)
-    levels = tensor.data.reshape([1] * (rank + 1 - tensor.data.ndim) + list(tensor.shape))
-    if levels.ndim != rank + 1 or levels.shape[0] != 1 or len(tensor.scale) != 1:
-        raise ValueError(f"{tensor}: a constant of shape {tensor.shape} must broadcast to samples")
-    if tensor.dtype not in ("int8", "uint8"):
-        raise ValueError(f"{tensor} is {tensor.dtype}: must be int8 or uint8")
-    levels = levels[0].transpose(2, 0, 1) if rank == 3 else levels[0]
-    info = np.iinfo(tensor.dtype)
-    like = Value(
-        name="",
-        shape=levels.shape,
-        scale=float(tensor.scale[0]),
-        zero_point=int(tensor.zero_point[0]),
-        quant_min=int(info.min),
-        quant_max=int(info.max),
-    )
-    y = reader.new(tensor.name or f"tensor{tensor.index}", like)
-    first = next(iter(reader.values.values()))
-    reader.append("constant", [first], y, None, {"levels": np.ascontiguousarray(levels)})
-    return y
+        return _broadcast(reader, reader.read(op, place), rank)
+    return reader.constant_value(tensor, rank)
 
 
-def mean(reader: TfliteReader, op: TfliteOperator) -> None:
-    """MEAN."""
+def _broadcast(reader: TfliteReader, x: Value, rank: int) -> Value:
+    """A value of fewer dimensions with ones before them, as the file's tensors broadcast."""
+    missing = rank - len(x.shape)
+    if missing <= 0 or reader.batch != 1:
+        return x
+    rows = reader.flattened(x, (*[1] * missing, *x.shape))
+    return reader.channels_first(rows) if rank == 3 else rows
+
+
+def reduction(reader: TfliteReader, op: TfliteOperator) -> None:
+    """MEAN, REDUCE_MAX, REDUCE_MIN."""
     tensor, x = reader.tensor(op, 0), reader.read(op, 0)
-    axes = axes_of(reader.constant(op, 1).ravel().tolist(), len(tensor.shape))
+    axes = tuple(sorted(set(axes_of(reader.constant(op, 1).ravel().tolist(), len(tensor.shape)))))
     y = reader.value(reader.tensor(op, 0, output=True))
     keep = bool(op.option(0, "?", False))
-    if len(x.shape) == 3 and not keep and len(axes) == 1 and axes != (0,):
-        raise ValueError("over one of height and width alone, without keep_dims: has no form here")
-    count = math.prod(x.shape[axis] for axis in axes)
-    attrs = {"axes": axes, "keepdim": keep, "act_min": y.quant_min, "act_max": y.quant_max}
-    reader.append("mean", [x], y, attrs, ratio_tensors(x.scale / (y.scale * count)))
+    attrs: dict[str, Any] = {"axes": axes, "keepdim": keep}
+    left = [size for axis, size in enumerate(x.shape) if axis not in axes]
+    # of an image without its rows or its columns alone, what is left is (C, W) here and (W, C) there
+    swapped = len(x.shape) == 3 and not keep and len(axes) == 1 and axes != (0,)
+    target = reader.new(f"{y.name}/reduced", replace(y, shape=tuple(left))) if swapped else y
+    if op.kind == "MEAN":
+        count = math.prod(x.shape[axis] for axis in axes)
+        attrs |= {"act_min": y.quant_min, "act_max": y.quant_max}
+        reader.append("mean", [x], target, attrs, ratio_tensors(x.scale / (y.scale * count)))
+    else:
+        reader.append("amax" if op.kind == "REDUCE_MAX" else "amin", [x], target, attrs)
+    if swapped:
+        reader.append("permute", [target], y, {"axes": (1, 0)})
 
 
 def softmax(reader: TfliteReader, op: TfliteOperator) -> None:
     """SOFTMAX over the last dimension, channels of an image."""
-    if op.option(0, "f", 1.0) != 1.0:
-        raise ValueError(f"beta={op.option(0, 'f', 1.0)}: must be 1")
+    if op.option(0, "f", 0.0) != 1.0:
+        raise ValueError(f"beta={op.option(0, 'f', 0.0)}: must be 1")
     x, y = reader.read(op, 0), reader.value(reader.tensor(op, 0, output=True))
     attrs = {
         "axis": 0 if len(x.shape) == 3 else len(x.shape) - 1,
@@ -98,10 +99,18 @@ def softmax(reader: TfliteReader, op: TfliteOperator) -> None:
 
 
 def bounded(reader: TfliteReader, op: TfliteOperator) -> None:
-    """RELU, RELU6, RELU_N1_TO_1 and QUANTIZE as operators of their own."""
+    """RELU, RELU6, RELU_N1_TO_1 and QUANTIZE as operators of their own.
+
+    RELU rescales by a quotient in float32, RELU6 clamps levels (micro/kernels/activations_common.cc).
+    """
     x, y = reader.read(op, 0), reader.value(reader.tensor(op, 0, output=True))
     fused = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}.get(op.kind, 0)
-    reader.append("requantize", [x], y, activation(fused, y), ratio_tensors(x.scale / y.scale))
+    if fused in (2, 3) and (x.scale, x.zero_point, x.dtype) != (y.scale, y.zero_point, y.dtype):
+        raise ValueError("input and output must share scale and zero point")
+    ratio = x.scale / y.scale
+    if fused:
+        ratio = float(np.float32(x.scale) / np.float32(y.scale))
+    reader.append("requantize", [x], y, activation(fused, y), ratio_tensors(ratio))
 
 
 def table(reader: TfliteReader, op: TfliteOperator) -> None:

@@ -8,7 +8,7 @@ the field has its default. A reference is a 32-bit distance forward; a vector be
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,12 @@ class Table:
     Args:
         data: the whole file.
         position: of the table in it.
+        taken: bytes of vectors read so far: a small file can name one large vector many times over.
     """
 
     data: bytes
     position: int
+    taken: list[int] = field(default_factory=lambda: [0])
 
     @staticmethod
     def root(data: bytes, identifier: bytes) -> Table:
@@ -46,7 +48,7 @@ class Table:
     def table(self, slot: int) -> Table | None:
         """The table that a field refers to."""
         at = self._field(slot)
-        return None if at is None else Table(self.data, _follow(self.data, at))
+        return None if at is None else Table(self.data, _follow(self.data, at), self.taken)
 
     def text(self, slot: int) -> str:
         """A string; what is not UTF-8 is replaced."""
@@ -67,7 +69,7 @@ class Table:
         if at is None:
             return []
         start, count = self._counted(at, 4)
-        return [Table(self.data, _follow(self.data, start + 4 * i)) for i in range(count)]
+        return [Table(self.data, _follow(self.data, start + 4 * i), self.taken) for i in range(count)]
 
     def _counted(self, at: int, size: int) -> tuple[int, int]:
         """Start and count of a vector whose elements all lie in the file."""
@@ -75,6 +77,10 @@ class Table:
         count = _unpack(self.data, start, "I")
         if count * size > len(self.data) - start - 4:
             raise DamagedError(f"is damaged: {count} elements of {size} bytes from byte {start + 4} on")
+        if size > 1:  # bytes are contents of tensors, which are shared
+            self.taken[0] += count * size
+        if self.taken[0] > 16 * len(self.data):
+            raise DamagedError("is damaged: names the same vectors over and over")
         return start + 4, count
 
     def _field(self, slot: int) -> int | None:

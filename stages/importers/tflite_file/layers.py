@@ -22,7 +22,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 def conv2d(reader: TfliteReader, op: TfliteOperator) -> None:
     """CONV_2D: weight (O, kh, kw, I)."""
-    stride = (op.option(2, "i", 1), op.option(1, "i", 1))
+    stride = (op.option(2, "i", 0), op.option(1, "i", 0))
     dilation = (op.option(5, "i", 1), op.option(4, "i", 1))
     weight = _weight(reader, op, axis=0).transpose(0, 3, 1, 2)
     x = reader.read(op, 0)
@@ -34,7 +34,7 @@ def conv2d(reader: TfliteReader, op: TfliteOperator) -> None:
 
 def depthwise_conv2d(reader: TfliteReader, op: TfliteOperator) -> None:
     """DEPTHWISE_CONV_2D: weight (1, kh, kw, C·m), the m results of a channel side by side."""
-    stride = (op.option(2, "i", 1), op.option(1, "i", 1))
+    stride = (op.option(2, "i", 0), op.option(1, "i", 0))
     dilation = (op.option(6, "i", 1), op.option(5, "i", 1))
     weight = _weight(reader, op, axis=3).transpose(3, 0, 1, 2)
     x = reader.read(op, 0)
@@ -67,7 +67,8 @@ def _convolution(
         "groups": groups,
         **activation(fused, y),
     }
-    reader.append("conv2d", [x], y, attrs, _layer(reader, op, x, y, np.ascontiguousarray(weight)))
+    tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight), whole=x.quant_min == 0)
+    reader.append("conv2d", [x], y, attrs, tensors)
 
 
 def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
@@ -93,14 +94,22 @@ def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
     if y.shape != (*x.shape[:-1], len(weight)):
         raise ValueError(f"weight {weight.shape} for samples of shapes {x.shape} and {y.shape}")
     fused = activation(op.option(0, "b", 0), y)
-    reader.append("linear", [x], y, fused, _layer(reader, op, x, y, np.ascontiguousarray(weight)))
+    tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight), whole=True)
+    reader.append("linear", [x], y, fused, tensors)
 
 
 def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]:
     """The weight's levels. Raises ValueError unless its scales go along the output channels, `axis`."""
     tensor, weight = reader.tensor(op, 1), reader.constant(op, 1)
-    if tensor.dtype not in ("int8", "uint8"):
-        raise ValueError(f"{tensor} is {tensor.dtype}: weights must be int8 or uint8")
+    wanted = ("uint8",) if reader.tensor(op, 0).dtype == "uint8" else ("int8", "int4")
+    if tensor.dtype not in wanted:
+        raise ValueError(f"{tensor} is {tensor.dtype}: weights must be {' or '.join(wanted)} here")
+    least, most = (0, 255) if tensor.dtype == "uint8" else (0, 0)
+    if len(tensor.zero_point) and not least <= tensor.zero_point.min() <= tensor.zero_point.max() <= most:
+        raise ValueError(
+            f"{tensor}: zero points {tensor.zero_point.min()}..{tensor.zero_point.max()} of "
+            f"{tensor.dtype} weights: must be within {least}..{most}"
+        )
     if weight.ndim <= axis or len(tensor.scale) not in (1, weight.shape[axis]):
         raise ValueError(f"{tensor}: {len(tensor.scale)} scales for a weight of shape {weight.shape}")
     if len(tensor.scale) > 1 and tensor.axis != axis:
@@ -109,16 +118,23 @@ def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]
 
 
 def _layer(
-    reader: TfliteReader, op: TfliteOperator, x: Value, y: Value, weight: NDArray[Any]
+    reader: TfliteReader, op: TfliteOperator, x: Value, y: Value, weight: NDArray[Any], *, whole: bool
 ) -> dict[str, NDArray[Any]]:
-    """A layer's tensors; ratios in double precision, as the runtime prepares them."""
+    """A layer's tensors; ratios in double precision, as the runtime prepares them.
+
+    Of a `whole` weight's one scale, the product with the input's is formed in float32
+    (GetQuantizedConvolutionMultipler in kernel_util.cc): fully connected layers, and convolutions of uint8.
+    """
     tensor = reader.tensor(op, 1)
     bias = np.zeros(len(weight), np.int32)
     if reader.given(op, 2):
         bias = reader.constant(op, 2)
         if bias.dtype != np.int32 or bias.shape != (len(weight),):
             raise ValueError(f"bias {bias.dtype} {bias.shape}: must be int32 ({len(weight)},)")
-    ratio = x.scale * tensor.scale.astype(np.float64) / y.scale
+    product = x.scale * tensor.scale.astype(np.float64)
+    if whole and len(tensor.scale) == 1:
+        product = (np.float32(x.scale) * tensor.scale).astype(np.float64)
+    ratio = product / y.scale
     return {
         "weight": weight,
         "weight_scale": tensor.scale.astype(np.float32),
@@ -130,42 +146,67 @@ def _layer(
 
 def max_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
     """MAX_POOL_2D."""
-    x, y, _, attrs = _pool(reader, op)
+    x, y, _, attrs, first = _pool(reader, op)
     attrs["dilation"] = (1, 1)
     fused = activation(op.option(5, "b", 0), y)
-    if (fused["act_min"], fused["act_max"]) == (y.quant_min, y.quant_max):
-        reader.append("max_pool2d", [x], y, attrs)
-        return
-    pooled = reader.new(f"{y.name}/pooled", replace(y))
-    reader.append("max_pool2d", [x], pooled, attrs)
-    reader.append("requantize", [pooled], y, fused, ratio_tensors(1.0))
+    clamped = (fused["act_min"], fused["act_max"]) != (y.quant_min, y.quant_max)
+    pooled = reader.new(f"{y.name}/pooled", y) if clamped else y
+    target = _with_first(reader, pooled, first)
+    reader.append("max_pool2d", [x], target, attrs)
+    _without_first(reader, target, pooled, first)
+    if clamped:
+        reader.append("requantize", [pooled], y, fused, ratio_tensors(1.0))
 
 
 def avg_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
     """AVERAGE_POOL_2D, whose padding does not count."""
-    x, y, kernel, attrs = _pool(reader, op)
+    x, y, kernel, attrs, first = _pool(reader, op)
     if not attrs["ceil_mode"]:
         del attrs["ceil_mode"]
     attrs |= activation(op.option(5, "b", 0), y)
-    reader.append("avg_pool2d", [x], y, attrs, ratio_tensors(1.0 / math.prod(kernel)))
+    target = _with_first(reader, y, first)
+    reader.append("avg_pool2d", [x], target, attrs, ratio_tensors(1.0 / math.prod(kernel)))
+    _without_first(reader, target, y, first)
 
 
-def _pool(reader: TfliteReader, op: TfliteOperator) -> tuple[Value, Value, tuple[int, int], dict[str, Any]]:
-    """Both values, the window and the attributes of a pool; one more behind the image is `ceil_mode`."""
+def _with_first(reader: TfliteReader, y: Value, first: Sequence[int]) -> Value:
+    """A value with windows before `y`'s first, as many as `first` says of rows and columns."""
+    if not any(first):
+        return y
+    rows, columns = (size + more for size, more in zip(y.shape[1:], first, strict=True))
+    return reader.new(f"{y.name}/windows", replace(y, shape=(y.shape[0], rows, columns)))
+
+
+def _without_first(reader: TfliteReader, x: Value, y: Value, first: Sequence[int]) -> None:
+    """Drop those windows."""
+    if x is not y:
+        reader.append("slice", [x], y, {"starts": (0, *first), "ends": x.shape, "steps": (1, 1, 1)})
+
+
+def _pool(
+    reader: TfliteReader, op: TfliteOperator
+) -> tuple[Value, Value, tuple[int, int], dict[str, Any], tuple[int, int]]:
+    """Both values, the window and the attributes of a pool, and how many windows to drop before the first.
+
+    One more row behind the image than before it is `ceil_mode`; with a step of 1 that adds no window, and as
+    much before the image adds one, which is dropped.
+    """
     x = reader.read(op, 0)
     y = reader.value(reader.tensor(op, 0, output=True))
     if (x.scale, x.zero_point, x.dtype) != (y.scale, y.zero_point, y.dtype) or len(x.shape) != 3:
         raise ValueError("pools keep scale and zero point of images")
-    stride = (op.option(2, "i", 1), op.option(1, "i", 1))
-    kernel = (op.option(4, "i", 1), op.option(3, "i", 1))
+    stride = (op.option(2, "i", 0), op.option(1, "i", 0))
+    kernel = (op.option(4, "i", 0), op.option(3, "i", 0))
     pads = paddings(op, x.shape[1:], kernel, stride, (1, 1))
+    first = [int(before != after and s == 1) for (before, after), s in zip(pads, stride, strict=True)]
+    padding = [before + more for (before, _), more in zip(pads, first, strict=True)]
     attrs: dict[str, Any] = {
         "kernel": kernel,
         "stride": stride,
-        "padding": (pads[0][0], pads[1][0]),
-        "ceil_mode": any(before != after for before, after in pads),
+        "padding": (padding[0], padding[1]),
+        "ceil_mode": any(after != before for (_, after), before in zip(pads, padding, strict=True)),
     }
-    return x, y, kernel, attrs
+    return x, y, kernel, attrs, (first[0], first[1])
 
 
 def paddings(

@@ -74,6 +74,27 @@ def pad(reader: TfliteReader, op: TfliteOperator) -> None:
     reader.append("pad", [x], y, {"pads": tuple(around)})
 
 
+def gather(reader: TfliteReader, op: TfliteOperator) -> None:
+    """GATHER of a list of constant places along one dimension."""
+    tensor, indices = reader.tensor(op, 0), reader.constant(op, 1)
+    if indices.ndim != 1 or indices.dtype.kind != "i" or op.option(1, "i", 0):
+        raise ValueError(f"indices {indices.dtype} {indices.shape}: must be a list of integers")
+    x, y = reader.read(op, 0), reader.value(reader.tensor(op, 0, output=True))
+    (axis,) = axes_of([int(op.option(0, "i", 0))], len(tensor.shape))
+    reader.append("take", [x], y, {"axis": axis, "indices": tuple(indices.tolist())})
+
+
+def upsample_nearest(reader: TfliteReader, op: TfliteOperator) -> None:
+    """RESIZE_NEAREST_NEIGHBOR by whole factors; half pixels make no difference there."""
+    x, y = reader.read(op, 0), reader.value(reader.tensor(op, 0, output=True))
+    if len(x.shape) != 3 or 0 in x.shape or op.option(0, "?", False):
+        raise ValueError("must be of an image, and without align_corners")
+    factor = tuple(out // size for out, size in zip(y.shape[1:], x.shape[1:], strict=False))
+    if len(factor) != 2 or min(factor) < 1:
+        raise ValueError(f"from {x.shape} to {y.shape}: must be by whole factors")
+    reader.append("upsample_nearest", [x], y, {"factor": factor})
+
+
 def concatenation(reader: TfliteReader, op: TfliteOperator) -> None:
     """CONCATENATION of levels of one scale."""
     inputs = [reader.read(op, place) for place in range(len(op.inputs))]

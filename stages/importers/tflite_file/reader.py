@@ -49,6 +49,8 @@ class TfliteReader:
     ops: list[Op] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
     """By tensor that is computed: its value."""
+    first: str = ""
+    """The program's input."""
     order: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """By value that was flattened from an image: the image's (C, H, W)."""
 
@@ -77,9 +79,28 @@ class TfliteReader:
     def as_it_is(self, op: TfliteOperator, place: int) -> Value:
         """The value of a computed input; one flattened from an image in the order `order` says."""
         tensor = self.tensor(op, place)
+        if tensor.data is not None:
+            return self.constant_value(tensor, len(tensor.shape) - 1)
         if tensor.index not in self.names:
             raise ValueError(f"{tensor} is not computed before it is read")
         return self.values[self.names[tensor.index]]
+
+    def constant_value(self, tensor: TfliteTensor, rank: int) -> Value:
+        """A constant as a value of `rank` dimensions, the same for each sample.
+
+        Raises:
+            ValueError: one that differs from sample to sample, or is not of 8 bits with one scale.
+        """
+        if tensor.data is None or self.first not in self.values:
+            raise ValueError(f"{tensor} must be constant here, and not stand before the input")
+        levels = tensor.data.reshape([1] * (rank + 1 - tensor.data.ndim) + list(tensor.shape))
+        if levels.ndim != rank + 1 or rank < 0 or levels.shape[0] != 1:
+            raise ValueError(f"{tensor}: a constant of shape {tensor.shape} must broadcast to samples")
+        like = _eight_bits(tensor, (levels[0].transpose(CHANNELS_FIRST) if rank == 3 else levels[0]).shape)
+        y = self.new(tensor.name or f"tensor{tensor.index}", like)
+        own = levels[0].transpose(CHANNELS_FIRST) if rank == 3 else levels[0]
+        self.append("constant", [self.values[self.first]], y, None, {"levels": np.ascontiguousarray(own)})
+        return y
 
     def in_file_order(self, value: Value) -> Value:
         """The value with what was flattened from an image as (H, W, C)."""
@@ -126,29 +147,12 @@ class TfliteReader:
 
     def value(self, tensor: TfliteTensor) -> Value:
         """The new value of a computed tensor. Raises ValueError unless it has 8 bits and one scale."""
-        if tensor.dtype not in ("int8", "uint8"):
-            raise ValueError(
-                f"{tensor} is {tensor.dtype}: activations must be int8 or uint8. Remedy: quantize the "
-                "network with integers throughout (int8 inputs and outputs, no 16x8)"
-            )
-        if len(tensor.scale) != 1:
-            raise ValueError(f"{tensor} has {len(tensor.scale)} scales: activations must have one")
-        info, zero_point = np.iinfo(tensor.dtype), int(tensor.zero_point[0])
-        if not info.min <= zero_point <= info.max:
-            raise ValueError(f"{tensor}: zero point {zero_point} must be within {info.min}..{info.max}")
         shape = tensor.shape
         if len(shape) == 4:
             shape = (shape[0], shape[3], shape[1], shape[2])
         if not shape or shape[0] != self.batch:
             raise ValueError(f"{tensor} has shape {tensor.shape}: must begin with the batch, {self.batch}")
-        like = Value(
-            name="",
-            shape=shape[1:],
-            scale=float(tensor.scale[0]),
-            zero_point=zero_point,
-            quant_min=int(info.min),
-            quant_max=int(info.max),
-        )
+        like = _eight_bits(tensor, shape[1:])
         y = self.new(tensor.name or f"tensor{tensor.index}", like)
         self.names[tensor.index] = y.name
         return y
@@ -170,6 +174,28 @@ class TfliteReader:
         self.ops.append(
             Op(op=kind, inputs=names, output=output.name, attrs=attrs or {}, tensors=tensors or {})
         )
+
+
+def _eight_bits(tensor: TfliteTensor, shape: tuple[int, ...]) -> Value:
+    """A value without a name. Raises ValueError unless the tensor has 8 bits and one scale."""
+    if tensor.dtype not in ("int8", "uint8"):
+        raise ValueError(
+            f"{tensor} is {tensor.dtype}: activations must be int8 or uint8. Remedy: quantize the "
+            "network with integers throughout (int8 inputs and outputs, no 16x8)"
+        )
+    if len(tensor.scale) != 1:
+        raise ValueError(f"{tensor} has {len(tensor.scale)} scales: activations must have one")
+    info, zero_point = np.iinfo(tensor.dtype), int(tensor.zero_point[0])
+    if not info.min <= zero_point <= info.max:
+        raise ValueError(f"{tensor}: zero point {zero_point} must be within {info.min}..{info.max}")
+    return Value(
+        name="",
+        shape=shape,
+        scale=float(tensor.scale[0]),
+        zero_point=zero_point,
+        quant_min=int(info.min),
+        quant_max=int(info.max),
+    )
 
 
 def activation(number: int, y: Value) -> dict[str, int]:

@@ -58,14 +58,52 @@ def _leaky_relu(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
     if slope < 0:
         raise ValueError(f"alpha={slope}: must not be negative")
     centred = q - x.zero_point
-    own = multiply_by_quantized_multiplier(centred, *quantize_multiplier(x.scale / y.scale))
-    less = multiply_by_quantized_multiplier(centred, *quantize_multiplier(x.scale * slope / y.scale))
+    scale, out = np.float32(x.scale), np.float32(y.scale)  # ratios are float32 products and quotients
+    own = multiply_by_quantized_multiplier(centred, *quantize_multiplier(float(scale / out)))
+    ratio = float(scale * np.float32(slope) / out)
+    less = multiply_by_quantized_multiplier(centred, *quantize_multiplier(ratio))
     return np.where(centred >= 0, own, less) + y.zero_point
+
+
+def _hard_swish(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
+    """``x · relu6(x + 3) / 6`` in 16 bits. Source: reference/hard_swish.h; hard_swish_common.cc."""
+    fine = (q - x.zero_point) * 128
+    scale = np.float32(1 / 128) * np.float32(x.scale)
+    output, down = _short_multiplier(float(scale / np.float32(y.scale)))
+    share, up = _short_multiplier(float(scale / (np.float32(3.0) / np.float32(32768.0))))
+    if down > 0:
+        raise ValueError(f"input of scale {x.scale}: must be below 128 times the output's {y.scale}")
+    unshifted = _doubling_high_product(fine, output)
+    gate = fine if up <= 0 else _short(fine << (up - 1))
+    gate = _doubling_high_product(gate, share)
+    gate = _short(gate * 2) if up > 0 else rounding_divide_by_pot(gate, -up)
+    gate = (gate.astype(np.int64) + 2**15) >> 1
+    product = gate * unshifted
+    towards_zero = np.sign(product) * (np.abs(product) >> 15)
+    return rounding_divide_by_pot(towards_zero, -down) + y.zero_point
+
+
+def _short_multiplier(real: float) -> tuple[int, int]:
+    """A ratio as a multiplier of 16 bits and an exponent (DownScaleInt32ToInt16Multiplier)."""
+    multiplier, exponent = (int(part) for part in quantize_multiplier(real))
+    return min((multiplier + 2**15) >> 16, 2**15 - 1), exponent
+
+
+def _short(a: Levels) -> Levels:
+    return np.clip(a, -(2**15), 2**15 - 1)
+
+
+def _doubling_high_product(a: Levels, b: int) -> Levels:
+    """``a·b / 2^15``, half away from zero, for 16 bits (gemmlowp's SaturatingRoundingDoublingHighMul)."""
+    product = a.astype(np.int64) * b
+    nudged = product + np.where(product >= 0, 2**14, 1 - 2**14)
+    return _short(np.sign(nudged) * (np.abs(nudged) >> 15))
 
 
 TABLES: Mapping[str, Callable[[Levels, Value, Value, TfliteOperator], Levels]] = {
     "LOGISTIC": _logistic,
     "TANH": _tanh,
     "LEAKY_RELU": _leaky_relu,
+    "HARD_SWISH": _hard_swish,
 }
 """By operator."""
