@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 from hydra import compose, initialize_config_module
@@ -45,13 +47,27 @@ def main(arguments: Sequence[str]) -> int:
     width = None if sys.stdout.isatty() else WIDTH
     console = Console(quiet=given.json, rich=RichConsole(highlight=False, width=width))
     try:
-        found = _questions(given.overrides).run(console)
+        with _said_elsewhere() if given.json else nullcontext():
+            found = _questions(given.overrides).run(console)
     except (HydraException, OmegaConfBaseException) as error:  # a PipelineError is the former
         print(error, file=sys.stderr)
         return 1
     if given.json:
         print(json.dumps(list(found), indent=2, ensure_ascii=False))
     return 0
+
+
+@contextmanager
+def _said_elsewhere() -> Iterator[None]:
+    """Let what native libraries write to the standard output go to the error output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _questions(overrides: Sequence[str]) -> Questions:

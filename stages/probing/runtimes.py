@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
-from stages.backends.base import Executable, load_backend
+from stages.backends.base import Executable
 from stages.backends.litert import LiteRt
 from stages.backends.onnxruntime import OnnxRuntime
 from stages.backends.openvino import OpenVino
+from stages.backends.qnn import Qnn
 from stages.backends.tflm import Tflm
 from stages.integer.program import Program, Requantize
 
@@ -56,6 +57,6 @@ RUNTIMES: Mapping[str, Runtime] = {
         package="onnxruntime", compile=OnnxRuntime(threads=1, form="qoperator").compile
     ),
     "openvino": Runtime(package="openvino", compile=OpenVino(threads=1).compile),
-    "qnn": Runtime(package="onnxruntime-qnn", compile=lambda program: load_backend("qnn").compile(program)),
+    "qnn": Runtime(package="onnxruntime-qnn", compile=Qnn().compile),
 }
 """What is asked, by the name that is printed."""

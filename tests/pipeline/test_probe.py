@@ -51,3 +51,23 @@ def test_the_table_is_there_for_a_machine(tmp_path):
 def test_what_is_wrong_is_said_in_a_few_lines(tmp_path, argument, text):
     code, stdout, stderr = run(tmp_path, argument)
     assert (code, stdout) == (1, "") and text in stderr and "Traceback" not in stderr
+
+
+def test_what_a_native_library_prints_does_not_mix_with_the_table(tmp_path):
+    """Qualcomm's writes a line of its own to the standard output."""
+    said = (
+        "import os, sys\nimport pipeline.probe as probe\n"
+        "class Loud:\n    def run(self, console):\n        os.write(1, b'loud\\n')\n"
+        "        return [{'runtime': 'x'}]\n"
+        "probe._questions = lambda overrides: Loud()\nsys.exit(probe.main(['--json']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", said],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [{"runtime": "x"}]
+    assert done.stderr == "loud\n"
