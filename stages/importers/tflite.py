@@ -66,7 +66,10 @@ def program_of(contents: TfliteContents) -> Program:
         )
     first = contents.tensors[contents.inputs[0]]
     if is_float(contents):
-        raise ValueError("holds a float network. Remedy: model=tflite quantizes it")
+        raise ValueError(
+            "holds a float network. Remedy: the file quantized to integers throughout, or the network as "
+            "ONNX, which model=onnx calibrates and quantizes"
+        )
     if not first.shape:
         raise ValueError(f"{first} has no dimension")
     reader = TfliteReader(contents=contents, batch=first.shape[0])
@@ -76,7 +79,8 @@ def program_of(contents: TfliteContents) -> Program:
         _take(reader, op)
     if not reader.first:
         raise ValueError(
-            f"{first}, the input, is float32, and no QUANTIZE reads it. Remedy: a network of integers throughout"
+            f"{first}, the input, is {first.dtype}, and no QUANTIZE reads it. "
+            "Remedy: a network of integers throughout"
         )
     (output,) = contents.outputs
     if output not in reader.names:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.importers.tflite_file.flatbuffer import DamagedError, Table
+from stages.importers.tflite_file.flatbuffer import DamagedError, FlatTable
 from stages.integer.limits import MAX_ELEMENTS, MAX_OPERATORS
 
 OPERATORS: Mapping[int, str] = {
@@ -79,7 +79,7 @@ class TfliteOperator:
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Table | None
+    options: FlatTable | None
 
     def option(self, slot: int, code: str, default: float) -> Any:
         """An option's number, or its default."""
@@ -103,7 +103,7 @@ def parse(data: bytes) -> TfliteContents:
         ValueError: not a TFLite file, a damaged one, more than one network, tensors of types or sizes that
             cannot be.
     """
-    model = Table.root(data, b"TFL3")
+    model = FlatTable.root(data, b"TFL3")
     if (version := model.scalar(0, "I", 0)) != 3:
         raise ValueError(f"is of version {version} of the schema: must be 3")
     graphs, buffers = model.tables(2), model.tables(4)
@@ -127,20 +127,20 @@ def parse(data: bytes) -> TfliteContents:
     )
 
 
-def _code(table: Table) -> str:
+def _code(table: FlatTable) -> str:
     number = max(table.scalar(0, "b", 0), table.scalar(3, "i", 0))
     name = OPERATORS.get(number, f"operator {number}")
     return f"CUSTOM '{table.text(1)}'" if name == "CUSTOM" else name
 
 
-def _numbers(table: Table, slot: int, count: int, least: int = 0) -> tuple[int, ...]:
+def _numbers(table: FlatTable, slot: int, count: int, least: int = 0) -> tuple[int, ...]:
     numbers = tuple(int(n) for n in table.vector(slot, np.int32))
     if any(not least <= n < count for n in numbers):
         raise DamagedError(f"is damaged: tensors {numbers} of {count}")
     return numbers
 
 
-def _operator(table: Table, codes: list[str], tensors: int) -> TfliteOperator:
+def _operator(table: FlatTable, codes: list[str], tensors: int) -> TfliteOperator:
     index = table.scalar(0, "I", 0)
     if index >= len(codes):
         raise DamagedError(f"is damaged: an operator has code {index} of {len(codes)}")
@@ -152,7 +152,7 @@ def _operator(table: Table, codes: list[str], tensors: int) -> TfliteOperator:
     )
 
 
-def _tensor(index: int, table: Table, data: bytes, buffers: list[Table]) -> TfliteTensor:
+def _tensor(index: int, table: FlatTable, data: bytes, buffers: list[FlatTable]) -> TfliteTensor:
     shape = tuple(int(size) for size in table.vector(0, np.int32))
     name, number = table.text(3), table.scalar(1, "b", 0)
     where = f"tensor {index} '{name}'"
@@ -164,7 +164,7 @@ def _tensor(index: int, table: Table, data: bytes, buffers: list[Table]) -> Tfli
     if table.table(6) is not None:
         raise ValueError(f"{where}: is sparse. Remedy: convert the network without sparsity")
     quantization = table.table(4)
-    empty = Table(b"\x04\x00\x04\x00\x04\x00\x00\x00", 4)  # a table without fields
+    empty = FlatTable(b"\x04\x00\x04\x00\x04\x00\x00\x00", 4)  # a table without fields
     q = quantization or empty
     scale, zero_point = q.vector(2, np.float32), q.vector(3, np.int64)
     if len(zero_point) != len(scale):
@@ -186,7 +186,7 @@ def _tensor(index: int, table: Table, data: bytes, buffers: list[Table]) -> Tfli
 
 
 def _contents(
-    table: Table, where: str, dtype: str, shape: tuple[int, ...], data: bytes, buffers: list[Table]
+    table: FlatTable, where: str, dtype: str, shape: tuple[int, ...], data: bytes, buffers: list[FlatTable]
 ) -> NDArray[np.generic] | None:
     """A constant's numbers; None for what is computed."""
     number = table.scalar(2, "I", 0)

@@ -20,7 +20,7 @@ class DamagedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Table:
+class FlatTable:
     """A table of the file.
 
     Args:
@@ -34,21 +34,21 @@ class Table:
     taken: list[int] = field(default_factory=lambda: [0])
 
     @staticmethod
-    def root(data: bytes, identifier: bytes) -> Table:
+    def root(data: bytes, identifier: bytes) -> FlatTable:
         """The file's root table. Raises `DamagedError` where the file is not of that kind."""
         if len(data) < 8 or data[4:8] != identifier:
             raise DamagedError(f"is no {identifier.decode()} file: its bytes 4 to 8 are {data[4:8]!r}")
-        return Table(data, _follow(data, 0))
+        return FlatTable(data, _follow(data, 0))
 
     def scalar(self, slot: int, code: str, default: Any) -> Any:
         """A number by `struct`'s code for its type."""
         at = self._field(slot)
         return default if at is None else _unpack(self.data, at, code)
 
-    def table(self, slot: int) -> Table | None:
+    def table(self, slot: int) -> FlatTable | None:
         """The table that a field refers to."""
         at = self._field(slot)
-        return None if at is None else Table(self.data, _follow(self.data, at), self.taken)
+        return None if at is None else FlatTable(self.data, _follow(self.data, at), self.taken)
 
     def text(self, slot: int) -> str:
         """A string; what is not UTF-8 is replaced."""
@@ -63,13 +63,13 @@ class Table:
         start, count = self._counted(at, kind.itemsize)
         return np.frombuffer(self.data, kind, count, start)
 
-    def tables(self, slot: int) -> list[Table]:
+    def tables(self, slot: int) -> list[FlatTable]:
         """A vector of tables."""
         at = self._field(slot)
         if at is None:
             return []
         start, count = self._counted(at, 4)
-        return [Table(self.data, _follow(self.data, start + 4 * i), self.taken) for i in range(count)]
+        return [FlatTable(self.data, _follow(self.data, start + 4 * i), self.taken) for i in range(count)]
 
     def _counted(self, at: int, size: int) -> tuple[int, int]:
         """Start and count of a vector whose elements all lie in the file."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stages.importers.tflite_file.contents import TfliteOperator
 from stages.importers.tflite_file.reader import TfliteReader, activation, ratio_tensors
+from stages.integer.profiles.adapt import layer_ratio
 from stages.integer.program import Value
 
 SAME = 0
@@ -120,21 +121,14 @@ def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]
 def _layer(
     reader: TfliteReader, op: TfliteOperator, x: Value, y: Value, weight: NDArray[Any], *, whole: bool
 ) -> dict[str, NDArray[Any]]:
-    """A layer's tensors; ratios in double precision, as the runtime prepares them.
-
-    Of a `whole` weight's one scale, the product with the input's is formed in float32
-    (GetQuantizedConvolutionMultipler in kernel_util.cc): fully connected layers, and convolutions of uint8.
-    """
+    """A layer's tensors; its ratio as `layer_ratio` has it."""
     tensor = reader.tensor(op, 1)
     bias = np.zeros(len(weight), np.int32)
     if reader.given(op, 2):
         bias = reader.constant(op, 2)
         if bias.dtype != np.int32 or bias.shape != (len(weight),):
             raise ValueError(f"bias {bias.dtype} {bias.shape}: must be int32 ({len(weight)},)")
-    product = x.scale * tensor.scale.astype(np.float64)
-    if whole and len(tensor.scale) == 1:
-        product = (np.float32(x.scale) * tensor.scale).astype(np.float64)
-    ratio = product / y.scale
+    ratio = layer_ratio(x, tensor.scale, y, whole=whole)
     return {
         "weight": weight,
         "weight_scale": tensor.scale.astype(np.float32),

@@ -18,12 +18,12 @@ from stages.integer.fixed_point import (
 from stages.integer.profiles.tflm.gemmlowp import logistic, tanh
 from stages.integer.program import Value
 
-Levels = NDArray[Any]
+LevelArray = NDArray[Any]
 INPUT_BITS = 4
 """Integer bits of what logistic and tanh take."""
 
 
-def _fixed_input(q: Levels, x: Value) -> tuple[Levels, Levels]:
+def _fixed_input(q: LevelArray, x: Value) -> tuple[LevelArray, LevelArray]:
     """``s·(q − z)`` with 4 integer bits, and −1, 1 where it lies beyond them, else 0."""
     multiplier, shift = quantize_multiplier(x.scale * 2.0 ** (31 - INPUT_BITS))
     radius = math.floor((2**INPUT_BITS - 1) * 2.0 ** (31 - INPUT_BITS) / 2.0 ** int(shift))
@@ -33,7 +33,7 @@ def _fixed_input(q: Levels, x: Value) -> tuple[Levels, Levels]:
     return multiply_by_quantized_multiplier(inside, multiplier, shift).astype(np.int64), beyond
 
 
-def _logistic(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
+def _logistic(q: LevelArray, x: Value, y: Value, op: TfliteOperator) -> LevelArray:
     """Source: reference/integer_ops/logistic.h. The output has scale 1/256 and zero point −128."""
     if (y.scale, y.zero_point) != (1 / 256, y.quant_min):
         raise ValueError(f"scale={y.scale}, zero_point={y.zero_point}: must be 1/256 and {y.quant_min}")
@@ -42,7 +42,7 @@ def _logistic(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
     return np.where(beyond == 0, result, np.where(beyond < 0, 0, 255)) + y.zero_point
 
 
-def _tanh(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
+def _tanh(q: LevelArray, x: Value, y: Value, op: TfliteOperator) -> LevelArray:
     """Source: reference/integer_ops/tanh.h. The output has scale 1/128 and zero point 0."""
     middle = (y.quant_min + y.quant_max + 1) // 2
     if (y.scale, y.zero_point) != (1 / 128, middle):
@@ -52,7 +52,7 @@ def _tanh(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
     return np.where(beyond == 0, result, beyond * 128) + y.zero_point
 
 
-def _leaky_relu(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
+def _leaky_relu(q: LevelArray, x: Value, y: Value, op: TfliteOperator) -> LevelArray:
     """Source: reference/leaky_relu.h, QuantizeLeakyRelu."""
     slope = float(np.float32(op.option(0, "f", 0.0)))
     if slope < 0:
@@ -65,7 +65,7 @@ def _leaky_relu(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
     return np.where(centred >= 0, own, less) + y.zero_point
 
 
-def _hard_swish(q: Levels, x: Value, y: Value, op: TfliteOperator) -> Levels:
+def _hard_swish(q: LevelArray, x: Value, y: Value, op: TfliteOperator) -> LevelArray:
     """``x · relu6(x + 3) / 6`` in 16 bits. Source: reference/hard_swish.h; hard_swish_common.cc."""
     fine = (q - x.zero_point) * 128
     scale = np.float32(1 / 128) * np.float32(x.scale)
@@ -89,18 +89,18 @@ def _short_multiplier(real: float) -> tuple[int, int]:
     return min((multiplier + 2**15) >> 16, 2**15 - 1), exponent
 
 
-def _short(a: Levels) -> Levels:
+def _short(a: LevelArray) -> LevelArray:
     return np.clip(a, -(2**15), 2**15 - 1)
 
 
-def _doubling_high_product(a: Levels, b: int) -> Levels:
+def _doubling_high_product(a: LevelArray, b: int) -> LevelArray:
     """``a·b / 2^15``, half away from zero, for 16 bits (gemmlowp's SaturatingRoundingDoublingHighMul)."""
     product = a.astype(np.int64) * b
     nudged = product + np.where(product >= 0, 2**14, 1 - 2**14)
     return _short(np.sign(nudged) * (np.abs(nudged) >> 15))
 
 
-TABLES: Mapping[str, Callable[[Levels, Value, Value, TfliteOperator], Levels]] = {
+TABLES: Mapping[str, Callable[[LevelArray, Value, Value, TfliteOperator], LevelArray]] = {
     "LOGISTIC": _logistic,
     "TANH": _tanh,
     "LEAKY_RELU": _leaky_relu,

@@ -49,9 +49,16 @@ def rescaling(ratio: ArrayLike) -> dict[str, NDArray[Any]]:
     return {"multiplier": multiplier, "shift": shift, "ratio": numbers.astype(np.float32)}
 
 
-def layer_ratio(x: Value, weight_scale: NDArray[np.float32], y: Value) -> NDArray[np.float64]:
-    """``s_x · s_w / s_y`` in double precision, as the runtime prepares it: (1,) or (O,)."""
-    ratio: NDArray[np.float64] = x.scale * weight_scale.astype(np.float64) / y.scale
+def layer_ratio(x: Value, weight_scale: NDArray[np.float32], y: Value, *, whole: bool) -> NDArray[np.float64]:
+    """``s_x · s_w / s_y`` in double precision, as the runtime prepares it: (1,) or (O,).
+
+    Of a `whole` weight's one scale, the product with the input's is formed in float32: fully connected
+    layers, and convolutions of uint8. Source: kernel_util.cc, GetQuantizedConvolutionMultipler.
+    """
+    product = x.scale * weight_scale.astype(np.float64)
+    if whole and len(weight_scale) == 1:
+        product = (np.float32(x.scale) * weight_scale).astype(np.float64)
+    ratio: NDArray[np.float64] = product / y.scale
     return ratio
 
 
@@ -82,12 +89,13 @@ class _Form:
         x, y = self.values[op.inputs[0]], self.values[op.output]
         attrs = {name: value for name, value in op.attrs.items() if name != "headroom"}
         tensors = {name: op.tensors[name] for name in ("bias", "weight_scale")} | _symmetric(op)
+        whole = op.op == "linear"
         if len(op.inputs) == 1:
-            tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], y))
+            tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], y, whole=whole))
             self.ops.append(replace(op, attrs=attrs, tensors=tensors))
             return
         own = self._new(f"{op.output}/unsummed", _unsummed(op, self.values[op.inputs[1]], y))
-        tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], own))
+        tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], own, whole=whole))
         attrs |= {"act_min": own.quant_min, "act_max": own.quant_max}
         self.ops.append(replace(op, inputs=op.inputs[:1], output=own.name, attrs=attrs, tensors=tensors))
         bounds = {name: op.attrs[name] for name in ("act_min", "act_max")}
