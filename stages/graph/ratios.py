@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from stages.graph.ir import Node
-from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Value
 from stages.quant.qparams import QParams, dequantize
 
@@ -63,14 +62,6 @@ def lowered(
         attrs={**kept, **(attrs or {}), **bounds(node, values[node.name])},
         tensors=tensors,
     )
-
-
-def rescaling(ratio: Numbers, headroom: int = 0, prefix: str = "") -> dict[str, Numbers]:
-    """A ratio of scales as fixed-point multiplier and shift, and as float32; each (n,)."""
-    ratio = np.atleast_1d(np.asarray(ratio, dtype=np.float64))
-    multiplier, shift = quantize_multiplier(ratio * 2.0**headroom)
-    tensors = {"multiplier": multiplier, "shift": shift, "ratio": ratio.astype(np.float32)}
-    return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def level_reals(x: Value, qparams: QParams) -> Tensor:

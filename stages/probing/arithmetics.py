@@ -2,13 +2,11 @@
 
 A layer's sum ``s``, an int32, becomes a level by one of these, with ``M = multiplier · 2^(shift−31)``:
 
-=======================  ==================================================================================
-our profiles             as `stages.integer.program` says
-float, ratio in float32  as `float`, with ``(s_x · s_w) / s_y``, each operation rounded to float32, where
-                         `float` rounds the exact ratio once
-once, half away          ``s · M`` rounded once, ties away from zero
-twice, half up           the high product as in `fixed_point`, then ``(h + 2^(n−1)) >> n``: ties up
-=======================  ==================================================================================
+================  ===========================================================================================
+our profiles      as `stages.integer.program` says
+once, half away   ``s · M`` rounded once, ties away from zero
+twice, half up    the high product as in `fixed_point`, then ``(h + 2^(n−1)) >> n``: ties up
+================  ===========================================================================================
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from dataclasses import replace
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.integer.fixed_point import Int64, saturating_rounding_doubling_high_mul
 from stages.integer.interpreter import Interpreter
@@ -26,8 +23,6 @@ from stages.integer.program import Integers, Op, Program, Requantize
 from stages.probing.questions import Question
 
 PROFILES: tuple[Requantize, ...] = get_args(Requantize)
-
-IN_FLOAT32 = "float, ratio in float32"
 
 
 def once_half_away(sums: Int64, multiplier: Int64, shift: Int64) -> Int64:
@@ -57,24 +52,16 @@ OTHERS: Mapping[str, Callable[[Int64, Int64, Int64], Int64]] = {
 def arithmetics(question: Question) -> dict[str, Integers]:
     """The integers of a question in each arithmetic that it has, by name."""
     program, levels = question.program, question.levels
-    found = {name: _run(replace(program, requantize=name), levels) for name in PROFILES}
+    found = {str(name): _run(replace(program, requantize=name), levels) for name in PROFILES}
     if question.sums is None:
-        return {str(name): integers for name, integers in found.items()}
+        return found
     (op,) = program.ops
-    formed = replace(op, tensors={**op.tensors, "ratio": _ratio_in_float32(op, program)})
     others = {name: _levels(op, program, question.sums, rounding) for name, rounding in OTHERS.items()}
-    in_float32 = _run(replace(program, ops=(formed,), requantize="float"), levels)
-    return {**found, IN_FLOAT32: in_float32, **others}
+    return {**found, **others}
 
 
 def _run(program: Program, levels: Integers) -> Integers:
     return Interpreter(program, threads=1).run(levels)
-
-
-def _ratio_in_float32(op: Op, program: Program) -> NDArray[np.float32]:
-    x, y = (np.float32(program.values[name].scale) for name in (op.inputs[0], op.output))
-    ratio: NDArray[np.float32] = ((x * op.tensors["weight_scale"]) / y).astype(np.float32)
-    return ratio
 
 
 def _levels(

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Integers, Op, Program, Value
+from stages.integer.ratios import layer_rescaling, rescaling
 
 FULL = {"act_min": -128, "act_max": 127}
 
@@ -78,11 +78,6 @@ def _value(name: str, shape: tuple[int, ...], scale: float, zero_point: int) -> 
     )
 
 
-def _ratio(real: NDArray[np.float64], headroom: int = 0) -> dict[str, NDArray[Any]]:
-    multiplier, shift = quantize_multiplier(real * 2.0**headroom)
-    return {"multiplier": multiplier, "shift": shift, "ratio": real.astype(np.float32)}
-
-
 def _program(values: list[Value], *ops: Op) -> Program:
     return Program(
         values={value.name: value for value in values}, ops=ops, input=values[0].name, output=values[-1].name
@@ -111,7 +106,7 @@ def _layer(
         "weight_scale": scale,
         "weight_zero_point": np.zeros(len(scale), np.int32),
         "bias": np.broadcast_to(middle, tie.shape).astype(np.int32),
-        **_ratio(ratio),
+        **layer_rescaling(_value("x", (), s_x, 0), scale, _value("y", (), s_y, 0)),
     }
 
 
@@ -155,10 +150,10 @@ def _pair(op: str) -> Made:
         scales = np.array([x.scale, c.scale]) / y.scale
         attrs: dict[str, Any] = dict(FULL)
         if op == "multiply":  # int8 by int8
-            tensors = _ratio(scales[:1] * c.scale)
+            tensors = rescaling(scales[:1] * c.scale)
         else:
             attrs["headroom"] = 30 - math.ceil(math.log2(256 * scales.sum()))
-            tensors = _ratio(scales, attrs["headroom"])
+            tensors = rescaling(scales, attrs["headroom"])
         operator = Op(op=op, inputs=("x", "c"), output="y", attrs=attrs, tensors=tensors)
         yield _program([x, c, y], constant, operator), np.repeat(ALL_LEVELS[None, :, None], 64, axis=2), None
 
@@ -169,7 +164,7 @@ def _avg_pool2d() -> Made:
     for kernel in ((2, 2), (3, 3), (6, 5)):
         x = _value("x", (8, 6 * kernel[0], 6 * kernel[1]), 0.0437, 5)
         attrs = {"kernel": kernel, "stride": kernel, "padding": (0, 0), **FULL}
-        ratio = _ratio(np.array([1.0 / math.prod(kernel)]))
+        ratio = rescaling(1.0 / math.prod(kernel))
         program = _one("avg_pool2d", x, _value("y", (8, 6, 6), 0.0437, 5), attrs, **ratio)
         yield program, rng.integers(-128, 128, (8, *x.shape)).astype(np.int8), None
 
@@ -179,7 +174,7 @@ def _mean() -> Made:
     for s_x, s_y, size in ((0.5, 0.5, 4), (0.5, 0.5, 6), (0.0437, 0.0311, 7)):
         x, y = _value("x", (16, size, size), s_x, -1), _value("y", (16,), s_y, 3)
         attrs = {"axes": (1, 2), "keepdim": False, **FULL}
-        ratio = _ratio(np.array([x.scale / y.scale / size**2]))
+        ratio = rescaling(x.scale / y.scale / size**2)
         levels = rng.integers(-128, 128, (64, *x.shape)).astype(np.int8)
         yield _one("mean", x, y, attrs, **ratio), levels, None
 
@@ -200,7 +195,7 @@ def _softmax() -> Made:
 def _requantize() -> Made:
     for s_x, s_y in ((0.5, 1.0), (0.5, 2.0), (0.25, 8.0), (0.0437, 0.0613), (0.0613, 0.0437), (0.1, 0.0203)):
         x, y = _value("x", (256,), s_x, -1), _value("y", (256,), s_y, 3)
-        yield _one("requantize", x, y, FULL, **_ratio(np.array([x.scale / y.scale]))), ALL_LEVELS[None], None
+        yield _one("requantize", x, y, FULL, **rescaling(x.scale / y.scale)), ALL_LEVELS[None], None
 
 
 MAKERS: Mapping[str, Callable[[], Made]] = {

@@ -10,9 +10,10 @@ from torch import Tensor
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters, PrepareLevels
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.ratios import lowered, ratios, rescaling
+from stages.graph.ratios import lowered, ratios
 from stages.graph.requantize import requantizer
 from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import rescaling
 
 
 def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:

@@ -17,10 +17,11 @@ from torch import Tensor
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.ratios import Numbers, headroom, lowered, rescaling, span
+from stages.graph.ratios import Numbers, headroom, lowered, span
 from stages.graph.requantize import requantizer
 from stages.integer.bounds import FLOAT32_EXACT
 from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import layer_rescaling, rescaling
 
 
 def linear_map(attrs: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -128,7 +129,7 @@ def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -
         attrs["headroom"] = bits = headroom(node.name, bound)
         for r in residuals:
             tensors |= rescaling(np.asarray(r.scale / y.scale), bits, prefix="residual_")
-    tensors |= rescaling(ratio, bits)
+    tensors |= layer_rescaling(x, weight_scale, y, bits)
     if groups > 1:
         attrs["groups"] = groups
     return lowered(node, values, tensors, op=node.op if groups == 1 else f"group_{node.op}", attrs=attrs)

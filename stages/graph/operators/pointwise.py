@@ -10,9 +10,10 @@ from stages.graph.functions import apply, clamp, nearest_finite
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.ratios import level_reals, lowered, ratios, rescaling
+from stages.graph.ratios import level_reals, lowered, ratios
 from stages.graph.requantize import requantizer
 from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import rescaling
 from stages.quant.qparams import quantize
 
 

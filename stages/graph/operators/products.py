@@ -11,9 +11,10 @@ from torch import Tensor
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.ratios import lowered, rescaling
+from stages.graph.ratios import lowered
 from stages.graph.requantize import float_type, requantizer
 from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import rescaling
 from stages.integer.sums import sum_bound
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from stages.graph.ir import Node
 from stages.graph.operators.operator import Attributes, LevelSteps, Operator, Parameters
 from stages.graph.quantized import QuantizedGraph
-from stages.graph.ratios import headroom, lowered, ratios, rescaling, span
+from stages.graph.ratios import headroom, lowered, ratios, span
 from stages.graph.requantize import requantizer
 from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import rescaling
 
 
 def _add(attrs: Attributes, params: Parameters, a: Tensor, b: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from stages.integer.bounds import centred_weight
-from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import rescaling
 from stages.integer.unsigned import OFFSET
 
 EIGHT_BITS = 254
@@ -40,13 +40,6 @@ def to_tflm(program: Program) -> Program:
         output=program.output,
         requantize="tflm",
     )
-
-
-def rescaling(ratio: ArrayLike) -> dict[str, NDArray[Any]]:
-    """A ratio of scales in the forms that an operator holds, each (n,)."""
-    numbers = np.atleast_1d(np.asarray(ratio, np.float64))
-    multiplier, shift = quantize_multiplier(numbers)
-    return {"multiplier": multiplier, "shift": shift, "ratio": numbers.astype(np.float32)}
 
 
 def layer_ratio(x: Value, weight_scale: NDArray[np.float32], y: Value, *, whole: bool) -> NDArray[np.float64]:

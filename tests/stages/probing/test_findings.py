@@ -11,7 +11,6 @@ from pipeline.errors import ConfigError, PipelineError
 from stages.backends.reference import Reference
 from stages.integer.program import Integers, Program
 from stages.probe import Probe
-from stages.probing.arithmetics import IN_FLOAT32
 from stages.probing.findings import Expected, Finding, ask
 from stages.probing.questions import Question, questions
 from stages.probing.runtimes import RUNTIMES, Runtime
@@ -62,7 +61,7 @@ def test_a_runtime_that_forms_ratios_in_float32_is_told_from_one_that_rounds_the
         return Reference().compile(program)
 
     layer, copy = found(Runtime(package="numpy", compile=compile_))
-    assert layer.profiles == (IN_FLOAT32,)
+    assert layer.profiles == ("float",)
     assert copy.profiles == ("float",)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.graph.ratios import rescaling
 from stages.importers.onnx_file.functions import reading
 from stages.importers.onnx_file.quantized.finishing import offset
 from stages.importers.onnx_file.quantized.graph import Quantized
@@ -24,6 +23,7 @@ from stages.importers.onnx_file.quantized.states import (
 from stages.importers.onnx_file.reading import OnnxNode
 from stages.importers.onnx_file.tensors import Array
 from stages.integer.program import Value
+from stages.integer.ratios import rescaling
 
 
 def value_of(state: State, what: str = "an operand") -> ValueDraft:

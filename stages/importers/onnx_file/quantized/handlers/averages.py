@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from stages.graph.operators.affine import affine_integers
-from stages.graph.ratios import rescaling
 from stages.importers.onnx_file.functions import reading
 from stages.importers.onnx_file.quantized.graph import Handler, Quantized
 from stages.importers.onnx_file.quantized.operands import (
@@ -29,6 +28,7 @@ from stages.importers.onnx_file.quantized.states import (
 from stages.importers.onnx_file.reading import OnnxNode
 from stages.integer.kernels import layer_norm, softmax
 from stages.integer.program import Value
+from stages.integer.ratios import rescaling
 
 
 def _average_pool(own: Quantized, node: OnnxNode) -> Pending:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.graph.ratios import headroom, rescaling, span
+from stages.graph.ratios import headroom, span
 from stages.importers.onnx_file.quantized.graph import Handler, Quantized
 from stages.importers.onnx_file.quantized.handlers.sums import product
 from stages.importers.onnx_file.quantized.operands import (
@@ -27,6 +27,7 @@ from stages.importers.onnx_file.quantized.states import (
 from stages.importers.onnx_file.reading import OnnxNode
 from stages.importers.onnx_file.tensors import Array
 from stages.integer.program import Value
+from stages.integer.ratios import layer_rescaling, rescaling
 
 
 def _convolution(own: Quantized, node: OnnxNode) -> Pending:
@@ -96,7 +97,7 @@ def _build_layer(pending: Pending, values: KnownValues, y: Value) -> BuiltOp:
         "weight_zero_point": weight.zero_point,
         "bias": levels,
         **tensors,
-        **rescaling(ratio, bits),
+        **layer_rescaling(x, weight.scale, y, bits),
     }
 
 

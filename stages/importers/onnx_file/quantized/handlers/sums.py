@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stages.graph.ratios import headroom, rescaling, span
+from stages.graph.ratios import headroom, span
 from stages.importers.onnx_file.functions import reading
 from stages.importers.onnx_file.quantized.graph import Handler, Quantized
 from stages.importers.onnx_file.quantized.handlers.functions import combined
@@ -29,6 +29,7 @@ from stages.importers.onnx_file.quantized.states import (
 from stages.importers.onnx_file.reading import OnnxNode
 from stages.importers.onnx_file.tensors import Array
 from stages.integer.program import Value
+from stages.integer.ratios import rescaling
 
 
 def _add(own: Quantized, node: OnnxNode) -> State:
