@@ -71,7 +71,8 @@ class Predict:
         if named.images and (how := named.guess) is not None:
             console.say(
                 f"note: nothing says what becomes of an image before the program; it is scaled to cover "
-                f"{how.size}, and its centre cropped (preprocessing=PATH says otherwise)"
+                f"{how.size} and its centre cropped{'' if description else ', pixels are 0 .. 1'} "
+                "(preprocessing=PATH says otherwise)"
             )
         executable = self.backend.compile(integers.program)
         for note in executable.notes:
