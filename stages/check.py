@@ -12,8 +12,8 @@ from stages.backends.base import Backend
 from stages.data.base import Data
 from stages.data.batches import input_dtype
 from stages.integer.program import Requantize
-from stages.measuring.preflight import Preflight, inspect_network
-from stages.models.base import Model, output_of
+from stages.measuring.preflight import Preflight, inspect_network, inspect_program
+from stages.models.base import Model, output_of, program_of
 from stages.quant.granularity.base import Granularity
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.reporting.text import count, percent
@@ -63,6 +63,10 @@ class Check:
         Raises:
             PipelineError: the model cannot be built.
         """
+        if (program := program_of(self.model)) is not None:
+            found = inspect_program(program, self.backend)
+            _show(found, self.backend, console)
+            return not found.refused
         shape, classes = self._sample()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stages.graph.ir import Graph, Node
 from stages.graph.operators.registry import is_layer, operator
+from stages.integer.program import Op, Program
 
 NOTHING = ("input", "constant")
 SAMPLES = 2
@@ -26,6 +27,20 @@ def operations(graph: Graph) -> dict[str, int]:
     """The operations of every node, by its name, in order of execution."""
     shapes = {node.name: node.shape for node in graph.nodes}
     return {node.name: _count(graph, node, shapes) for node in graph.nodes}
+
+
+def program_operations(program: Program) -> dict[str, int]:
+    """The same of a program, by value: of a layer with a residual without it, of an island its elements."""
+    return {op.output: _count_op(op, program) for op in program.ops}
+
+
+def _count_op(op: Op, program: Program) -> int:
+    elements = prod(program.values[op.output].shape)
+    if op.op in NOTHING:
+        return 0
+    if "weight" in op.tensors:
+        return elements * int(op.tensors["weight"][0].size)
+    return elements * (program.values[op.inputs[0]].shape[-1] if op.op == "matmul" else 1)
 
 
 def traced_calls(node: Node) -> tuple[str, ...]:

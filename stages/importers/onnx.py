@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.importers.onnx_file.network import OnnxNetwork
 from stages.importers.onnx_file.quantized import program_of
-from stages.importers.onnx_file.reading import OnnxGraph, OnnxInput, files_of, read_graph
+from stages.importers.onnx_file.reading import MISFITS, OnnxGraph, OnnxInput, files_of, read_graph
 from stages.integer.program import Program
 
 QUANTIZES = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
@@ -28,7 +28,7 @@ def read_onnx(path: Path) -> Program:
         )
     try:
         return program_of(graph)
-    except ValueError as error:
+    except MISFITS as error:
         raise ValueError(f"{path}: {error}") from error
 
 

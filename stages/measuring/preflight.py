@@ -21,7 +21,7 @@ from stages.backends.native_kernels.segments import on_engine
 from stages.exporters.exporter import exporters
 from stages.graph.calibrate import calibrate
 from stages.graph.capture import capture
-from stages.graph.cost import operations, traced_calls
+from stages.graph.cost import operations, program_operations, traced_calls
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
 from stages.graph.fuse import fuse
@@ -158,6 +158,23 @@ def inspect_network(
         refused=(),
         exports=dict(_exports(program)),
         figures=figures,
+        milliseconds=milliseconds,
+        notes=notes,
+    )
+
+
+def inspect_program(program: Program, backend: Backend | None) -> Preflight:
+    """Ask of a program, as a quantized file holds it, what runs each operator, and what exports it."""
+    places, counts = _places(program), program_operations(program)
+    milliseconds, notes = (None, ()) if backend is None else _timed(program, backend)
+    return Preflight(
+        operators=tuple(
+            Placed(name=name, op=op, module="", place=place, operations=counts[name])
+            for name, (op, place) in places.items()
+        ),
+        refused=(),
+        exports=dict(_exports(program)),
+        figures={"model/integer_bytes": IntegerProgram(program=program).metrics()["model/integer_bytes"]},
         milliseconds=milliseconds,
         notes=notes,
     )

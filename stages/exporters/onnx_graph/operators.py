@@ -208,7 +208,8 @@ def _layer_norm(writer: Writer, op: Op) -> None:
     gamma = op.tensors["gamma"] * (step * 2.0**UNIT_BITS / np.sqrt(size))
     parameters = [("gamma", gamma), ("beta", op.tensors["beta"] * step)]
     names = [writer.constant(f"{op.output}/{k}", v.astype(np.float32)) for k, v in parameters]
-    epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0**SPREAD_BITS * size**3)
+    spread_bits = SPREAD_BITS - 2 * op.attrs["narrow"]
+    epsilon = op.attrs["epsilon"] * x.scale**2 / (2.0**spread_bits * size**3)
     inputs = [writer.reals(x.name), *names]
     writer.finish(op, writer.node("LayerNormalization", inputs, f"{op.output}/normal", epsilon=epsilon))
 

@@ -85,6 +85,15 @@ def fold(node: OnnxNode, operands: Sequence[Array | None], opset: int) -> list[A
     if node.op not in FOLDED:
         raise ValueError(f"{node} reads constants alone, and is not computed beforehand. Remedy: onnxsim")
     _check_size(node, operands)
+    try:
+        with np.errstate(all="ignore"):
+            computed = _computed(node, operands, opset)
+    except Exception as error:  # of many types: operands that do not fit each other
+        raise ValueError(f"{node}: its constants do not fit ({error})") from error
+    return [_narrow(np.asarray(x)) for x in computed]
+
+
+def _computed(node: OnnxNode, operands: Sequence[Array | None], opset: int) -> list[Array]:
     names = [f"x{i}" if x is not None else "" for i, x in enumerate(operands)]
     outputs = [f"y{i}" for i in range(len(node.outputs))]
     attrs = {
@@ -100,12 +109,8 @@ def fold(node: OnnxNode, operands: Sequence[Array | None], opset: int) -> list[A
     graph = onnx.helper.make_graph([proto], "constant", infos, results)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     feeds = {name: x for name, x in zip(names, operands, strict=True) if x is not None}
-    try:
-        with np.errstate(all="ignore"):
-            computed = ReferenceEvaluator(model).run(None, feeds)
-    except Exception as error:  # of many types: operands that do not fit each other
-        raise ValueError(f"{node}: its constants do not fit ({error})") from error
-    return [_narrow(np.asarray(x)) for x in computed]
+    computed: list[Array] = ReferenceEvaluator(model).run(None, feeds)
+    return computed
 
 
 def _narrow(x: Array) -> Array:

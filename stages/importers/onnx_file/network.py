@@ -22,7 +22,7 @@ from stages.importers.onnx_file.constants import ROLES, held, path_of, with_bias
 from stages.importers.onnx_file.fold import FOLDED, LARGEST, fold
 from stages.importers.onnx_file.functions import FUNCTIONS, Function
 from stages.importers.onnx_file.functions.reading import Batch
-from stages.importers.onnx_file.reading import OnnxGraph, OnnxNode
+from stages.importers.onnx_file.reading import MISFITS, OnnxGraph, OnnxNode
 from stages.importers.onnx_file.tensors import Array
 
 Operand = Tensor | Array | None
@@ -151,7 +151,7 @@ class OnnxNetwork(nn.Module):
             constant = node.op not in SHAPES and not any(isinstance(x, Tensor) for x in operands)
             try:
                 results = fold(node, cast(Any, operands), self._opset) if constant else operator(*operands)
-            except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            except MISFITS as error:
                 text = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ValueError(text if text.startswith(str(node)) else f"{node}: {text}") from error
             results = results if isinstance(results, tuple | list) else (results,)

@@ -25,6 +25,9 @@ MOST_BYTES = 2**31 - 1
 OPSETS = (7, 26)
 """The versions of ONNX's operators that are known."""
 
+MISFITS = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RuntimeError)
+"""What attributes and operands raise that are not what their reader takes."""
+
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
@@ -91,8 +94,8 @@ def read_graph(path: Path) -> OnnxGraph:
     """
     try:
         return _checked(_parsed(path), path.parent)
-    except (ValueError, DecodeError) as error:
-        text = str(error)
+    except MISFITS as error:
+        text = str(error) if isinstance(error, ValueError) else f"the file is damaged ({error})"
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
@@ -139,6 +142,7 @@ def _checked(model: onnx.ModelProto, folder: Path) -> OnnxGraph:
         raise ValueError(
             f"tensor '{graph.sparse_initializer[0].values.name}' is sparse. Remedy: store it dense"
         )
+    _check_texts(*(one.name for one in (*graph.initializer, *graph.input, *graph.output)))
     constants: dict[str, Array] = {}
     for tensor in graph.initializer:
         if tensor.name in constants:
@@ -177,6 +181,7 @@ def _input(info: onnx.ValueInfoProto) -> OnnxInput:
 
 def _node(proto: onnx.NodeProto, folder: Path) -> OnnxNode:
     name = proto.name or next(iter(proto.output), "")
+    _check_texts(proto.name, proto.op_type, *proto.input, *proto.output, *(a.name for a in proto.attribute))
     if proto.domain not in DOMAINS:
         raise ValueError(
             f"{proto.op_type} '{name}' is of domain '{proto.domain}', which is not known. "
@@ -203,6 +208,12 @@ def _node(proto: onnx.NodeProto, folder: Path) -> OnnxNode:
         outputs=tuple(proto.output),
         attrs=attrs,
     )
+
+
+def _check_texts(*names: object) -> None:
+    """Raise where a name is not UTF-8, which protobuf then gives as bytes."""
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"the name {wrong[0]!r} is no text; the file is damaged")
 
 
 def _plain(value: Any) -> Any:

@@ -9,9 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from stages.exporters.onnx_graph.qdq import program_to_onnx
+from stages.graph.lower import lower
 from stages.importers.model import ImportedModel
 from stages.importers.onnx_file.reading import read_graph
 from tests.stages.importers.files import model, saved
+from tests.stages.reporting.conftest import make_run
 
 
 def conv(weight: onnx.TensorProto) -> onnx.ModelProto:
@@ -51,6 +54,20 @@ def test_a_changed_byte_is_refused_or_read(tmp_path, byte):
         ImportedModel(path=str(path)).build((3, 4, 4), 2)
     except ValueError as error:
         assert "net.onnx" in str(error)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changed_bytes_of_a_quantized_file_are_refused_or_read(tmp_path, seed):
+    whole = program_to_onnx(lower(make_run(["conv", "linear"]).model.quantized, "float")).SerializeToString()
+    rng, path = np.random.default_rng(seed), tmp_path / "net.onnx"
+    for _ in range(40):
+        changed = np.frombuffer(whole, np.uint8).copy()
+        changed[rng.integers(0, len(whole), 2)] = rng.integers(0, 256, 2)
+        path.write_bytes(changed.tobytes())
+        try:
+            ImportedModel(path=str(path)).program()
+        except ValueError as error:
+            assert "net.onnx" in str(error)
 
 
 def test_sizes_that_the_data_does_not_fill_take_no_memory(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -16,10 +18,14 @@ from stages.artifacts import IntegerProgram
 from stages.backends.onnxruntime import load_session
 from stages.backends.reference import Reference
 from stages.exporters.onnx_graph.qdq import program_to_onnx
+from stages.graph.lower import lower
+from stages.graph.operators.affine import affine_integers
+from stages.graph.ratios import rescaling
 from stages.importers import load_program, read_program
 from stages.importers.onnx import read_onnx
+from stages.integer.kernels.layer_norm import narrowing
 from stages.integer.program import Op, Program
-from tests.stages.exporters.examples import consistent
+from tests.stages.exporters.examples import X, Y, consistent, layer
 from tests.stages.importers.files import by_onnxruntime, exported, model, quantized, saved
 from tests.stages.integer.strategies import programs, random_input
 from tests.stages.reporting.conftest import make_run
@@ -108,15 +114,11 @@ def test_programs_of_our_own_come_back_as_they_were(tmp_path_factory, program, b
 
 @pytest.mark.parametrize("layers", [["conv"], ["conv", "linear"]])
 def test_a_networks_program_is_the_same_in_every_tensor(tmp_path, layers):
-    from stages.graph.lower import lower
-
     program = lower(make_run(layers).model.quantized, "fixed_point")
     same(program, read_back(program, tmp_path, residual="exact"))
 
 
 def test_a_requantized_residual_is_a_layer_and_a_sum(tmp_path):
-    from tests.stages.exporters.examples import X, Y, layer
-
     program = layer({"x": X, "y": Y}, residual=True)
     exact, apart = (read_back(program, tmp_path, residual=r) for r in ("exact", "requantized"))
     assert [op.op for op in exact.ops] == ["linear"]
@@ -227,8 +229,6 @@ def test_what_has_no_form_in_integers_is_named(tmp_path):
 
 
 def test_the_files_own_account_is_not_believed_where_it_contradicts_the_nodes(tmp_path):
-    from tests.stages.exporters.examples import X, Y, layer
-
     program = layer({"x": X, "y": Y}, residual=False)
     made = program_to_onnx(program)
     for said in ("{", '{"values": {"y": [0.1, 0, 0, 1e999]}}', '{"values": 3, "epsilons": {}}', "[" * 5000):
@@ -236,3 +236,44 @@ def test_the_files_own_account_is_not_believed_where_it_contradicts_the_nodes(tm
         back = read_program(saved(made, tmp_path))
         assert isinstance(back.ops[0], Op)
         assert back.values["y"].quant_max == 255
+
+
+def test_a_layer_norm_over_16_bits_comes_back(tmp_path):
+    """So many values that the integers of its squares are cut, and epsilon with them."""
+    x = replace(X, shape=(96,))
+    stream = replace(x, name="s", scale=0.001, zero_point=7, quant_min=-(2**15), quant_max=2**15 - 1)
+    y = replace(x, name="y", scale=0.02, zero_point=0)
+    narrow = narrowing(stream)
+    assert narrow == 1
+    step, eps = 2.0 ** (10 - 2 * narrow) * 96**3 / stream.scale**2, 1e-5
+    tensors, attrs = affine_integers(np.ones(96) * 50, np.zeros(96), epsilon=eps * step, eps=eps, x=stream)
+    wide = {"act_min": stream.quant_min, "act_max": stream.quant_max}
+    norm = {**attrs, "narrow": narrow, "act_min": -128, "act_max": 127}
+    ops = (
+        Op(
+            op="requantize",
+            inputs=("x",),
+            output="s",
+            attrs=wide,
+            tensors=rescaling(np.array(x.scale / 0.001)),
+        ),
+        Op(op="layer_norm", inputs=("s",), output="y", attrs=norm, tensors=tensors),
+    )
+    values = {"x": x, "s": stream, "y": y}
+    program = Program(values=values, ops=ops, input="x", output="y", requantize="float")
+    made = program_to_onnx(program)
+    (node,) = (node for node in made.graph.node if node.op_type == "LayerNormalization")
+    assert next(a.f for a in node.attribute if a.name == "epsilon") == pytest.approx(eps, rel=1e-3)
+    same(program, read_onnx(saved(made, tmp_path)))
+
+
+def test_weights_of_4_bits_come_back(tmp_path):
+    program = layer({"x": X, "y": Y}, residual=False)
+    small = np.array([[3, -2], [7, 5]], np.int8)
+    program = replace(
+        program, ops=(replace(program.ops[0], tensors={**program.ops[0].tensors, "weight": small}),)
+    )
+    made = program_to_onnx(program, narrow=True)
+    assert onnx.TensorProto.INT4 in {tensor.data_type for tensor in made.graph.initializer}
+    weight = read_onnx(saved(made, tmp_path)).ops[0].tensors["weight"]
+    assert (weight.dtype, weight.tolist()) == (np.int8, small.tolist())

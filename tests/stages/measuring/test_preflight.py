@@ -8,9 +8,12 @@ from torch import nn
 
 from stages.backends.native import Native
 from stages.backends.reference import Reference
-from stages.measuring.preflight import Placed, Preflight, inspect_network
+from stages.graph.cost import operations
+from stages.graph.lower import lower
+from stages.measuring.preflight import Placed, Preflight, inspect_network, inspect_program
 from stages.models.mobilenet_digits import MobileNetDigits
 from tests.composed import built
+from tests.stages.reporting.conftest import make_run
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +122,13 @@ def test_the_engine_places_operators_as_it_does_in_a_run(settings):
         }
     )
     assert found.notes == (f"backend native: {', '.join(slow)} by the reference's kernels",)
+
+
+def test_a_program_is_inspected_as_it_is():
+    program = lower(make_run(["conv", "linear"]).model.quantized, "float")
+    found = inspect_program(program, Reference())
+    assert [(one.name, one.op) for one in found.operators] == [(op.output, op.op) for op in program.ops]
+    graph = operations(make_run(["conv", "linear"]).model.quantized.graph)
+    assert {one.name: one.operations for one in found.operators}.items() <= graph.items()
+    assert found.share("engine", "reference") == 1.0
+    assert found.exports["onnx_qdq"] == "" and found.milliseconds is not None

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from stages.importers.onnx_file.quantized.states import Pending, ValueDraft
-from stages.importers.onnx_file.reading import OnnxGraph
+from stages.importers.onnx_file.reading import MISFITS, OnnxGraph
 from stages.importers.onnx_file.tensors import Array
 from stages.integer.kernel import signature
 from stages.integer.program import Op, Requantize, Value
@@ -20,9 +20,6 @@ METADATA = "quantization_pipeline"
 
 Account = tuple[float, int, int, int]
 """What a file of our own says of a value: scale, zero point, least and greatest level."""
-
-MISFITS = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, OverflowError, RuntimeError)
-"""What operands and attributes raise that are not what their operator takes."""
 
 INT8, UINT8 = np.dtype(np.int8), np.dtype(np.uint8)
 
@@ -72,7 +69,7 @@ def value_of_draft(draft: ValueDraft, said: Mapping[str, Account] | None) -> Val
         ValueError: nothing gives its scale.
     """
     info, scale, zero = np.iinfo(draft.dtype), draft.own.scale, draft.own.zero_point
-    low, high = (info.min, info.max) if draft.dtype.itemsize == 1 else (0, 2**24 - 1)
+    low, high = (info.min, info.max) if draft.dtype.itemsize < 4 else (0, 2**24 - 1)
     if said:
         own_scale, own_zero, low, high = said.get(draft.name, next(iter(said.values())))
         if scale is None or abs(own_scale - scale) <= 1e-6 * scale:  # which float32 may not hold

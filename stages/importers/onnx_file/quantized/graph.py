@@ -14,7 +14,6 @@ from pipeline.errors import alternatives
 from stages.importers.onnx_file.fold import FOLDED, fold
 from stages.importers.onnx_file.quantized.decompose import decomposed
 from stages.importers.onnx_file.quantized.finishing import (
-    MISFITS,
     OpDraft,
     accounts,
     metadata,
@@ -35,7 +34,7 @@ from stages.importers.onnx_file.quantized.states import (
     ValueFunction,
     Weight,
 )
-from stages.importers.onnx_file.reading import OnnxGraph, OnnxNode
+from stages.importers.onnx_file.reading import MISFITS, OnnxGraph, OnnxNode
 from stages.importers.onnx_file.tensors import Array
 from stages.integer.program import Program, Requantize
 from stages.integer.validate import validate

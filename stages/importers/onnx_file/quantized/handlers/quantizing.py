@@ -113,12 +113,12 @@ def _parameters(own: Quantized, node: OnnxNode) -> tuple[float, int, np.dtype[An
             f"{0 if scale is None else scale.size} scales of a value that is computed: must be one. "
             "Remedy: quantize activations per tensor"
         )
-    kinds = {2: UINT8, 3: INT8}
+    kinds: dict[int, np.dtype[Any]] = {2: UINT8, 3: INT8, 4: np.dtype(np.uint16), 5: np.dtype(np.int16)}
     given = np.dtype(np.uint8) if zero is None else zero.dtype
     dtype = kinds.get(node.attrs.get("output_dtype", 0), given) if node.op == "QuantizeLinear" else given
     number = float(scale.reshape(-1)[0])
-    if dtype not in (INT8, UINT8) and not (node.op == "DequantizeLinear" and dtype == np.int32):
-        raise ValueError(f"levels are {dtype}: int8 and uint8 have kernels. Remedy: quantize to 8 bits")
+    if dtype not in kinds.values() and not (node.op == "DequantizeLinear" and dtype == np.int32):
+        raise ValueError(f"levels are {dtype}: 8 and 16 bits are read. Remedy: quantize to 8 bits")
     if not (np.isfinite(number) and number > 0):
         raise ValueError(f"scale {number}: must be positive and finite")
     return number, 0 if zero is None else int(zero.reshape(-1)[0]), dtype
@@ -127,6 +127,8 @@ def _parameters(own: Quantized, node: OnnxNode) -> tuple[float, int, np.dtype[An
 def _table(state: ValueFunction, source: str) -> Pending:
     """A function of one value as a table, of 256 levels or of as many a channel."""
     x = state.value
+    if x.dtype.itemsize > 1:
+        raise ValueError(f"a function of levels of {x.dtype}: tables have 256. Remedy: quantize it to 8 bits")
     reals = np.zeros((256, *[1] * len(x.shape)), np.float32)
     shape = np.shape(state.apply(reals))
     wide = [i for i, n in enumerate(shape[1:]) if n != 1]
