@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 
 from stages.data.description import Description
-from stages.exporters.c_code import computed, moved, tflm
+from stages.exporters.c_code import computed, moved, normalized, tflm
 from stages.exporters.c_code.literals import braces, string
 from stages.exporters.c_code.places import bytes_of, place
 from stages.exporters.c_code.signed import is_unsigned, signed
@@ -37,10 +37,10 @@ OPERATORS: Mapping[str, Write] = {
     "avg_pool2d": computed.avg_pool2d,
     "max_pool2d": computed.max_pool2d,
     "resample": computed.resample,
-    "softmax": computed.softmax,
-    "layer_norm": computed.layer_norm,
-    "rms_norm": computed.rms_norm,
-    "group_norm": computed.group_norm,
+    "softmax": normalized.softmax,
+    "layer_norm": normalized.layer_norm,
+    "rms_norm": normalized.rms_norm,
+    "group_norm": normalized.group_norm,
     "reshape": moved.reshape,
     "constant": moved.constant,
     "table": moved.table,

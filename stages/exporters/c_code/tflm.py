@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from stages.exporters.c_code.computed import along, average, bounds, pool
+from stages.exporters.c_code.computed import average, bounds, pool
 from stages.exporters.c_code.literals import broadcast
+from stages.exporters.c_code.normalized import along
 from stages.exporters.c_code.writer import Writer
 from stages.integer.fixed_point import quantize_multiplier, saturating_rounding_doubling_high_mul
 from stages.integer.kernels.mean import count
