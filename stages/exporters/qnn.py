@@ -49,7 +49,7 @@ class QnnHtp:
         from stages.exporters.onnx_graph.qnn import program_to_qnn
 
         model = program_to_qnn(program, self.batch)
-        apart, encodings = take_apart(model)
+        apart, encodings = take_apart(program_to_qnn(program, self.batch, units=False))
         if description is not None:
             onnx.helper.set_model_props(apart, description.metadata())
         onnx.save(apart, folder / "model_float.onnx")

@@ -61,7 +61,7 @@ def test_quantizing_the_float_graph_by_its_encodings_gives_the_qdq_graph(program
     if qnn_refusals(program):
         return
     model = program_to_qnn(program, 2)
-    apart, encodings = take_apart(model)
+    apart, encodings = take_apart(program_to_qnn(program, 2, units=False))
     onnx.checker.check_model(apart, full_check=True)
     kinds = {node.op_type for node in apart.graph.node}
     assert not kinds & {"QuantizeLinear", "DequantizeLinear"}
@@ -70,6 +70,16 @@ def test_quantizing_the_float_graph_by_its_encodings_gives_the_qdq_graph(program
     x = (q - value.zero_point) * np.float32(value.scale)
     again = quantized(apart, encodings_document(encodings, "2.0.0"))
     assert run(again, x).tolist() == run(model, x).tolist()
+
+
+def test_the_float_graph_has_the_activation_that_levels_imply():
+    """Behind a zero point of 0, uint8 is a ReLU: the float graph needs it by name."""
+    program = layer({"x": X, "y": replace(Y, quant_max=255, zero_point=0)}, residual=False)
+    tensors = {**program.ops[0].tensors, "weight_zero_point": np.zeros(2, np.int32)}
+    program = replace(program, ops=(replace(program.ops[0], tensors=tensors),))
+    assert "Relu" not in {node.op_type for node in program_to_qnn(program).graph.node}
+    apart, _ = take_apart(program_to_qnn(program, units=False))
+    assert [node.op_type for node in apart.graph.node] == ["Gemm", "Relu", "Identity"]
 
 
 @pytest.mark.parametrize(
