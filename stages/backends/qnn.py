@@ -30,6 +30,7 @@ class Qnn:
     exact: ClassVar[frozenset[str]] = frozenset()
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime_qnn", "onnxruntime", "onnx")
     export: ClassVar[str] = "qnn"
+    extra: ClassVar[str] = "qnn"
 
     htp_arch: Literal["68", "69", "73", "75", "79", "81"] = "73"
     batch_size: int = 1

@@ -23,10 +23,13 @@ class ForeignRuntime(Protocol):
 
 
 def require_installed(backend: Backend) -> None:
-    """Raise `PipelineError` where a package is missing that the backend says it needs."""
+    """Raise `PipelineError` where a package is missing that the backend says it needs.
+
+    A backend with an `extra` names the one of ours that installs it; else that is ``bench``.
+    """
     for package in backend.packages if isinstance(backend, ForeignRuntime) else ():
         if find_spec(package) is None:
-            require(package, backend.name)
+            require(package, backend.name, extra=getattr(backend, "extra", "bench"))
 
 
 def runtime_version(backend: Backend) -> str:

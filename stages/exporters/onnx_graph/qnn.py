@@ -170,6 +170,20 @@ class QnnWriter(Writer):
         return self.node("DequantizeLinear", [name, *self.value_parameters(value)], f"{name}/dq")
 
 
+class ActingWriter(QnnWriter):
+    """Bounds as float operators before the only quantization, implied ones too: a graph to be taken apart."""
+
+    def quantize(self, real: str, value: Value, low: int, high: int) -> None:
+        """``<name>/q`` of a real tensor behind its activation function."""
+        dtype, name = np.iinfo(self.dtype(value)), f"{value.name}/bounded"
+        below, above = low > dtype.min - self.offset(value), high < dtype.max - self.offset(value)
+        if low == value.zero_point and not above:
+            real = self.node("Relu", [real], name)
+        elif below or above:
+            real = self.clip(real, value, low, high)
+        self.unit(real, value.name, value)
+
+
 def _linear(writer: QnnWriter, op: Op) -> None:
     """A Gemm; of tokens, one of all of them as rows, each of which is rounded once."""
     x, y = writer.program.values[op.inputs[0]], writer.program.values[op.output]
@@ -254,7 +268,9 @@ OWN: Mapping[str, Callable[[Any, Op], None]] = {
 """Operators that are written in another way for HTP."""
 
 
-def program_to_qnn(program: Program, batch: int = 1, *, trace: bool = False) -> onnx.ModelProto:
+def program_to_qnn(
+    program: Program, batch: int = 1, *, trace: bool = False, units: bool = True
+) -> onnx.ModelProto:
     """Write `program` as an ONNX model from ``input`` to ``output``, float32 (batch, …), for HTP.
 
     Args:
@@ -262,8 +278,10 @@ def program_to_qnn(program: Program, batch: int = 1, *, trace: bool = False) -> 
         batch: samples; HTP takes no open number.
         trace: make every value an output too, as `traced` names it. The provider has no place for a
             Transpose whose levels are asked for.
+        units: for the provider. Else activation functions stand before the quantizations, ReLU by name: what
+            `stages.exporters.onnx_graph.encodings` takes apart. The levels are the same.
     """
-    writer = QnnWriter(program, "requantized", opset=OPSET)
+    writer = (QnnWriter if units else ActingWriter)(program, "requantized", opset=OPSET)
     model = model_of(writer, {**OPERATORS, **OWN}, batch)
     for value in program.values.values() if trace else ():
         name, kind = traced(value), TensorProto.FLOAT
