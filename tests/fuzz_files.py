@@ -228,7 +228,9 @@ def main() -> int:
         return 0
     wrong = 0
     for kind in CASES if chosen.kind == "all" else (chosen.kind,):
-        outcomes = fuzzing.run("tests.fuzz_files", kind, chosen.count, chosen.seed, chosen.first)
+        outcomes = fuzzing.run(
+            "tests.fuzz_files", [f"--kind={kind}"], chosen.count, chosen.seed, chosen.first
+        )
         print(f"{kind}: {', '.join(f'{count} {name}' for name, count in outcomes.most_common())}", flush=True)
         wrong += outcomes["wrong"]
     return int(wrong > 0)

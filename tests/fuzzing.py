@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import random
 import resource
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,37 @@ def child(cases: Mapping[str, Case], kind: str, first: int, count: int, seed: in
         print(outcome, flush=True)
 
 
-def run(module: str, kind: str, count: int, seed: int, first: int = 0) -> Counter[str]:
-    """Run cases of ``python -m MODULE --kind KIND`` in children, and print the line that repeats a wrong one.
+def run(
+    module: str,
+    options: Sequence[str],
+    count: int,
+    seed: int,
+    first: int = 0,
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Counter[str]:
+    """Run cases of ``python -m MODULE OPTIONS`` in children, and print the line that repeats a wrong one.
 
-    Returns how often each outcome was.
+    Args:
+        module: takes ``--child``, ``--first``, ``--count`` and ``--seed`` beside `options`.
+        options: what else repeats a case.
+        count: how many cases.
+        seed: of all of them.
+        first: the number of the first.
+        environment: of the children, beside this process's.
+
+    Returns:
+        How often each outcome was.
     """
     outcomes: Counter[str] = Counter()
     number, last = first, first + count
     while number < last:
         size = min(CHUNK, last - number)
-        given = [f"--kind={kind}", f"--first={number}", f"--count={size}", f"--seed={seed}"]
+        given = [*options, f"--first={number}", f"--count={size}", f"--seed={seed}"]
         command = [sys.executable, "-m", module, "--child", *given]
-        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, **(environment or {})}
+        )
         lines = [line.partition(" ") for line in done.stdout.splitlines()]
         for name, _, outcome in lines:
             if not outcome:
@@ -95,8 +115,8 @@ def run(module: str, kind: str, count: int, seed: int, first: int = 0) -> Counte
             fine = outcome in FINE
             outcomes[outcome if fine else "wrong"] += 1
             if not fine:
-                repeat = f"python -m {module} --kind {kind} --first {name} --count 1 --seed {seed}"
-                print(f"{repeat}  # {outcome}", flush=True)
+                repeat = shlex.join(["python", "-m", module, *options, "--first", name, "--count", "1"])
+                print(f"{repeat} --seed {seed}  # {outcome}", flush=True)
         if not lines:
             raise RuntimeError(done.stderr)
         number += len(lines)

@@ -10,6 +10,6 @@ from tests.fuzzing import run
 
 @pytest.mark.parametrize("kind", CASES)
 def test_a_changed_file_is_refused_clearly_or_read(kind, capfd):
-    outcomes = run("tests.fuzz_files", kind, 60, seed=0)
+    outcomes = run("tests.fuzz_files", [f"--kind={kind}"], 60, seed=0)
     assert outcomes["wrong"] == 0, capfd.readouterr().out
     assert outcomes["refused"] >= 5 and outcomes["equal"] >= 2  # both ways were tried

@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -47,8 +48,9 @@ def replay(cfg: DictConfig) -> None:
         logged = OmegaConf.create(read_yaml(Path(folder) / ".hydra" / "config.yaml"))
         if not isinstance(logged, DictConfig):
             raise ConfigError(f"replay={cfg.replay}: the record's configuration is no mapping of keys")
+        settings: Any = logged
         given = {"tracking": cfg.tracking, "trust": cfg.trust}
-        again = OmegaConf.create({**logged, "objectives": [], "replay": None, **given})
+        again = OmegaConf.create({**settings, "objectives": [], "replay": None, **given})
         again.store = {"path": f"{folder}/store"}
         recorded = record.tags.get("threads", "")
         again.threads = cfg.threads or (int(recorded) if recorded.isdecimal() else again.get("threads"))
