@@ -33,13 +33,11 @@ from stages.integer.format import load_program, save_program
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Program
 from tests import fuzzing
+from tests.fuzzing import SLOW
 from tests.stages.integer.strategies import programs, random_input
 
 MEMORY = 6 * 2**30
 """Bytes of address space that a child may have."""
-
-SLOW = 20.0
-"""Seconds that no case may take."""
 
 NUMBERS = (
     -1,
