@@ -11,6 +11,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from pipeline.configuration.bounds import check_folders
 from pipeline.configuration.overrides import check_overrides
 from pipeline.configuration.schema import register
 from pipeline.errors import ConfigError
@@ -36,6 +37,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         check_overrides(sys.argv[1:])
+        check_folders(sys.argv[1:])
         main()
     except ConfigError as error:  # Hydra prints those that are raised within main
         print(error, file=sys.stderr)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import random
 import resource
 import subprocess
@@ -33,16 +32,12 @@ from stages.backends.native_kernels import library
 from stages.integer.format import load_program, save_program
 from stages.integer.interpreter import Interpreter
 from stages.integer.program import Program
+from tests import fuzzing
+from tests.fuzzing import SLOW
 from tests.stages.integer.strategies import programs, random_input
-
-CHUNK = 500
-"""Cases a child runs."""
 
 MEMORY = 6 * 2**30
 """Bytes of address space that a child may have."""
-
-SLOW = 20.0
-"""Seconds that no case may take."""
 
 NUMBERS = (
     -1,
@@ -216,41 +211,12 @@ def run(count: int, seed: int, first: int = 0, *, sanitize: bool = False) -> Cou
         first: the number of the first.
         sanitize: compile the engine with AddressSanitizer and UBSan.
     """
-    environment = dict(os.environ)
+    environment = {}
     if sanitize:
         runtime = subprocess.run(["c++", "-print-file-name=libasan.so"], capture_output=True, text=True)
-        environment |= {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
-    outcomes: Counter[str] = Counter()
-    number, last = first, first + count
-    while number < last:
-        size = min(CHUNK, last - number)
-        command = [
-            sys.executable,
-            "-m",
-            "tests.fuzz_programs",
-            "--child",
-            f"--first={number}",
-            f"--count={size}",
-            f"--seed={seed}",
-        ]
-        command += ["--sanitize"] * sanitize
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        lines = [line.partition(" ") for line in done.stdout.splitlines()]
-        for name, _, outcome in lines:
-            kind = outcome if outcome in ("refused", "equal", "mistrusted") else "wrong"
-            if not outcome:
-                words = [line for line in done.stderr.splitlines() if "rror" in line]
-                outcome = f"killed by {done.returncode}: {' '.join(words[:1])}"
-            outcomes[kind] += 1
-            if kind == "wrong":
-                print(
-                    f"python -m tests.fuzz_programs --first {name} --count 1 --seed {seed}  # {outcome}",
-                    flush=True,
-                )
-        if not lines:
-            raise RuntimeError(done.stderr)
-        number += len(lines)
-    return outcomes
+        environment = {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    options = ["--sanitize"] * sanitize
+    return fuzzing.run("tests.fuzz_programs", options, count, seed, first, environment=environment)
 
 
 def main() -> int:

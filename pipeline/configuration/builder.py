@@ -21,6 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.configuration.coercion import MismatchError, convert
+from pipeline.configuration.components import is_component
 from pipeline.configuration.targets import TargetError, locate
 from pipeline.errors import ConfigError, alternatives
 
@@ -117,14 +118,24 @@ class Builder:
         if isinstance(node, ListConfig):
             items = [self._child(node, index, f"{path}[{index}]") for index in range(len(node))]
             return _FAILED if _any_failed(items) else items
+        component, keys = None, None  # the keys that it takes, None for any
+        if "_target_" in node:
+            component = self._located(node["_target_"], f"{path}._target_")
+            if component is _FAILED and self._code is not None:
+                return _FAILED  # a record's: what it would have been given is not built
+            keys = None if component is _FAILED else _keys(component)
         values: dict[str, Any] = {}
         for key in (key for key in node if key != "_target_"):
             text = f"{path}.{key!s}"
             known = isinstance(key, str) or type(key) is int  # nn.Sequential's modules are named 0, 1, …
-            values[str(key)] = self._child(node, key, text) if known else self._problem(_no_name(text))  # type: ignore[arg-type]
-        if "_target_" not in node:
+            if not known:
+                values[str(key)] = self._problem(_no_name(text))
+            elif keys is None or str(key) in keys:
+                values[str(key)] = self._child(node, key, text)  # type: ignore[arg-type]
+            else:  # refused below, and never built: to build is to run code
+                values[str(key)] = _raw(node, key)  # type: ignore[arg-type]
+        if component is None:
             return _FAILED if _any_failed(values.values()) else values
-        component = self._located(node["_target_"], f"{path}._target_")
         return _FAILED if component is _FAILED else self._call(component, values, path)
 
     def _located(self, target: object, path: str) -> Any:
@@ -135,12 +146,20 @@ class Builder:
                 f"{path}: '{target}' is code that a recorded configuration names; a record may come from "
                 f"anywhere, so that it runs none. Remedy: where you know it, trust=[{top}]"
             )
+        private = next((part for part in str(target).split(".") if part.startswith("_")), None)
+        if private is not None and self._code is not None:
+            return self._problem(f"{path}: '{target}': '{private}' is private, and no component")
         try:
             component = locate(target)
         except TargetError as error:
             return self._problem(f"{path}: {error}")
         home = str(getattr(component, "__module__", "")).partition(".")[0]
         if top in self._trusted and home in self._trusted:
+            if self._code is not None and not is_component(component, str(target)):
+                return self._problem(
+                    f"{path}: '{target}' is no component: neither a class with a schema nor what an option "
+                    "of conf/ names; a recorded configuration calls nothing else"
+                )
             return component
         if top in self._trusted and self._code is not None:  # a module's import, as pipeline.session.Path
             return self._problem(f"{path}: '{target}' is not the pipeline's own, but imported there")
@@ -202,6 +221,14 @@ class Builder:
             built = {key: self._grouped(each, item, f"{path}.{key}") for key, each in value.items()}
             return _FAILED if _any_failed(built.values()) else built
         return value
+
+
+def _keys(component: Callable[..., Any]) -> frozenset[str] | None:
+    """The names of its arguments, None where it takes any."""
+    parameters = inspect.signature(component).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
 
 
 def _any_failed(values: Iterable[Any]) -> bool:

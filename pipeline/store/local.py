@@ -163,12 +163,19 @@ class Store:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of an entry's folder. Raises `ValueError` naming the file where it is not readable."""
     try:
+        if not (path / MANIFEST).is_file():  # to open a FIFO is to wait
+            raise ValueError("no regular file")
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']}, not {FORMAT}")
         if not {"sha256", "stage", "seconds", "files"} <= set(manifest):
             raise ValueError("incomplete")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = manifest["files"]
+        if not isinstance(files, dict) or not all(
+            isinstance(entry, dict) and isinstance(entry.get("sha256"), str) for entry in files.values()
+        ):
+            raise ValueError("'files' is no mapping of names to hashes")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path / MANIFEST}: not a readable manifest ({error})") from error
     return manifest
 

@@ -13,9 +13,11 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.configuration.bounds import read_yaml
 from pipeline.configuration.builder import Builder
 from pipeline.console import Console
 from pipeline.environment import environment
@@ -43,9 +45,12 @@ def replay(cfg: DictConfig) -> None:
         raise ConfigError("replay: needs the tracker that has the run: tracking=mlflow or tracking=server")
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         record = tracking.fetch(cfg.replay, Path(folder))
-        logged = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
+        logged = OmegaConf.create(read_yaml(Path(folder) / ".hydra" / "config.yaml"))
+        if not isinstance(logged, DictConfig):
+            raise ConfigError(f"replay={cfg.replay}: the record's configuration is no mapping of keys")
+        settings: Any = logged
         given = {"tracking": cfg.tracking, "trust": cfg.trust}
-        again = OmegaConf.create({**logged, "objectives": [], "replay": None, **given})
+        again = OmegaConf.create({**settings, "objectives": [], "replay": None, **given})
         again.store = {"path": f"{folder}/store"}
         recorded = record.tags.get("threads", "")
         again.threads = cfg.threads or (int(recorded) if recorded.isdecimal() else again.get("threads"))

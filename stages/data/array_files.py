@@ -11,6 +11,7 @@ import math
 import os
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def _sha256(path: Path, state: tuple[int, ...]) -> str:
 
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RuntimeError,
-    SyntaxError, MemoryError,
+    SyntaxError, MemoryError, tokenize.TokenError,
     zlib.error, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 

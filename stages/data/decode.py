@@ -100,7 +100,7 @@ def image_size(listing: Listing, how: Preprocessing) -> tuple[int, int]:
     with listing.reader() as read:
         for name in listing.names:
             try:
-                with Image.open(io.BytesIO(read(name, how.max_pixels))) as image:
+                with Image.open(io.BytesIO(read(name, how.max_bytes))) as image:
                     return how.sized(*how.upright(image))
             except Exception as error:  # as in _decode_all, which names them
                 unreadable[name] = _reason(error)
@@ -149,7 +149,7 @@ def _decode_all(
             for row in range(start, min(start + CHUNK, len(names))):
                 try:
                     with (
-                        Image.open(io.BytesIO(read(names[row], how.max_pixels))) as image,
+                        Image.open(io.BytesIO(read(names[row], how.max_bytes))) as image,
                         large if image.width * image.height > LARGE else nullcontext(),
                     ):
                         pixels = how.apply(image)

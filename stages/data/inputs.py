@@ -22,6 +22,7 @@ from pipeline.errors import PipelineError
 from stages.data.array_files import SUFFIXES
 from stages.data.batches import normalize
 from stages.data.description import FILE, Description
+from stages.data.files import check_readable
 from stages.data.input_sources import ArraySource, ImageSource, RefusedSource, sources_of
 from stages.data.preprocess import Preprocessing
 
@@ -143,6 +144,7 @@ class GivenInputs:
             )
         how = self.guess or Preprocessing(**_tuples(self._description.image or {}))
         try:
+            check_readable(source.path, how.max_bytes)
             with Image.open(source.path) as image:
                 pixels = how.apply(image)
         except UnidentifiedImageError:

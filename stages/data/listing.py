@@ -20,9 +20,6 @@ from stages.data.files import check_readable
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-BYTES_PER_PIXEL = 8
-"""The most that an image file has, four channels of 16 bits; beside them a header's million."""
-
 MAX_RATIO = 100
 """The most that an archive unpacks to, in its own bytes: images hardly shrink, bombs by a thousand."""
 
@@ -32,9 +29,9 @@ UNREADABLE_ZIP = (
 """What listing a .zip of any bytes raises."""
 
 Read = Callable[[str, int], bytes]
-"""From an image's path, and the most pixels that it may have, to the file's bytes.
+"""From an image's path, and the most bytes that its file may have, to these.
 
-Raises OSError or ValueError for what is absent, no regular file, or larger than any such image."""
+Raises OSError or ValueError for what is absent, no regular file, or larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +62,8 @@ class Listing:
         """A function from an image's path to its bytes, which threads may share."""
         if self.path.is_dir():
 
-            def read_file(name: str, pixels: int) -> bytes:
-                check_readable(self.path / name, _most(pixels))
+            def read_file(name: str, most: int) -> bytes:
+                check_readable(self.path / name, most)
                 return (self.path / name).read_bytes()
 
             yield read_file
@@ -75,9 +72,9 @@ class Listing:
         with zipfile.ZipFile(self.path) as archive:
             members = {_slashed(info.filename): info for info in archive.infolist()}
 
-            def read(name: str, pixels: int) -> bytes:
-                if (size := members[name].file_size) > _most(pixels):
-                    raise ValueError(f"has {size:,} bytes: must have at most {_most(pixels):,}")
+            def read(name: str, most: int) -> bytes:
+                if (size := members[name].file_size) > most:
+                    raise ValueError(f"has {size:,} bytes: must have at most {most:,}")
                 with lock:  # what is delivered beyond the declared size is never read
                     return archive.read(members[name])
 
@@ -142,11 +139,6 @@ def _sorted_out(found: Mapping[str, str | None], path: Path, option: str, known:
         empty=tuple(sorted(folders.difference(classes))),
         fingerprint=digest.hexdigest(),
     )
-
-
-def _most(pixels: int) -> int:
-    """The bytes of an image file of so many pixels."""
-    return BYTES_PER_PIXEL * pixels + 2**20
 
 
 def _walk(root: Path, option: str) -> Iterator[tuple[str, str | None]]:

@@ -64,6 +64,11 @@ class Preprocessing:
             raise ValueError(f"channels={self.channels}: must be 3 (RGB) or 1 (gray)")
 
     @property
+    def max_bytes(self) -> int:
+        """The most that an image's file may have: four channels of 16 bits a pixel, and a header."""
+        return 8 * self.max_pixels + 2**20
+
+    @property
     def fixed(self) -> tuple[int, int] | None:
         """The height and width that all images get; None where they depend on the image."""
         for side in (self.size, self.crop):

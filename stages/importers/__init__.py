@@ -32,6 +32,10 @@ def read_program(path: Path) -> Program:
     """
     if path.suffix not in PROGRAMS:
         raise ValueError(f"{path}: ending '{path.suffix}'; {alternatives(path.suffix, PROGRAMS)}")
+    if path.exists() and not path.is_file():  # to open a FIFO is to wait for who writes into it
+        raise ValueError(
+            f"{path}: is no regular file, but a folder, FIFO or device. Remedy: give the file itself"
+        )
     module, function, package = PROGRAMS[path.suffix]
     if find_spec(package) is None:
         raise ValueError(

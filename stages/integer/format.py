@@ -79,6 +79,7 @@ def load_program(directory: Path) -> Program:
     """
     path = directory / "program.json"
     try:
+        _check_regular(path)
         document = json.loads(path.read_text())
         version = document["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -108,9 +109,16 @@ def load_program(directory: Path) -> Program:
     return program
 
 
+def _check_regular(path: Path) -> None:
+    """Raise OSError for a FIFO, which would be waited for, a device or a folder."""
+    if path.exists() and not path.is_file():
+        raise OSError("is no regular file")
+
+
 def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays by dtype."""
     try:
+        _check_regular(path)
         loaded: dict[str, NDArray[Any]] = load_file(path)
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         # numpy lacks some of the format's dtypes, as bfloat16

@@ -14,20 +14,23 @@ import pathlib
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 _NAMED = re.compile(r"(?:GLOBAL|build|class|Unsupported class) ([A-Za-z_][\w.]*\.\w+)")
+
+
+MAX_RATIO = 20
+"""The most that an archive unpacks to, in its own bytes; torch stores tensors as they are."""
 
 
 def _plain_types() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -68,15 +71,17 @@ def read_checkpoint(path: Path) -> object:
             convert it.
     """
     existing_weights(path)
-    _refuse_programs(path)
     try:
+        _refuse_programs(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals(_plain_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except PipelineError:
+        raise
     except pickle.UnpicklingError as error:
         raise PipelineError(_unpickled(path, error)) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of any bytes, the unpickler raises any: IndexError, AttributeError, …
         text = _TERMINAL.sub("", str(error)).strip() or type(error).__name__
         raise PipelineError(
             f"model.weights={path}: not readable as weights ({text.splitlines()[0]}).\n"
@@ -87,6 +92,11 @@ def read_checkpoint(path: Path) -> object:
 
 def existing_weights(path: Path) -> Path:
     """`path`, where there is such a file. Raises `PipelineError` where there is not."""
+    if path.exists() and not path.is_file():  # to open a FIFO is to wait for who writes into it
+        raise PipelineError(
+            f"model.weights={path}: is no regular file, but a folder, FIFO or device.\n"
+            "Remedy: give the file itself, model.weights=<file.safetensors or .pt>."
+        )
     if not path.is_file():
         raise PipelineError(
             f"model.weights={path}: no such file (looked in {Path.cwd()}).\n"
@@ -96,17 +106,33 @@ def existing_weights(path: Path) -> Path:
 
 
 def _refuse_programs(path: Path) -> None:
-    """TorchScript and exported programs are zip files, as checkpoints are, but hold code beside tensors."""
+    """TorchScript and exported programs are zip files, as checkpoints are, but hold code beside tensors.
+
+    Raises `PipelineError` for them, and for what says that it unpacks to far more than its bytes.
+    """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        names = {name.partition("/")[2] for name in archive.namelist()}
+        infos = archive.infolist()
+    check_ratio(infos, path, f"model.weights={path}")
+    names = {info.filename.partition("/")[2] for info in infos}
     if "constants.pkl" in names:
         raise PipelineError(torchscript_refusal(f"model.weights={path}", path))
     if "archive_format" in names:
         raise PipelineError(
             f"model.weights={path}: a program of torch.export, not weights.\n"
             f"Remedy: model=exported model.path={path}"
+        )
+
+
+def check_ratio(infos: Iterable[zipfile.ZipInfo], path: Path, where: str) -> None:
+    """Raise `PipelineError` where an archive's members say that they unpack to far more than its bytes."""
+    total, own = sum(info.file_size for info in infos), path.stat().st_size
+    if total > MAX_RATIO * own + 2**20:
+        raise PipelineError(
+            f"{where}: its members say that they have {total / 2**30:.1f} GiB, in a file of "
+            f"{own / 2**20:.1f} MiB: torch compresses nothing.\n"
+            "Remedy: take the file from its source again; where you trust it, load and save it anew by torch."
         )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import PipelineError
-from stages.models.checkpoint_file import torchscript_refusal
+from stages.models.checkpoint_file import check_ratio, torchscript_refusal
 
 MODEL = "models/model.json"
 SAMPLES = "data/sample_inputs/model.pt"
@@ -84,6 +84,7 @@ def _members(path: Path) -> dict[str, bytes]:
         )
     try:
         with zipfile.ZipFile(path) as archive:
+            check_ratio(archive.infolist(), path, f"model.path={path}")
             names = {name.partition("/")[2]: name for name in archive.namelist()}
             if "constants.pkl" in names:
                 raise PipelineError(torchscript_refusal(f"model.path={path}", path))

@@ -117,10 +117,11 @@ def _some(names: list[str], count: int = 3) -> str:
 
 
 def _tensor(value: Any) -> Tensor | None:
+    """A tensor as it is: of what kind it is, and whether that will do, is said where its name is known."""
     if isinstance(value, Tensor):
-        return value.detach().to_dense() if value.layout != torch.strided else value.detach()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(np.array(value))
+        return value.detach()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc" and value.dtype != np.longdouble:
+        return torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
     return None
 
 

@@ -16,6 +16,12 @@ from stages.models.state_dict import find_state_dict, is_optional
 
 log = logging.getLogger(__name__)
 
+PLAIN = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+)  # fmt: skip
+"""Kinds of number that a checkpoint may hold; which of them fits, its place in the network says."""
+
 
 def load_weights(
     module: nn.Module, weights: str | None, architecture: str, key: str | None = None
@@ -44,7 +50,9 @@ def load_weights(
     groups = _tied(module, expected)
     names = {n: n for n in expected} | {n: group[0] for group in groups for n in group}
     given = find_state_dict(read_checkpoint(path), names, path=path, key=key)
-    tensors = _spread(given, groups, path)
+    for name, tensor in given.items():
+        _check_kind(name, tensor, path)
+    tensors = _spread(given, groups, path, expected)
     _check_keys(expected, tensors, path, architecture)
     converted = {n: _converted(n, t, expected[n], path) for n, t in tensors.items() if n in expected}
     _say_casts({n: tensors[n].dtype for n, t in converted.items() if t.dtype != tensors[n].dtype}, path)
@@ -70,13 +78,18 @@ def _tied(module: nn.Module, expected: Mapping[str, Tensor]) -> list[list[str]]:
     return [group for group in names.values() if len(group) > 1]
 
 
-def _spread(given: Mapping[str, Tensor], groups: list[list[str]], path: Path) -> dict[str, Tensor]:
+def _spread(
+    given: Mapping[str, Tensor], groups: list[list[str]], path: Path, expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Each tied tensor by all its names. Raises where the file has different values for them."""
     tensors = dict(given)
     for group in groups:
         there = [name for name in group if name in given]
         for name in there[1:]:
-            if not torch.equal(given[name], given[there[0]]):
+            two = given[name], given[there[0]]
+            if any(tensor.shape != expected[name].shape for tensor in two):
+                continue  # is refused by its shape, which may be a huge one over few bytes
+            if not torch.equal(*(tensor.to_dense() for tensor in two)):
                 raise PipelineError(
                     f"model.weights={path}: '{there[0]}' and '{name}' are one tensor in the network, and two "
                     "in the file, with different values.\n"
@@ -87,12 +100,41 @@ def _spread(given: Mapping[str, Tensor], groups: list[list[str]], path: Path) ->
     return tensors
 
 
+def _check_kind(name: str, tensor: Tensor, path: Path) -> None:
+    """Raise where a tensor is of a kind that no network computes on: by its kind alone, no value is read."""
+    wrong = None
+    if tensor.is_meta:
+        wrong = "a meta tensor: a shape without values", "save the module after its weights were loaded"
+    elif tensor.is_quantized:
+        wrong = (
+            f"quantized, {_dtype(tensor)}",
+            "give the checkpoint of the float network, before any quantization",
+        )
+    elif tensor.is_nested:
+        wrong = "nested, of rows of unlike lengths", "save plain tensors"
+    elif tensor.dtype not in PLAIN:
+        wrong = (
+            f"{_dtype(tensor)}, which is none of {', '.join(str(d).removeprefix('torch.') for d in PLAIN)}",
+            "give the checkpoint of the float network, in float32, float16 or bfloat16",
+        )
+    if wrong is not None:
+        raise PipelineError(f"model.weights={path}: '{name}' is {wrong[0]}.\nRemedy: {wrong[1]}.")
+
+
 def _converted(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tensor:
     """A tensor in the network's own kind of number. Raises where that is another kind, or is not finite."""
+    if tensor.layout != torch.strided:  # its shape is the network's
+        try:
+            tensor = tensor.to_dense()
+        except (RuntimeError, IndexError) as error:
+            raise PipelineError(
+                f"model.weights={path}: '{name}' is sparse, and damaged ({str(error).splitlines()[0]}).\n"
+                "Remedy: save it dense, tensor.to_dense()."
+            ) from error
+    both = f"{_dtype(tensor)}, and the network has {_dtype(expected)}"
     if is_optional(name):
         return tensor
-    both = f"{_dtype(tensor)}, and the network has {_dtype(expected)}"
-    if tensor.is_quantized or tensor.is_floating_point() != expected.is_floating_point():
+    if tensor.is_floating_point() != expected.is_floating_point():
         raise PipelineError(
             f"model.weights={path}: '{name}' is {both}: levels without their scale say nothing of real "
             "weights.\nRemedy: give the checkpoint of the float network, before any quantization."
@@ -100,15 +142,23 @@ def _converted(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tenso
             else f"model.weights={path}: '{name}' is {both}.\nRemedy: save whole numbers."
         )
     if tensor.is_floating_point():
-        if not (finite := torch.isfinite(tensor.float())).all():
+        if not (finite := torch.isfinite(tensor)).all():
             raise PipelineError(
                 f"model.weights={path}: '{name}' holds NaN or infinity in {int((~finite).sum())} of "
                 f"{tensor.numel()} places.\n"
                 "Remedy: the training that wrote it diverged; take an earlier checkpoint."
             )
-        return tensor.to(expected.dtype)
+        cast = tensor.to(expected.dtype)
+        if not torch.isfinite(cast).all():
+            raise PipelineError(
+                f"model.weights={path}: '{name}' is {both}, which does not hold its values.\n"
+                "Remedy: save it as the network has it."
+            )
+        return cast
     cast = tensor.to(expected.dtype)
-    if tensor.is_complex() or not torch.equal(cast.to(tensor.dtype), tensor):
+    if (tensor.dtype == torch.bool) != (expected.dtype == torch.bool) or not torch.equal(
+        cast.to(tensor.dtype), tensor
+    ):
         raise PipelineError(
             f"model.weights={path}: '{name}' is {both}, which does not hold its values.\n"
             "Remedy: save it as the network has it."

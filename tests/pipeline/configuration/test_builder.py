@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.configuration.builder import Builder
+from pipeline.configuration.components import is_component
 from pipeline.configuration.schema import RunConfig
 from pipeline.errors import ConfigError, PipelineError
+from stages.data.array_files import split_name
+from stages.data.arrays import arrays
 
 COMPONENTS = """
     from __future__ import annotations
@@ -368,3 +372,46 @@ def test_a_class_of_the_user_s_leaves_out_null_keys_of_the_one_whose_place_it_ta
         else:
             with pytest.raises(ConfigError, match=r"model\.other: unknown key"):
                 builder.raise_problems()
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("_hidden", "'_hidden' is private, and no component"),
+        ("Pair.__init__", "'__init__' is private, and no component"),
+        ("function", "is no component: neither a class with a schema nor what an option of conf/ names"),
+    ],
+)
+def test_a_recorded_configuration_names_components_and_nothing_else_of_the_pipelines(target, problem):
+    made = recorded(f"a: {{@{target}}}")
+    made.build()
+    with pytest.raises(ConfigError) as error:
+        made.raise_problems()
+    assert f"a._target_: '{MODULE}.{target}'" in str(error.value) and problem in str(error.value)
+
+
+def test_what_an_option_names_is_a_component():
+    assert is_component(arrays, "stages.data.arrays.arrays")
+    assert not is_component(split_name, "stages.data.array_files.split_name")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: {@Affine, bits: 4, strange: {@Kept}}", "a: {@function, width: {@Kept}}"]
+)
+def test_what_a_key_that_nothing_takes_holds_is_never_built(text, parts, monkeypatch):
+    made = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Kept:
+        def __post_init__(self) -> None:
+            made.append(self)
+
+    Kept.__module__ = MODULE
+    monkeypatch.setattr(parts, "Kept", Kept, raising=False)
+    record = recorded(text)
+    record.build()
+    with pytest.raises(ConfigError, match=r"a.strange: unknown key|is no component"):
+        record.raise_problems()
+    assert made == []
+    recorded("a: {@Kept}").build()
+    assert len(made) == 1  # so it is one that would have been

@@ -163,3 +163,12 @@ def test_the_command_line_lists_and_prunes(store, fakes):
     assert [entry.kind for entry in entries(store.root)] == ["number"]
     missing = command("list", "--path", str(store.root / "nowhere"))
     assert missing.returncode == 1 and "no such folder; name the store with --path" in missing.stderr
+
+
+@pytest.mark.parametrize("files", [7, ["a"], {"a": 7}, {"a": {"sha256": 7}}, {"a": {}}, None])
+def test_a_manifest_of_other_types_is_damage(tmp_path, files):
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"format": 1, "sha256": "", "stage": "", "seconds": 0, "files": files})
+    )
+    with pytest.raises(ValueError, match=r"not a readable manifest \('files' is no mapping of names to hash"):
+        read_manifest(tmp_path)

@@ -398,3 +398,9 @@ def test_a_server_that_drips_is_left(tmp_path, monkeypatch):
     with serving(drip) as url:
         assert "not done within 0.3 s" in refusal(url, tmp_path)
     assert time.monotonic() - start < 5
+
+
+def test_a_header_that_is_no_python_is_refused(tmp_path):
+    (tmp_path / "x.npy").write_bytes(npy((4,), content=bytes(16)).replace(b"(4,), }", b"(4,),  "))
+    with pytest.raises(PipelineError, match=r"x.npy: cannot be read \("):
+        ArrayFile(tmp_path / "x.npy", "data.train").read("")

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from safetensors.numpy import load_file, save_file
 
 from stages.integer.format import load_program, save_program
-from stages.integer.program import Op, Program, Value
+from stages.integer.program import FORMAT_VERSION, Op, Program, Value
 from tests.stages.integer.strategies import MODES, programs
 
 
@@ -149,3 +150,14 @@ def test_files_are_hardly_larger_than_what_they_hold(tmp_path: Path) -> None:
     on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
     integers = layers * sum(tensor.nbytes for name, tensor in tensors.items() if name != "ratio")
     assert on_disk <= 1.05 * integers
+
+
+@pytest.mark.parametrize("name", ["program.json", "tensors.safetensors"])
+def test_a_fifo_or_device_is_not_opened(name, tmp_path):
+    (tmp_path / "program.json").write_text(f'{{"format": {FORMAT_VERSION}}}')
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
+        path = tmp_path / name
+        path.unlink(missing_ok=True)
+        make(path)
+        with pytest.raises(ValueError, match=rf"{name}: not a readable .*\(is no regular file\)"):
+            load_program(tmp_path)
