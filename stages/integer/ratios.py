@@ -10,10 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Value
 
-Tensors = dict[str, NDArray[Any]]
 
-
-def rescaling(ratio: ArrayLike, headroom: int = 0, prefix: str = "") -> Tensors:
+def rescaling(ratio: ArrayLike, headroom: int = 0, prefix: str = "") -> dict[str, NDArray[Any]]:
     """A ratio of scales as fixed-point multiplier and shift, and as float32; each (n,)."""
     numbers = np.atleast_1d(np.asarray(ratio, np.float64))
     multiplier, shift = quantize_multiplier(numbers * 2.0**headroom)
@@ -21,7 +19,9 @@ def rescaling(ratio: ArrayLike, headroom: int = 0, prefix: str = "") -> Tensors:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def layer_rescaling(x: Value, weight_scale: NDArray[np.float32], y: Value, headroom: int = 0) -> Tensors:
+def layer_rescaling(
+    x: Value, weight_scale: NDArray[np.float32], y: Value, headroom: int = 0
+) -> dict[str, NDArray[Any]]:
     """A layer's ratio, ``s_x · s_w / s_y``, (1,) or (O,).
 
     In float32 it is formed there, ``(s_x · s_w) / s_y``, as onnxruntime's and XNNPACK's kernels form it: the

@@ -29,8 +29,9 @@ from onnx import TensorProto, helper, numpy_helper
 from stages.exporters.onnx_graph.operators import OPERATORS
 from stages.exporters.onnx_graph.qdq import model_of
 from stages.exporters.onnx_graph.qnn_rules import qnn_dtype, qnn_offset
-from stages.exporters.onnx_graph.writer import OPSET, Writer, unsummed
+from stages.exporters.onnx_graph.writer import OPSET, Writer
 from stages.integer.program import Op, Program, Value
+from stages.integer.unsummed import unsummed
 
 WIDE = 2**16 - 1
 """The highest stored level of 16 bits."""

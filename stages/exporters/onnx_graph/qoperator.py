@@ -39,8 +39,9 @@ from onnx import TensorProto
 from stages.exporters.onnx_graph.narrow import narrow_bits
 from stages.exporters.onnx_graph.operators import OPERATORS, pads
 from stages.exporters.onnx_graph.qdq import model_of
-from stages.exporters.onnx_graph.writer import OPSET, Writer, unsummed
+from stages.exporters.onnx_graph.writer import OPSET, Writer
 from stages.integer.program import Op, Program, Value
+from stages.integer.unsummed import unsummed
 
 MICROSOFT = "com.microsoft"
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stages.exporters.levels import storage_dtype, storage_offset
 from stages.exporters.onnx_graph.narrow import narrow_tensor
 from stages.integer.program import Op, Program, Value
+from stages.integer.unsummed import unsummed
 
 LIMIT = 2**31
 """Beyond the levels of any value."""
@@ -232,14 +233,3 @@ class Writer:
         else:
             real = self.kept_float(op, real, y, op.attrs["act_min"])
         self.quantize(real, y, op.attrs["act_min"], op.attrs["act_max"])
-
-
-def unsummed(op: Op, r: Value, y: Value) -> Value:
-    """A layer's own result as a value of 8 bits: what it can be where the sum with r is not clamped."""
-    low = y.scale * (op.attrs["act_min"] - y.zero_point) - r.scale * (r.quant_max - r.zero_point)
-    high = y.scale * (op.attrs["act_max"] - y.zero_point) - r.scale * (r.quant_min - r.zero_point)
-    low, high = min(low, 0.0), max(high, 0.0)  # zero has a level
-    scale = (high - low) / 254  # of 255 steps, one is for rounding the zero point
-    zero_point = round(-low / scale)
-    name = f"{op.output}/unsummed"
-    return Value(name=name, shape=y.shape, scale=scale, zero_point=zero_point, quant_min=0, quant_max=255)

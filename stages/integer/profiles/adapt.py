@@ -19,6 +19,7 @@ from stages.integer.bounds import centred_weight
 from stages.integer.program import Op, Program, Value
 from stages.integer.ratios import rescaling
 from stages.integer.unsigned import OFFSET
+from stages.integer.unsummed import unsummed
 
 EIGHT_BITS = 254
 """A span of levels from which on a value has 8 bits, and its ends are those of int8."""
@@ -87,7 +88,8 @@ class _Form:
             tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], y, whole=whole))
             self.ops.append(replace(op, attrs=attrs, tensors=tensors))
             return
-        own = self._new(f"{op.output}/unsummed", _unsummed(op, self.values[op.inputs[1]], y))
+        own = unsummed(op, self.values[op.inputs[1]], y)
+        own = self._new(own.name, _signed(own))
         tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], own, whole=whole))
         attrs |= {"act_min": own.quant_min, "act_max": own.quant_max}
         self.ops.append(replace(op, inputs=op.inputs[:1], output=own.name, attrs=attrs, tensors=tensors))
@@ -206,13 +208,3 @@ def _symmetric(op: Op) -> dict[str, NDArray[Any]]:
         "weight": weight.astype(np.int8),
         "weight_zero_point": np.zeros(op.tensors["weight_zero_point"].shape, np.int32),
     }
-
-
-def _unsummed(op: Op, r: Value, y: Value) -> Value:
-    """A layer's own result as a value of 8 bits: what it can be where the sum with r is not clamped."""
-    low = y.scale * (op.attrs["act_min"] - y.zero_point) - r.scale * (r.quant_max - r.zero_point)
-    high = y.scale * (op.attrs["act_max"] - y.zero_point) - r.scale * (r.quant_min - r.zero_point)
-    low, high = min(low, 0.0), max(high, 0.0)  # zero has a level
-    scale = float(np.float32((high - low) / 254))  # of 255 steps, one is for rounding the zero point
-    zero_point = round(-low / scale) - 128
-    return replace(y, scale=scale, zero_point=zero_point, quant_min=-128, quant_max=127)
