@@ -41,7 +41,11 @@ class Qnn:
 
     @property
     def tolerance(self) -> Tolerance:
-        """As onnxruntime's: sums are exact, their rounding is HTP's, and a residual's is one more."""
+        """As onnxruntime's: sums are exact, their rounding is HTP's, and a residual's is one more.
+
+        Measured: of ResNet-20's convolutions 0.9% of levels are off by one, of those with a residual 33% by
+        up to two. HTP's softmax computes in 256ths: levels finer than that may lie further off.
+        """
         return replace(ONE_LEVEL, off_by=2)
 
     def compile(self, program: Program) -> Executable:
