@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from stages.exporters.c_code.literals import Shape, broadcast, row_major
-from stages.exporters.c_code.writer import Writer
+from stages.exporters.c_code.literals import Sizes, broadcast, row_major
+from stages.exporters.c_code.writer import CWriter
 from stages.integer.program import Op, Value
 
 
@@ -15,7 +15,7 @@ def bounds(op: Op, y: Value) -> dict[str, Any]:
     return {"zero_y": y.zero_point, "low": op.attrs["act_min"], "high": op.attrs["act_max"]}
 
 
-def conv2d(w: Writer, op: Op) -> None:
+def conv2d(w: CWriter, op: Op) -> None:
     """conv2d and group_conv2d."""
     (x, *_), y = w.values_of(op)
     w.use("conv2d")
@@ -32,14 +32,14 @@ def conv2d(w: Writer, op: Op) -> None:
     w.call("conv2d", structure, w.at(x), _residual(w, op), w.at(y))
 
 
-def linear(w: Writer, op: Op) -> None:
+def linear(w: CWriter, op: Op) -> None:
     """linear and group_linear."""
     (x, *_), y = w.values_of(op)
     structure = w.structure("layer", **_layer(w, op, op.attrs.get("groups", 1)))
     w.call("linear", structure, math.prod(x.shape[:-1]), w.at(x), _residual(w, op), w.at(y))
 
 
-def combine(w: Writer, op: Op) -> None:
+def combine(w: CWriter, op: Op) -> None:
     """Sums, differences, the larger and the smaller of two."""
     inputs, y = w.values_of(op)
     walk, strides = w.walk(y.shape, *(broadcast(x.shape, y.shape) for x in inputs))
@@ -68,7 +68,7 @@ def combine(w: Writer, op: Op) -> None:
     w.calls.append("    }")
 
 
-def multiply(w: Writer, op: Op) -> None:
+def multiply(w: CWriter, op: Op) -> None:
     """A product of two values, element by element."""
     (a, b), y = w.values_of(op)
     walk, strides = w.walk(y.shape, *(broadcast(x.shape, y.shape) for x in (a, b)))
@@ -84,7 +84,7 @@ def multiply(w: Writer, op: Op) -> None:
     w.call("multiply", structure, w.at(a), w.at(b), w.at(y))
 
 
-def matmul(w: Writer, op: Op) -> None:
+def matmul(w: CWriter, op: Op) -> None:
     """A product of matrices."""
     (a, b), y = w.values_of(op)
     lead = y.shape[:-2]
@@ -105,12 +105,12 @@ def matmul(w: Writer, op: Op) -> None:
     w.call("matmul", structure, w.at(a), w.at(b), w.at(y))
 
 
-def mean(w: Writer, op: Op) -> None:
+def mean(w: CWriter, op: Op) -> None:
     """A mean, or a sum, along dimensions."""
     average(w, op, w.ratio(op))
 
 
-def average(w: Writer, op: Op, ratio: str) -> None:
+def average(w: CWriter, op: Op, ratio: str) -> None:
     """A mean with a ratio of its own."""
     (x,), y = w.values_of(op)
     along = _reduce(w, op, x.shape)
@@ -118,21 +118,21 @@ def average(w: Writer, op: Op, ratio: str) -> None:
     w.call("mean", structure, w.at(x), w.at(y))
 
 
-def extreme(w: Writer, op: Op) -> None:
+def extreme(w: CWriter, op: Op) -> None:
     """amax and amin."""
     (x,), y = w.values_of(op)
     structure = w.structure("reduce", **_reduce(w, op, x.shape))
     w.call("extreme", structure, int(op.op == "amax"), w.at(x), w.at(y))
 
 
-def avg_pool2d(w: Writer, op: Op) -> None:
+def avg_pool2d(w: CWriter, op: Op) -> None:
     """Averages over windows."""
     (x,), y = w.values_of(op)
     fields = {"windows": pool(op, x, y), "ratio": w.ratio(op), "zero_x": x.zero_point, **bounds(op, y)}
     w.call("avg_pool2d", w.structure("avg_pool2d", **fields), w.at(x), w.at(y))
 
 
-def max_pool2d(w: Writer, op: Op) -> None:
+def max_pool2d(w: CWriter, op: Op) -> None:
     """The largest levels of windows."""
     (x,), y = w.values_of(op)
     w.call("max_pool2d", w.structure("pool", **pool(op, x, y)), x.quant_min, w.at(x), w.at(y))
@@ -146,7 +146,7 @@ def pool(op: Op, x: Value, y: Value) -> dict[str, Any]:
     return {**sizes, **windows, "dilation": op.attrs.get("dilation", (1, 1))}
 
 
-def resample(w: Writer, op: Op) -> None:
+def resample(w: CWriter, op: Op) -> None:
     """Weighted sums of rows and columns."""
     (x,), y = w.values_of(op)
     structure = w.structure(
@@ -165,13 +165,13 @@ def resample(w: Writer, op: Op) -> None:
     w.call("resample", structure, w.at(x), w.at(y))
 
 
-def _lead(shape: Shape, lead: Shape) -> tuple[int, ...]:
+def _lead(shape: Sizes, lead: Sizes) -> tuple[int, ...]:
     """The strides of a matrix's leading dimensions."""
     matrix = math.prod(shape[-2:])
     return tuple(stride * matrix for stride in broadcast(shape[:-2], lead))
 
 
-def _reduce(w: Writer, op: Op, shape: Shape) -> dict[str, Any]:
+def _reduce(w: CWriter, op: Op, shape: Sizes) -> dict[str, Any]:
     """The elements that each output is made of."""
     strides, axes = row_major(shape), op.attrs["axes"]
     kept = [axis for axis in range(len(shape)) if axis not in axes]
@@ -187,11 +187,11 @@ def _reduce(w: Writer, op: Op, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _residual(w: Writer, op: Op) -> str:
+def _residual(w: CWriter, op: Op) -> str:
     return w.at(w.program.values[op.inputs[1]]) if len(op.inputs) == 2 else "0"
 
 
-def _layer(w: Writer, op: Op, groups: int) -> dict[str, Any]:
+def _layer(w: CWriter, op: Op, groups: int) -> dict[str, Any]:
     """The fields of a layer, its tensors written before."""
     inputs, y = w.values_of(op)
     w.use("layer")

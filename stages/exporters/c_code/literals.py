@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 PER_LINE = 20
 
-Shape = Sequence[int]
+Sizes = Sequence[int]
 
 
 def braces(numbers: Sequence[Any]) -> str:
@@ -38,18 +38,18 @@ def string(text: str) -> str:
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
-def row_major(shape: Shape) -> tuple[int, ...]:
+def row_major(shape: Sizes) -> tuple[int, ...]:
     """The strides of an array, in elements."""
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def broadcast(shape: Shape, to: Shape) -> tuple[int, ...]:
+def broadcast(shape: Sizes, to: Sizes) -> tuple[int, ...]:
     """The strides of an array that is read as one of shape `to`."""
     pairs = zip(row_major(shape), shape, to, strict=True)
     return tuple(0 if size == 1 and wanted != 1 else stride for stride, size, wanted in pairs)
 
 
-def walk(sizes: Shape, *strides: Shape) -> tuple[list[int], list[list[int]]]:
+def walk(sizes: Sizes, *strides: Sizes) -> tuple[list[int], list[list[int]]]:
     """The same walk in the fewest dimensions, at least one: sizes, and each operand's strides."""
     merged: list[tuple[int, list[int]]] = []
     for axis, size in enumerate(sizes):

@@ -14,11 +14,11 @@ from stages.exporters.c_code import computed, moved, normalized, tflm
 from stages.exporters.c_code.literals import braces, string
 from stages.exporters.c_code.places import bytes_of, place
 from stages.exporters.c_code.signed import is_unsigned, signed
-from stages.exporters.c_code.writer import Writer
+from stages.exporters.c_code.writer import CWriter
 from stages.integer.kernel import has_profile
 from stages.integer.program import Op, Program, Value
 
-Write = Callable[[Writer, Op], None]
+Write = Callable[[CWriter, Op], None]
 
 OPERATORS: Mapping[str, Write] = {
     "conv2d": computed.conv2d,
@@ -83,7 +83,7 @@ def program_to_c(program: Program, description: Description | None = None) -> CM
     constants = {op.output: f"levels_{i}" for i, op in enumerate(same.ops) if op.op == "constant"}
     places = place(same, copies_input=is_unsigned(x), constants=constants)
     read = {same.output, *(name for op in same.ops if op.op != "constant" for name in op.inputs)}
-    w = Writer(program=same, places=places.of)
+    w = CWriter(program=same, places=places.of)
     if is_unsigned(x):
         w.call("flip", "input", math.prod(x.shape), w.at(same.values[x.name]))
     for step, op in enumerate(same.ops):
@@ -109,7 +109,7 @@ def example() -> str:
     return (files("stages.exporters.c_code") / "source" / "main.c").read_text(encoding="utf-8")
 
 
-def _source(w: Writer, arena_bytes: int, program: Program) -> str:
+def _source(w: CWriter, arena_bytes: int, program: Program) -> str:
     lines = [
         f"/* The network of model.h in C99, arithmetic {program.requantize}. No malloc, no library. */",
         '#include "model.h"',

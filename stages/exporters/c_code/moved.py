@@ -7,21 +7,21 @@ import math
 import numpy as np
 
 from stages.exporters.c_code.computed import combine
-from stages.exporters.c_code.literals import Shape, row_major
-from stages.exporters.c_code.writer import Writer
+from stages.exporters.c_code.literals import Sizes, row_major
+from stages.exporters.c_code.writer import CWriter
 from stages.integer.program import Integers, Op, Value
 from stages.integer.requantizer import all_levels, finisher, rescaler
 
 
-def reshape(w: Writer, op: Op) -> None:
+def reshape(w: CWriter, op: Op) -> None:
     """Nothing: the result is the input's memory."""
 
 
-def constant(w: Writer, op: Op) -> None:
+def constant(w: CWriter, op: Op) -> None:
     """Nothing: the result is a constant array, which `stages.exporters.c_code.model` writes."""
 
 
-def table(w: Writer, op: Op) -> None:
+def table(w: CWriter, op: Op) -> None:
     """A function of one value."""
     (x,), y = w.values_of(op)
     if x.counts:
@@ -30,18 +30,18 @@ def table(w: Writer, op: Op) -> None:
         _table(w, op.tensors["table"], 1, x, y)
 
 
-def channel_table(w: Writer, op: Op) -> None:
+def channel_table(w: CWriter, op: Op) -> None:
     """A function for each index along a dimension."""
     (x,), y = w.values_of(op)
     _table(w, op.tensors["table"], math.prod(x.shape[op.attrs["axis"] + 1 :]), x, y)
 
 
-def embedding(w: Writer, op: Op) -> None:
+def embedding(w: CWriter, op: Op) -> None:
     """A row for each token."""
     _rows(w, op, op.tensors["table"])
 
 
-def requantize(w: Writer, op: Op) -> None:
+def requantize(w: CWriter, op: Op) -> None:
     """A table over 256 levels, made by the reference's own arithmetic; a sum of one where levels are wide."""
     (x,), y = w.values_of(op)
     if x.wide or y.wide:
@@ -50,7 +50,7 @@ def requantize(w: Writer, op: Op) -> None:
         _table(w, _rescaled(w, op, x, 0), 1, x, y)
 
 
-def concat(w: Writer, op: Op) -> None:
+def concat(w: CWriter, op: Op) -> None:
     """Each input at its place, looked up where its levels change."""
     inputs, y = w.values_of(op)
     axis, done = op.attrs["axis"], 0
@@ -66,14 +66,14 @@ def concat(w: Writer, op: Op) -> None:
             w.call("place", move, w.data(f"table_{index}", entries), w.at(x), w.at(y, start))
 
 
-def permute(w: Writer, op: Op) -> None:
+def permute(w: CWriter, op: Op) -> None:
     """Dimensions in another order."""
     (x,), y = w.values_of(op)
     strides = [row_major(x.shape)[axis] for axis in op.attrs["axes"]]
     w.call("move", _move(w, x, y.shape, strides, row_major(y.shape)), w.at(x), w.at(y))
 
 
-def slices(w: Writer, op: Op) -> None:
+def slices(w: CWriter, op: Op) -> None:
     """A part of each dimension."""
     (x,), y = w.values_of(op)
     strides = row_major(x.shape)
@@ -84,7 +84,7 @@ def slices(w: Writer, op: Op) -> None:
     w.call("move", _move(w, x, y.shape, steps, row_major(y.shape)), w.at(x, first), w.at(y))
 
 
-def pad(w: Writer, op: Op) -> None:
+def pad(w: CWriter, op: Op) -> None:
     """Real zeros around the input."""
     (x,), y = w.values_of(op)
     strides = row_major(y.shape)
@@ -92,7 +92,7 @@ def pad(w: Writer, op: Op) -> None:
     _spread(w, x, y, strides, first if math.prod(x.shape) else 0)
 
 
-def insert_zeros(w: Writer, op: Op) -> None:
+def insert_zeros(w: CWriter, op: Op) -> None:
     """Real zeros between rows and columns."""
     (x,), y = w.values_of(op)
     strides = row_major(y.shape)
@@ -100,7 +100,7 @@ def insert_zeros(w: Writer, op: Op) -> None:
     _spread(w, x, y, [f * s for f, s in zip(factors, strides, strict=True)], 0)
 
 
-def upsample_nearest(w: Writer, op: Op) -> None:
+def upsample_nearest(w: CWriter, op: Op) -> None:
     """Each row and column several times."""
     (x,), y = w.values_of(op)
     (channels, height, width), (rows, columns) = x.shape, op.attrs["factor"]
@@ -109,7 +109,7 @@ def upsample_nearest(w: Writer, op: Op) -> None:
     w.call("move", _move(w, x, sizes, source, row_major(sizes)), w.at(x), w.at(y))
 
 
-def take(w: Writer, op: Op) -> None:
+def take(w: CWriter, op: Op) -> None:
     """Entries by their indices along a dimension."""
     (x,), y = w.values_of(op)
     axis = op.attrs["axis"]
@@ -125,19 +125,19 @@ def take(w: Writer, op: Op) -> None:
     w.call("take", structure, w.at(x), w.at(y))
 
 
-def copy(w: Writer, x: Value, target: str) -> None:
+def copy(w: CWriter, x: Value, target: str) -> None:
     """A value's levels to where the caller wants them."""
     strides = row_major(x.shape)
     w.call("move", _move(w, x, x.shape, strides, strides), w.at(x), target)
 
 
-def _spread(w: Writer, x: Value, y: Value, strides: Shape, first: int) -> None:
+def _spread(w: CWriter, x: Value, y: Value, strides: Sizes, first: int) -> None:
     """The input at some strides within real zeros."""
     w.call("fill", x.zero_point, math.prod(y.shape), int(x.wide), w.at(y))
     w.call("move", _move(w, x, x.shape, row_major(x.shape), strides), w.at(x), w.at(y, first))
 
 
-def _move(w: Writer, x: Value, sizes: Shape, source: Shape, target: Shape, suffix: str = "") -> str:
+def _move(w: CWriter, x: Value, sizes: Sizes, source: Sizes, target: Sizes, suffix: str = "") -> str:
     walk, strides = w.walk(sizes, source, target)
     w.use("move.h")
     size = math.prod(sizes)
@@ -145,18 +145,18 @@ def _move(w: Writer, x: Value, sizes: Shape, source: Shape, target: Shape, suffi
     return w.structure("move", suffix, **fields)
 
 
-def _table(w: Writer, entries: Integers, inner: int, x: Value, y: Value) -> None:
+def _table(w: CWriter, entries: Integers, inner: int, x: Value, y: Value) -> None:
     name = w.data("table", entries)
     w.call("table", name, entries.size // 256, inner, math.prod(x.shape), w.at(x), w.at(y))
 
 
-def _rows(w: Writer, op: Op, entries: Integers) -> None:
+def _rows(w: CWriter, op: Op, entries: Integers) -> None:
     (x,), y = w.values_of(op)
     name, size = w.data("rows", entries), math.prod(x.shape)
     w.call("rows", name, entries.shape[1], size, w.at(x), int(x.wide), x.zero_point, w.at(y))
 
 
-def _rescaled(w: Writer, op: Op, x: Value, index: int) -> Integers:
+def _rescaled(w: CWriter, op: Op, x: Value, index: int) -> Integers:
     """The output's level for each of the input's 256, from −128 on."""
     levels = finisher(op, w.program)(rescaler(op, w.program, index=index)(all_levels(x)))
     return np.roll(levels, 128)

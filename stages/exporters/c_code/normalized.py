@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from stages.exporters.c_code.computed import bounds
-from stages.exporters.c_code.literals import Shape, broadcast
-from stages.exporters.c_code.writer import Writer
+from stages.exporters.c_code.literals import Sizes, broadcast
+from stages.exporters.c_code.writer import CWriter
 from stages.integer.kernels.group_norm import size_of, spread_bits, unit_bits
 from stages.integer.program import Op
 
 
-def softmax(w: Writer, op: Op) -> None:
+def softmax(w: CWriter, op: Op) -> None:
     """Exponentials by a table, a division an entry."""
     (x, *keep), y = w.values_of(op)
     own = broadcast(keep[0].shape, x.shape) if keep else (0,) * len(x.shape)
@@ -31,7 +31,7 @@ def softmax(w: Writer, op: Op) -> None:
     w.call("softmax", structure, w.at(x), w.at(keep[0]) if keep else 0, w.at(y))
 
 
-def layer_norm(w: Writer, op: Op) -> None:
+def layer_norm(w: CWriter, op: Op) -> None:
     """Normalization of rows."""
     (x,), y = w.values_of(op)
     structure = w.structure(
@@ -51,7 +51,7 @@ def layer_norm(w: Writer, op: Op) -> None:
     w.call("layer_norm", structure, w.at(x), w.at(y))
 
 
-def rms_norm(w: Writer, op: Op) -> None:
+def rms_norm(w: CWriter, op: Op) -> None:
     """Division by the root of the mean square."""
     (x,), y = w.values_of(op)
     structure = w.structure(
@@ -67,7 +67,7 @@ def rms_norm(w: Writer, op: Op) -> None:
     w.call("rms_norm", structure, w.at(x), w.at(y))
 
 
-def group_norm(w: Writer, op: Op) -> None:
+def group_norm(w: CWriter, op: Op) -> None:
     """Normalization of groups of channels."""
     (x,), y = w.values_of(op)
     size = size_of(x.shape, op.attrs["groups"])
@@ -88,10 +88,10 @@ def group_norm(w: Writer, op: Op) -> None:
     w.call("group_norm", structure, w.at(x), w.at(y))
 
 
-def along(shape: Shape, axis: int) -> dict[str, int]:
+def along(shape: Sizes, axis: int) -> dict[str, int]:
     """The fields of a walk along one dimension."""
     return {"outer": math.prod(shape[:axis]), "axis": shape[axis], "inner": math.prod(shape[axis + 1 :])}
 
 
-def _offset(w: Writer, op: Op) -> str:
+def _offset(w: CWriter, op: Op) -> str:
     return w.data("offset", op.tensors["beta"] + np.int64(1 << (op.attrs["shift"] - 1)))

@@ -9,7 +9,7 @@ import numpy as np
 from stages.exporters.c_code.computed import average, bounds, pool
 from stages.exporters.c_code.literals import broadcast
 from stages.exporters.c_code.normalized import along
-from stages.exporters.c_code.writer import Writer
+from stages.exporters.c_code.writer import CWriter
 from stages.integer.fixed_point import quantize_multiplier, saturating_rounding_doubling_high_mul
 from stages.integer.kernels.mean import count
 from stages.integer.profiles.tflm.add import LEFT_SHIFT
@@ -18,7 +18,7 @@ from stages.integer.profiles.tflm.softmax import DIFFERENCE_BITS, SUM_BITS
 from stages.integer.program import Op
 
 
-def scaled_sum(w: Writer, op: Op) -> None:
+def scaled_sum(w: CWriter, op: Op) -> None:
     """add and subtract; `stages.integer.profiles.tflm.add` states the three multipliers."""
     (a, b), y = w.values_of(op)
     twice = 2.0 * max(a.scale, b.scale)
@@ -38,7 +38,7 @@ def scaled_sum(w: Writer, op: Op) -> None:
     w.call("scaled_sum", structure, w.at(a), w.at(b), w.at(y))
 
 
-def mean(w: Writer, op: Op) -> None:
+def mean(w: CWriter, op: Op) -> None:
     """The division within the multiplier, as `stages.integer.profiles.tflm.mean` states it."""
     (x,), y = w.values_of(op)
     size = count(op, w.program)
@@ -47,14 +47,14 @@ def mean(w: Writer, op: Op) -> None:
     average(w, op, w.fixed((multiplier << extra) // size, shift - extra))
 
 
-def avg_pool2d(w: Writer, op: Op) -> None:
+def avg_pool2d(w: CWriter, op: Op) -> None:
     """Averages of the levels themselves."""
     (x,), y = w.values_of(op)
     fields = {"windows": pool(op, x, y), "low": op.attrs["act_min"], "high": op.attrs["act_max"]}
     w.call("average_levels", w.structure("average_levels", **fields), w.at(x), w.at(y))
 
 
-def softmax(w: Writer, op: Op) -> None:
+def softmax(w: CWriter, op: Op) -> None:
     """Exponentials by tables over the 256 differences; `stages.integer.profiles.tflm.softmax` makes them."""
     (x, *_), y = w.values_of(op)
     real = min(x.scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1.0)

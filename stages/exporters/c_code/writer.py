@@ -46,7 +46,7 @@ ARITHMETIC = {"tflm": "fixed_point"}
 
 
 @dataclass
-class Writer:
+class CWriter:
     """What operators append to.
 
     Args:

@@ -37,7 +37,7 @@ class Board:
     flash: int
     ram: int
     nanoseconds: float
-    """Of a tick."""
+    """How long a tick is."""
 
 
 M4 = Board(
@@ -60,7 +60,7 @@ M55 = Board(
 class Measured:
     output: np.ndarray
     instructions: float
-    """Of one sample."""
+    """How many a sample takes."""
     stack_bytes: int
     flash_bytes: int
 
