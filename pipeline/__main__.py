@@ -21,14 +21,16 @@ from pipeline.errors import ConfigError
 def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run what `cfg` describes; returns the values of its ``objectives``, for a search."""
     # these load numpy and rich, which --help does without
+    from pipeline.disk import said_plainly
     from pipeline.session import execute
     from pipeline.sweeps.jobs import objective_values
     from pipeline.sweeps.replay import replay
 
-    if cfg.replay is not None:
-        replay(cfg)
-        return None
-    return objective_values(cfg.objectives, execute(cfg))
+    with said_plainly():
+        if cfg.replay is not None:
+            replay(cfg)
+            return None
+        return objective_values(cfg.objectives, execute(cfg))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ class Store:
         except ValueError as damage:
             self._warn(f"stored {kind} is damaged and will be computed again: {damage}")
             return None
-        os.utime(path / MANIFEST)  # when it was last used, for prune --older-than
+        with suppress(OSError):  # another user's, or a disk that is only read
+            os.utime(path / MANIFEST)  # when it was last used, for prune --older-than
         return ref
 
     @contextmanager
@@ -131,7 +132,7 @@ class Store:
         """The lock of an entry, not acquired."""
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{kind}.{key}.lock")
+        return FileLock(folder / f"{kind}.{key}.lock", mode=0o666)  # whoever shares the store may wait for it
 
     @contextmanager
     def _staged(self, kind: str, key: str) -> Iterator[Path]:
@@ -141,9 +142,9 @@ class Store:
         folder = Path(tempfile.mkdtemp(prefix=f"{kind}.{key}.", dir=temporary_root))
         try:
             yield folder
+            _open_to_others(folder)
             for path in [*folder.rglob("*"), folder]:
                 _fsync(path)
-            folder.chmod(0o755)  # mkdtemp makes it private; the store may be shared
             self._place(folder, self.root / kind / key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -158,6 +159,16 @@ class Store:
         else:
             folder.rename(target)
         _fsync(target.parent)
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give files and folders the permissions that the user gives new ones: the store may be shared.
+
+    Folders of tempfile and files of safetensors are private; the manifest is a plain new file.
+    """
+    mode = (folder / MANIFEST).stat().st_mode & 0o666
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +174,36 @@ def test_a_manifest_of_other_types_is_damage(tmp_path, files):
     )
     with pytest.raises(ValueError, match=r"not a readable manifest \('files' is no mapping of names to hash"):
         read_manifest(tmp_path)
+
+
+def test_entries_have_the_permissions_of_new_files(tmp_path):
+    """So that others read a shared store: folders of tempfile and files of safetensors are private."""
+    old = os.umask(0o002)
+    try:
+        store = Store(tmp_path)
+        ref = store.save("thing", "key", Private(), made_from={}, seconds=0.0)
+        lock = store.file_lock("thing", "key")
+        with lock:
+            assert Path(lock.lock_file).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [ref.path, *ref.path.rglob("*")]}
+    assert modes == {"key": 0o775, "private": 0o664, "manifest.json": 0o664}
+
+
+def test_an_entry_whose_time_cannot_be_written_is_found(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.save("thing", "key", Private(), made_from={}, seconds=0.0)
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert store.find("thing", "key") is not None
+
+
+class Private:
+    """An artifact in a file that its writer keeps to itself, as safetensors does."""
+
+    def save(self, directory: Path) -> None:
+        os.close(os.open(directory / "private", os.O_CREAT | os.O_WRONLY, 0o600))
