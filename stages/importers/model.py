@@ -20,6 +20,8 @@ from stages.models.named_inputs import with_inputs
 if TYPE_CHECKING:
     from stages.importers.onnx import OnnxFile
     from stages.importers.onnx_file.reading import OnnxInput
+    from stages.importers.tflite_file.contents import TfliteContents
+    from stages.importers.tflite_file.floats.graph import TfliteFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,8 @@ class ImportedModel:
             )
         self._check_there()
         try:
-            network = self._onnx.network()
-            wanted = {one.name: one for one in self._onnx.inputs}
+            network = self._float.network()
+            wanted = {one.name: one for one in self._float.inputs}
             given = dict(self.inputs or {})
             if not given and len(wanted) == 1:
                 given = dict.fromkeys(wanted, tuple(shape))
@@ -114,12 +116,31 @@ class ImportedModel:
         return OnnxFile(Path(self.path))
 
     @cached_property
+    def _tflite(self) -> TfliteContents:
+        from stages.importers.tflite import read_contents
+
+        return read_contents(Path(self.path))
+
+    @cached_property
+    def _float(self) -> OnnxFile | TfliteFile:
+        if self._is_onnx:
+            return self._onnx
+        from stages.importers.tflite_file.floats.graph import TfliteFile
+
+        return TfliteFile(Path(self.path), self._tflite)
+
+    @cached_property
     def _program(self) -> Program | None:
         path = Path(self.path)
         if not path.is_file():
             return None  # `build` and `fingerprint` say so
         if self._is_onnx and not self._onnx.quantized:
             return None
+        if path.suffix == ".tflite":
+            from stages.importers.tflite import is_float
+
+            if is_float(self._tflite):
+                return None
         return read_program(path)
 
     def _check_inputs(self, wanted: Mapping[str, OnnxInput], given: Mapping[str, tuple[int, ...]]) -> None:

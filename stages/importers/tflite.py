@@ -50,8 +50,17 @@ def read_tflite(path: Path | str) -> Program:
         ValueError: the file cannot be read, is damaged, or holds what has no form in integers; names the
             file, the operator and its output, and the remedy.
     """
+    contents = read_contents(path)
     try:
-        return program_of(parse(Path(path).read_bytes()))
+        return program_of(contents)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_contents(path: Path | str) -> TfliteContents:
+    """What a file says. Raises ValueError where it cannot be read, or is damaged; names it."""
+    try:
+        return parse(Path(path).read_bytes())
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -67,8 +76,7 @@ def program_of(contents: TfliteContents) -> Program:
     first = contents.tensors[contents.inputs[0]]
     if is_float(contents):
         raise ValueError(
-            "holds a float network. Remedy: the file quantized to integers throughout, or the network as "
-            "ONNX, which model=onnx calibrates and quantizes"
+            "holds a float network, and no integer program. Remedy: model=tflite model.path=… quantizes it"
         )
     if not first.shape:
         raise ValueError(f"{first} has no dimension")

@@ -30,6 +30,9 @@ OPERATORS: Mapping[int, str] = {
         98: "LEAKY_RELU",
         100: "MIRROR_PAD",
     },
+    **{7: "EMBEDDING_LOOKUP", 8: "FLOOR", 66: "SIN", 69: "TILE", 73: "LOG", 75: "SQRT", 78: "POW"},
+    **{81: "REDUCE_PROD", 92: "SQUARE", 99: "SQUARED_DIFFERENCE", 102: "SPLIT_V", 104: "CEIL", 108: "COS"},
+    **{116: "ROUND", 152: "RELU_0_TO_1", 158: "SIGN"},
     **{101: "ABS", 111: "ELU", 114: "QUANTIZE", 117: "HARD_SWISH", 126: "BATCH_MATMUL", 150: "GELU"},
 }
 """``BuiltinOperator`` by number."""

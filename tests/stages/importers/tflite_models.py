@@ -44,8 +44,18 @@ def constant(array: Any, *scale: float, zero_point: int = 0, axis: int = 0) -> T
 
 def file_of(kind: str, inputs: Sequence[Tensor], output: Tensor, options: Any = None) -> bytes:
     """A file of one operator, whose first input without content is the file's."""
-    buffers, tensors = [schema.BufferT()], []
-    for i, one in enumerate([*inputs, output]):
+    first = next(i for i, one in enumerate(inputs) if one.content is None)
+    return network_of(
+        [*inputs, output], [(kind, tuple(range(len(inputs))), len(inputs), options)], first=first
+    )
+
+
+def network_of(
+    tensors: Sequence[Tensor], operators: Sequence[tuple[str, tuple[int, ...], int, Any]], first: int = 0
+) -> bytes:
+    """A file of operators in a row: kind, numbers of the inputs and of the output, options."""
+    buffers, made = [schema.BufferT()], []
+    for i, one in enumerate(tensors):
         buffer = 0
         if one.content is not None:
             buffers.append(
@@ -60,23 +70,26 @@ def file_of(kind: str, inputs: Sequence[Tensor], output: Tensor, options: Any = 
                 quantizedDimension=one.axis,
             )
         number = getattr(schema.TensorType, one.dtype.upper())
-        tensors.append(
+        made.append(
             schema.TensorT(
                 shape=list(one.shape), type=number, buffer=buffer, name=f"t{i}", quantization=quantization
             )
         )
-    first = next(i for i, one in enumerate(inputs) if one.content is None)
-    code = getattr(schema.BuiltinOperator, kind)
-    own: Mapping[str, Any] = {}
-    if options is not None:
-        name = type(options).__name__.removesuffix("T")
-        own = {"builtinOptionsType": getattr(schema.BuiltinOptions, name), "builtinOptions": options}
-    operator = schema.OperatorT(opcodeIndex=0, inputs=list(range(len(inputs))), outputs=[len(inputs)], **own)
-    graph = schema.SubGraphT(tensors=tensors, inputs=[first], outputs=[len(inputs)], operators=[operator])
+    codes = list(dict.fromkeys(getattr(schema.BuiltinOperator, kind) for kind, *_ in operators))
+    listed = []
+    for kind, inputs, output, options in operators:
+        own: Mapping[str, Any] = {}
+        if options is not None:
+            name = type(options).__name__.removesuffix("T")
+            own = {"builtinOptionsType": getattr(schema.BuiltinOptions, name), "builtinOptions": options}
+        code = codes.index(getattr(schema.BuiltinOperator, kind))
+        listed.append(schema.OperatorT(opcodeIndex=code, inputs=list(inputs), outputs=[output], **own))
+    graph = schema.SubGraphT(tensors=made, inputs=[first], outputs=[operators[-1][2]], operators=listed)
     model = schema.ModelT(
         version=3,
         operatorCodes=[
             schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=1)
+            for code in codes
         ],
         subgraphs=[graph],
         buffers=buffers,

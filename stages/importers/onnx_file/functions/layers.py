@@ -33,13 +33,12 @@ def _conv_transpose(op: NodeModule, x: Tensor, weight: Tensor, bias: Tensor | No
     if op.attr("output_shape") or op.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
         raise ValueError("its padding follows from its output's shape. Remedy: export it with pads")
     strides, dilations, before, after = reading.window(op, x, kernel)
-    more = list(op.attr("output_padding") or [0] * len(kernel))
+    added = list(op.attr("output_padding") or [0] * len(kernel))
     # padding here crops the result; what is cropped less at the end is output padding
-    more = [m + b - a for m, b, a in zip(more, before, after, strict=True)]
+    more = [m + b - a for m, b, a in zip(added, before, after, strict=True)]
     if min(more) < 0:
-        y = convolve(x, weight, bias, strides, 0, 0, op.attr("group", 1), dilations)
-        crop = [n + m - b for n, m, b in zip(after, more, before, strict=True)]
-        return F.pad(y, [-n for n in reading.padding(before, [max(c, 0) for c in crop])])
+        y = convolve(x, weight, bias, strides, 0, added, op.attr("group", 1), dilations)
+        return F.pad(y, [-n for n in reading.padding(before, after)])
     return convolve(x, weight, bias, strides, before, more, op.attr("group", 1), dilations)
 
 
