@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from stages.importers.tflite_file import elements, layers, moves
+from stages.importers.tflite_file import elements, layers, lookups, moves
 from stages.importers.tflite_file.contents import TfliteContents, TfliteOperator, parse
 from stages.importers.tflite_file.reader import TfliteReader
 from stages.importers.tflite_file.tables import TABLES
+from stages.importers.tflite_file.tidy import tidied
+from stages.importers.tflite_file.zeros import inserted_zeros
 from stages.integer.bounds import check_accumulators
-from stages.integer.kernel import signature
-from stages.integer.program import Op, Program
+from stages.integer.program import Program
 
 READERS: Mapping[str, Callable[[TfliteReader, TfliteOperator], None]] = {
     "CONV_2D": layers.conv2d,
     "DEPTHWISE_CONV_2D": layers.depthwise_conv2d,
     "FULLY_CONNECTED": layers.fully_connected,
+    "BATCH_MATMUL": layers.batch_matmul,
     "AVERAGE_POOL_2D": layers.avg_pool2d,
     "MAX_POOL_2D": layers.max_pool2d,
     "ADD": elements.sum_of_two,
@@ -36,6 +36,7 @@ READERS: Mapping[str, Callable[[TfliteReader, TfliteOperator], None]] = {
     "PADV2": moves.pad,
     "CONCATENATION": moves.concatenation,
     "GATHER": moves.gather,
+    "CAST": lookups.cast,
     "RESIZE_NEAREST_NEIGHBOR": moves.upsample_nearest,
     "STRIDED_SLICE": moves.strided_slice,
     "SLICE": moves.slices,
@@ -83,18 +84,23 @@ def program_of(contents: TfliteContents) -> Program:
     reader = TfliteReader(contents=contents, batch=first.shape[0])
     if first.dtype != "float32":
         reader.first = reader.value(first).name
-    for op in contents.operators:
-        _take(reader, op)
+    zeros = inserted_zeros(contents)
+    skipped = {i for one in zeros.values() for i in one.operators}
+    for i, op in enumerate(contents.operators):
+        if i in zeros:
+            zeros[i].read(reader, op)
+        elif i not in skipped:
+            _take(reader, op)
     if not reader.first:
         raise ValueError(
             f"{first}, the input, is {first.dtype}, and no QUANTIZE reads it. "
             "Remedy: a network of integers throughout"
         )
     (output,) = contents.outputs
-    if output not in reader.names:
+    if output not in reader.names and output not in reader.filled:
         raise ValueError(f"{contents.tensors[output]}, the output, is not computed")
-    result = reader.in_file_order(reader.values[reader.names[output]])
-    program = without_pads(
+    result = reader.in_file_order(reader.computed(contents.tensors[output]))
+    program = tidied(
         Program(
             values=reader.values,
             ops=tuple(reader.ops),
@@ -105,37 +111,6 @@ def program_of(contents: TfliteContents) -> Program:
     )
     check_accumulators(program)
     return program
-
-
-def without_pads(program: Program) -> Program:
-    """The program with zeros that a convolution alone reads as its own padding, where that gives its windows.
-
-    A convolution pads both sides alike; zeros at an end that no window reaches may be left out of a file.
-    """
-    made = {op.output: op for op in program.ops if op.op == "pad"}
-    reads = Counter(name for op in program.ops for name in op.inputs) + Counter([program.output])
-    values, ops = dict(program.values), []
-    for op in program.ops:
-        pad = made.get(op.inputs[0])
-        if op.op == "conv2d" and pad is not None and reads[pad.output] == 1:
-            channels, *image = pad.attrs["pads"]
-            own = op.attrs["padding"]
-            padding = tuple(both + before for both, (before, _) in zip(own, image, strict=True))
-            padded = replace(op, inputs=pad.inputs, attrs={**op.attrs, "padding": padding})
-            if channels == (0, 0) and _gives(padded, program):
-                op = padded
-                del values[pad.output]
-        ops.append(op)
-    return replace(program, values=values, ops=tuple(op for op in ops if op.output in values))
-
-
-def _gives(op: Op, program: Program) -> bool:
-    """Whether the operator gives its output's shape."""
-    x, y = program.values[op.inputs[0]], program.values[op.output]
-    try:
-        return tuple(signature(op).shape(op, [x.shape])) == y.shape
-    except ValueError:
-        return False
 
 
 def is_float(contents: TfliteContents) -> bool:

@@ -160,9 +160,8 @@ def insert_zeros(writer: TfliteWriter, op: Op) -> None:
     if rows > 1:
         image = _spread(writer, f"{op.output}/rows", image, (count, height, 1, width * channels), rows)
     if columns > 1:
-        image = _spread(
-            writer, f"{op.output}/columns", image, (count * height * rows, width, 1, channels), columns
-        )
+        seen = (count, height * rows * width, 1, channels)
+        image = _spread(writer, f"{op.output}/columns", image, seen, columns)
     whole = writer.reshape_to(image, f"{op.output}/whole", (count, height * rows, width * columns, channels))
     target = writer.declare(op.output, TensorLayout(sizes=y.shape, order=IMAGE))
     _cut(writer, op, whole, target)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.importers.tflite_file import lookups
 from stages.importers.tflite_file.contents import TfliteOperator
 from stages.importers.tflite_file.reader import TfliteReader, activation, axes_of, ratio_tensors
 from stages.importers.tflite_file.tables import TABLES
@@ -16,6 +17,9 @@ from stages.integer.program import Value
 
 def sum_of_two(reader: TfliteReader, op: TfliteOperator) -> None:
     """ADD, SUB."""
+    if lookups.is_place(reader, op):
+        lookups.moved_places(reader, op)
+        return
     inputs, y = _both(reader, op)
     attrs = {"headroom": 0, **activation(op.option(0, "b", 0), y)}
     ratio = [x.scale / y.scale for x in inputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from stages.importers.tflite_file.contents import TfliteOperator
 from stages.importers.tflite_file.reader import TfliteReader, activation, ratio_tensors
 from stages.integer.profiles.adapt import layer_ratio
-from stages.integer.program import Value
+from stages.integer.program import Op, Value
+from stages.integer.windows import pooled_shape
 
 SAME = 0
 """``Padding`` by number; VALID is 1."""
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+ImagePads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv2d(reader: TfliteReader, op: TfliteOperator) -> None:
@@ -79,8 +81,8 @@ def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
     weight = _weight(reader, op, axis=0)
     if weight.ndim != 2:
         raise ValueError(f"weight {weight.shape}: must be (O, I)")
-    x = reader.as_it_is(op, 0)
-    if len(x.shape) == 3 and math.prod(x.shape) == weight.shape[1] != x.shape[-1]:
+    x, whole = reader.as_it_is(op, 0), len(reader.tensor(op, 0, output=True).shape) == 2
+    if whole and len(x.shape) == 3 and math.prod(x.shape) == weight.shape[1] != x.shape[-1]:
         flat = reader.flattened(x, (math.prod(x.shape),))
         reader.order[flat.name] = x.shape
         x = flat
@@ -89,14 +91,36 @@ def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
         weight = weight.reshape(len(weight), *image, channels).transpose(0, 3, 1, 2).reshape(weight.shape)
     else:
         x = reader.in_file_order(x)
-        if math.prod(x.shape) == weight.shape[1]:
+        if whole and math.prod(x.shape) == weight.shape[1]:
             x = reader.flattened(x, weight.shape[1:])
+    x = reader.channels_last(x) if len(x.shape) == 3 else x
     y = reader.value(reader.tensor(op, 0, output=True))
-    if y.shape != (*x.shape[:-1], len(weight)):
-        raise ValueError(f"weight {weight.shape} for samples of shapes {x.shape} and {y.shape}")
+    target = reader.plain(y)
+    if target.shape != (*x.shape[:-1], len(weight)):
+        raise ValueError(f"weight {weight.shape} for samples of shapes {x.shape} and {target.shape}")
     fused = activation(op.option(0, "b", 0), y)
     tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight), whole=True)
-    reader.append("linear", [x], y, fused, tensors)
+    reader.append("linear", [x], target, fused, tensors)
+    reader.turned_into(target, y)
+
+
+def batch_matmul(reader: TfliteReader, op: TfliteOperator) -> None:
+    """BATCH_MATMUL of two values, or of one and a constant."""
+    y = reader.value(reader.tensor(op, 0, output=True))
+    sides = []
+    for place in (0, 1):
+        tensor = reader.tensor(op, place)
+        constant = tensor.data is not None
+        x = reader.constant_value(tensor, len(y.shape)) if constant else reader.read(op, place)
+        x = reader.channels_last(x) if len(x.shape) == 3 else x
+        if op.option(place, "?", False):
+            axes = (*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2)
+            x = reader.moved("permute", x, [x.shape[axis] for axis in axes], {"axes": axes})
+        sides.append(x)
+    target = reader.plain(y)
+    ratio = ratio_tensors(sides[0].scale * sides[1].scale / y.scale)
+    reader.append("matmul", sides, target, activation(0, y), ratio)
+    reader.turned_into(target, y)
 
 
 def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]:
@@ -140,7 +164,7 @@ def _layer(
 
 def max_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
     """MAX_POOL_2D."""
-    x, y, _, attrs, first = _pool(reader, op)
+    x, y, _, attrs, first = _pool(reader, op, _edge(reader, op))
     attrs["dilation"] = (1, 1)
     fused = activation(op.option(5, "b", 0), y)
     clamped = (fused["act_min"], fused["act_max"]) != (y.quant_min, y.quant_max)
@@ -150,6 +174,30 @@ def max_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
     _without_first(reader, target, pooled, first)
     if clamped:
         reader.append("requantize", [pooled], y, fused, ratio_tensors(1.0))
+
+
+def _edge(reader: TfliteReader, op: TfliteOperator) -> tuple[Value, tuple[int, int], bool] | None:
+    """The image, its padding and `ceil_mode` where the lowest level around it is the pool's own padding."""
+    tensor = reader.tensor(op, 0)
+    if tensor.index not in reader.filled or op.option(0, "b", SAME) == SAME:
+        return None
+    x, pads, level = reader.filled[tensor.index]
+    shape = reader.tensor(op, 0, output=True).shape
+    if level != x.quant_min or len(pads) != 3 or any(pads[0]) or len(shape) != 4:
+        return None
+    attrs = {
+        "kernel": (op.option(4, "i", 0), op.option(3, "i", 0)),
+        "stride": (op.option(2, "i", 0), op.option(1, "i", 0)),
+        "padding": (pads[1][0], pads[2][0]),
+        "dilation": (1, 1),
+    }
+    _, height, width, channels = shape
+    for ceil in (False, True):
+        pool = Op(op="max_pool2d", inputs=(x.name,), output="", attrs={**attrs, "ceil_mode": ceil})
+        with suppress(ValueError):  # windows that do not fit
+            if pooled_shape(pool, [x.shape]) == (channels, height, width):
+                return x, attrs["padding"], ceil
+    return None
 
 
 def avg_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
@@ -178,14 +226,16 @@ def _without_first(reader: TfliteReader, x: Value, y: Value, first: Sequence[int
 
 
 def _pool(
-    reader: TfliteReader, op: TfliteOperator
+    reader: TfliteReader,
+    op: TfliteOperator,
+    edge: tuple[Value, tuple[int, int], bool] | None = None,
 ) -> tuple[Value, Value, tuple[int, int], dict[str, Any], tuple[int, int]]:
     """Both values, the window and the attributes of a pool, and how many windows to drop before the first.
 
     One more row behind the image than before it is `ceil_mode`; with a step of 1 that adds no window, and as
     much before the image adds one, which is dropped.
     """
-    x = reader.read(op, 0)
+    x = reader.read(op, 0) if edge is None else edge[0]
     y = reader.value(reader.tensor(op, 0, output=True))
     if (x.scale, x.zero_point, x.dtype) != (y.scale, y.zero_point, y.dtype) or len(x.shape) != 3:
         raise ValueError("pools keep scale and zero point of images")
@@ -200,6 +250,9 @@ def _pool(
         "padding": (padding[0], padding[1]),
         "ceil_mode": any(after != before for (_, after), before in zip(pads, padding, strict=True)),
     }
+    if edge is not None:
+        _, attrs["padding"], attrs["ceil_mode"] = edge
+        first = [0, 0]
     return x, y, kernel, attrs, (first[0], first[1])
 
 
@@ -209,7 +262,7 @@ def paddings(
     kernel: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
-) -> Pads:
+) -> ImagePads:
     """What lies before and after an image's rows and columns: for SAME as much as the last window needs.
 
     Raises:

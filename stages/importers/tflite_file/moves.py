@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stages.importers.tflite_file import lookups
 from stages.importers.tflite_file.contents import TfliteOperator
 from stages.importers.tflite_file.reader import TfliteReader, activation, axes_of, ratio_tensors
 from stages.integer.program import Value
@@ -63,19 +64,29 @@ def transpose(reader: TfliteReader, op: TfliteOperator) -> None:
 
 
 def pad(reader: TfliteReader, op: TfliteOperator) -> None:
-    """PAD, and PADV2 with the zero point."""
+    """PAD, and PADV2, whose level may be another than the zero point."""
     x, pads = reader.read(op, 0), reader.constant(op, 1)
-    if reader.given(op, 2) and int(reader.constant(op, 2).ravel()[0]) != x.zero_point:
-        raise ValueError(f"pads with another level than the zero point, {x.zero_point}")
+    level = int(reader.constant(op, 2).ravel()[0]) if reader.given(op, 2) else x.zero_point
+    if not x.quant_min <= level <= x.quant_max:
+        raise ValueError(f"pads with {level}: must be within {x.quant_min}..{x.quant_max}")
     if pads.shape != (len(x.shape) + 1, 2) or pads.min() < 0 or pads[0].any():
         raise ValueError(f"paddings {pads.tolist()}: must be a pair a dimension, and none for the batch")
-    y = reader.value(reader.tensor(op, 0, output=True))
-    around = _in_our_order([(int(before), int(after)) for before, after in pads])
-    reader.append("pad", [x], y, {"pads": tuple(around)})
+    around = tuple(_in_our_order([(int(before), int(after)) for before, after in pads]))
+    tensor = reader.tensor(op, 0, output=True)
+    if op.kind == "PADV2":  # what reads it may have it as its own padding
+        shape = reader.sample(tensor)
+        if shape != tuple(size + sum(pair) for size, pair in zip(x.shape, around, strict=True)):
+            raise ValueError(f"a sample of {x.shape} with {around} around it is not {shape}")
+        reader.filled[tensor.index] = (x, around, level)
+        return
+    reader.append("pad", [x], reader.value(tensor), {"pads": around})
 
 
 def gather(reader: TfliteReader, op: TfliteOperator) -> None:
-    """GATHER of a list of constant places along one dimension."""
+    """GATHER of a list of constant places along one dimension; from a table, at places that were computed."""
+    if lookups.is_place(reader, op):
+        lookups.look_up(reader, op)
+        return
     tensor, indices = reader.tensor(op, 0), reader.constant(op, 1)
     if indices.ndim != 1 or indices.dtype.kind != "i" or op.option(1, "i", 0):
         raise ValueError(f"indices {indices.dtype} {indices.shape}: must be a list of integers")

@@ -23,6 +23,9 @@ CHANNELS_FIRST = (2, 0, 1)
 """The dimensions of a sample (H, W, C) as (C, H, W)."""
 CHANNELS_LAST = (1, 2, 0)
 
+Pads = tuple[tuple[int, int], ...]
+"""What lies before and after each dimension."""
+
 ACTIVATIONS: Mapping[int, tuple[float | None, float | None]] = {
     0: (None, None),
     1: (0.0, None),  # RELU
@@ -53,6 +56,12 @@ class TfliteReader:
     """The program's input."""
     order: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     """By value that was flattened from an image: the image's (C, H, W)."""
+    places: dict[int, tuple[Value, NDArray[np.int64]]] = field(default_factory=dict)
+    """By int32 tensor: the value whose levels are places in a table, and what is added to them."""
+    constants: dict[tuple[int, int], Value] = field(default_factory=dict)
+    """By tensor, and dimensions of a sample: a constant that is a value."""
+    filled: dict[int, tuple[Value, Pads, int]] = field(default_factory=dict)
+    """By tensor that is a value with some level around it: the value, how much, the level."""
 
     def tensor(self, op: TfliteOperator, place: int, *, output: bool = False) -> TfliteTensor:
         """An operator's tensor. Raises ValueError where it has none there."""
@@ -81,9 +90,37 @@ class TfliteReader:
         tensor = self.tensor(op, place)
         if tensor.data is not None:
             return self.constant_value(tensor, len(tensor.shape) - 1)
+        return self.computed(tensor)
+
+    def computed(self, tensor: TfliteTensor) -> Value:
+        """The value of a tensor. Raises ValueError where nothing has computed it."""
+        if tensor.index in self.filled and tensor.index not in self.names:
+            self.names[tensor.index] = self._surrounded(*self.filled[tensor.index]).name
         if tensor.index not in self.names:
             raise ValueError(f"{tensor} is not computed before it is read")
         return self.values[self.names[tensor.index]]
+
+    def _surrounded(self, x: Value, pads: Pads, level: int) -> Value:
+        """A value with a level around it: constants, joined along one dimension after the other."""
+        if level == x.zero_point:
+            padded = [size + sum(pair) for size, pair in zip(x.shape, pads, strict=True)]
+            return self.moved("pad", x, padded, {"pads": pads})
+        for axis, around in enumerate(pads):
+            parts, size = [x], sum(around)
+            for place, count in enumerate(around):
+                shape = tuple(count if i == axis else n for i, n in enumerate(x.shape))
+                if count:
+                    edge = self.new(f"{x.name}/edge", replace(x, shape=shape))
+                    levels = np.full(shape, level, x.dtype)
+                    self.append("constant", [self.values[self.first]], edge, None, {"levels": levels})
+                    parts.insert(place * len(parts), edge)
+            if size:
+                shape = tuple(n + size if i == axis else n for i, n in enumerate(x.shape))
+                joined = self.new(f"{x.name}/filled", replace(x, shape=shape))
+                attrs = {"axis": axis, **activation(0, joined)}
+                self.append("concat", parts, joined, attrs, ratio_tensors([1.0] * len(parts)))
+                x = joined
+        return x
 
     def constant_value(self, tensor: TfliteTensor, rank: int) -> Value:
         """A constant as a value of `rank` dimensions, the same for each sample.
@@ -91,15 +128,20 @@ class TfliteReader:
         Raises:
             ValueError: one that differs from sample to sample, or is not of 8 bits with one scale.
         """
+        if (tensor.index, rank) in self.constants:
+            return self.constants[tensor.index, rank]
         if tensor.data is None or self.first not in self.values:
             raise ValueError(f"{tensor} must be constant here, and not stand before the input")
         levels = tensor.data.reshape([1] * (rank + 1 - tensor.data.ndim) + list(tensor.shape))
+        if levels.ndim == rank + 1 and len(levels) == self.batch and (levels == levels[:1]).all():
+            levels = levels[:1]  # repeated for each sample
         if levels.ndim != rank + 1 or rank < 0 or levels.shape[0] != 1:
             raise ValueError(f"{tensor}: a constant of shape {tensor.shape} must broadcast to samples")
         like = _eight_bits(tensor, (levels[0].transpose(CHANNELS_FIRST) if rank == 3 else levels[0]).shape)
         y = self.new(tensor.name or f"tensor{tensor.index}", like)
         own = levels[0].transpose(CHANNELS_FIRST) if rank == 3 else levels[0]
         self.append("constant", [self.values[self.first]], y, None, {"levels": np.ascontiguousarray(own)})
+        self.constants[tensor.index, rank] = y
         return y
 
     def in_file_order(self, value: Value) -> Value:
@@ -124,6 +166,17 @@ class TfliteReader:
             return self.flattened(value, shape)
         return self.moved("permute", value, shape, {"axes": axes})
 
+    def plain(self, y: Value) -> Value:
+        """The value that `turned_into` makes `y`: an image with channels last, else `y` itself."""
+        if len(y.shape) != 3:
+            return y
+        return self.new(f"{y.name}/plain", replace(y, shape=tuple(y.shape[axis] for axis in CHANNELS_LAST)))
+
+    def turned_into(self, plain: Value, y: Value) -> None:
+        """Bring (H, W, C) into the image `y`."""
+        if plain is not y:
+            self.append("permute", [plain], y, {"axes": CHANNELS_FIRST})
+
     def flattened(self, value: Value, shape: Sequence[int]) -> Value:
         """The value in another shape; itself where it has it."""
         if tuple(shape) == value.shape:
@@ -147,15 +200,17 @@ class TfliteReader:
 
     def value(self, tensor: TfliteTensor) -> Value:
         """The new value of a computed tensor. Raises ValueError unless it has 8 bits and one scale."""
-        shape = tensor.shape
-        if len(shape) == 4:
-            shape = (shape[0], shape[3], shape[1], shape[2])
-        if not shape or shape[0] != self.batch:
-            raise ValueError(f"{tensor} has shape {tensor.shape}: must begin with the batch, {self.batch}")
-        like = _eight_bits(tensor, shape[1:])
+        like = _eight_bits(tensor, self.sample(tensor))
         y = self.new(tensor.name or f"tensor{tensor.index}", like)
         self.names[tensor.index] = y.name
         return y
+
+    def sample(self, tensor: TfliteTensor) -> tuple[int, ...]:
+        """The shape of a sample in a tensor. Raises ValueError unless it begins with the batch."""
+        shape = tensor.shape
+        if not shape or shape[0] != self.batch:
+            raise ValueError(f"{tensor} has shape {shape}: must begin with the batch, {self.batch}")
+        return (shape[3], shape[1], shape[2]) if len(shape) == 4 else shape[1:]
 
     def alias(self, tensor: TfliteTensor, value: Value) -> None:
         """Let a tensor be a value that is there."""

@@ -73,7 +73,9 @@ def fully_connected(reader: FloatReader, op: TfliteOperator) -> None:
     weight, x = reader.constant(op, 1), reader.as_it_is(op, 0)
     if weight.ndim != 2:
         raise ValueError(f"weight {weight.shape}: must be (O, I)")
-    if len(x.shape) == 3 and math.prod(x.shape) == weight.shape[1] != x.shape[-1]:
+    y, bias = reader.tensor(op, 0, output=True), _bias(reader, op, len(weight))
+    whole = len(y.shape) == 2
+    if whole and len(x.shape) == 3 and math.prod(x.shape) == weight.shape[1] != x.shape[-1]:
         flat = reader.reshaped(x, (math.prod(x.shape),))
         reader.order[flat.name] = (x.shape[0], x.shape[1], x.shape[2])
         x = flat
@@ -83,9 +85,8 @@ def fully_connected(reader: FloatReader, op: TfliteOperator) -> None:
     else:
         x = reader.in_file_order(x)
         x = reader.channels_last(x) if len(x.shape) == 3 else x
-        if math.prod(x.shape) == weight.shape[1]:
+        if whole and math.prod(x.shape) == weight.shape[1]:
             x = reader.reshaped(x, weight.shape[1:])
-    y, bias = reader.tensor(op, 0, output=True), _bias(reader, op, len(weight))
     if y.shape[1:] != (*x.shape[:-1], len(weight)) or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"weight {weight.shape} for samples of {x.shape} and an output {y.shape}")
     if len(x.shape) != 3:
