@@ -93,7 +93,7 @@ def _moved(contents: TfliteContents, op: TfliteOperator, numbers: NDArray[Any]) 
     """What an operator makes of numbers; None where that is not known."""
     shape = contents.tensors[op.outputs[0]].shape
     constants = [contents.tensors[number].data for number in op.inputs[1:] if number >= 0]
-    if math.prod(shape) > LARGEST or any(constant is None for constant in constants):
+    if math.prod(shape) > LARGEST or any(c is None or c.dtype.kind != "i" for c in constants):
         return None
     first, *others = [np.asarray(constant, np.int64) for constant in constants] or [np.zeros(0, np.int64)]
     if op.kind == "RESHAPE":

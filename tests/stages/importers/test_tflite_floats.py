@@ -254,6 +254,25 @@ def model_input(data: bytes) -> tuple[int, ...]:
     return (shape[2], *shape[:2]) if len(shape) == 3 else tuple(shape)
 
 
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path):
+    """Bytes of a float file are changed at random."""
+    options = schema.Pool2DOptionsT(padding=0, strideH=2, strideW=2, filterHeight=3, filterWidth=3)
+    data = file_of("AVERAGE_POOL_2D", [image], real(1, 3, 3, 4), options)
+    rng, outcomes = np.random.default_rng(0), set()
+    for _ in range(150):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        damaged[rng.integers(0, len(data), 2)] = rng.integers(0, 256, 2)
+        model = ImportedModel(path=str(written(tmp_path, damaged.tobytes())))
+        try:
+            if model.program() is None:
+                model.build((4, 6, 5), 10)
+            outcomes.add("read")
+        except PipelineError as error:
+            assert "net.tflite" in str(error)
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
 def test_a_float_file_is_no_program(tmp_path):
     path = written(tmp_path, file_of("RELU", [row], real(1, 4)))
     with pytest.raises(ValueError, match=r"holds a float network.*Remedy: model=tflite"):
