@@ -29,14 +29,14 @@ def conv2d(w: CWriter, op: Op) -> None:
         kernel=op.tensors["weight"].shape[2:],
         **{name: op.attrs[name] for name in ("stride", "padding", "dilation")},
     )
-    w.call("conv2d", structure, w.at(x), _residual(w, op), w.at(y))
+    w.call("conv2d", structure, w.at(x), residual(w, op), w.at(y))
 
 
 def linear(w: CWriter, op: Op) -> None:
     """linear and group_linear."""
     (x, *_), y = w.values_of(op)
     structure = w.structure("layer", **_layer(w, op, op.attrs.get("groups", 1)))
-    w.call("linear", structure, math.prod(x.shape[:-1]), w.at(x), _residual(w, op), w.at(y))
+    w.call("linear", structure, math.prod(x.shape[:-1]), w.at(x), residual(w, op), w.at(y))
 
 
 def combine(w: CWriter, op: Op) -> None:
@@ -187,22 +187,32 @@ def _reduce(w: CWriter, op: Op, shape: Sizes) -> dict[str, Any]:
     }
 
 
-def _residual(w: CWriter, op: Op) -> str:
+def residual(w: CWriter, op: Op) -> str:
+    """Where a layer's residual lies, or a null pointer."""
     return w.at(w.program.values[op.inputs[1]]) if len(op.inputs) == 2 else "0"
 
 
 def _layer(w: CWriter, op: Op, groups: int) -> dict[str, Any]:
     """The fields of a layer, its tensors written before."""
+    zero_point = op.tensors["weight_zero_point"]
+    fields = {"weight": w.data("weight", op.tensors["weight"]), **finishing(w, op, groups)}
+    if zero_point.any():
+        name = w.data("weight_zero_point", zero_point)
+        fields |= {"weight_zero_point": name, "weight_zero_points": zero_point.size}
+    return fields
+
+
+def finishing(w: CWriter, op: Op, groups: int) -> dict[str, Any]:
+    """The fields that make a layer's levels of its sums, its tensors written before."""
     inputs, y = w.values_of(op)
     w.use("layer")
-    weight, zero_point = op.tensors["weight"], op.tensors["weight_zero_point"]
+    weight = op.tensors["weight"]
     ratio, ratios = w.ratios("ratio", op)
     fields: dict[str, Any] = {
         "rows": weight.shape[0],
         "outputs": op.tensors["bias"].size,
         "inputs": weight.shape[1],
         "groups": groups,
-        "weight": w.data("weight", weight),
         "bias": w.data("bias", op.tensors["bias"]),
         "ratio": ratio,
         "ratios": ratios,
@@ -211,9 +221,6 @@ def _layer(w: CWriter, op: Op, groups: int) -> dict[str, Any]:
         "headroom": op.attrs.get("headroom", 0),
         "wide_y": int(y.wide),
     }
-    if zero_point.any():
-        name = w.data("weight_zero_point", zero_point)
-        fields |= {"weight_zero_point": name, "weight_zero_points": zero_point.size}
     if len(inputs) == 2:
         fields["residual_ratio"] = w.ratio(op, "residual_")
         fields |= {"zero_residual": inputs[1].zero_point, "wide_residual": int(inputs[1].wide)}

@@ -19,6 +19,15 @@ def braces(numbers: Sequence[Any]) -> str:
     return "{" + (", ".join(map(str, numbers)) or "0") + "}"
 
 
+def initializer(value: Any) -> str:
+    """A field's value: sequences as braces, mappings as structures with designated fields."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f".{key} = {initializer(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return braces([initializer(item) for item in value])
+    return str(value)
+
+
 def array(values: NDArray[Any]) -> str:
     """The elements of an integer array in braces, in lines."""
     suffix = "LL" if values.dtype == np.int64 else ""

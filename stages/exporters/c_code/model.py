@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -78,30 +78,40 @@ class CModel:
 
 def program_to_c(program: Program, description: Description | None = None) -> CModel:
     """A program whose operators are all in `OPERATORS`, as C99."""
+    w, arena_bytes = translate(program, OPERATORS)
+    lines = [f"/* The network of model.h in C99, arithmetic {program.requantize}. No malloc, no library. */"]
+    return CModel(
+        source=source([*lines, '#include "model.h"', ""], w, arena_bytes),
+        header=header(program, description, w.constant_bytes, arena_bytes),
+        constant_bytes=w.constant_bytes,
+        arena_bytes=arena_bytes,
+    )
+
+
+def translate(
+    program: Program, operators: Mapping[str, Write], *, designated: bool = True
+) -> tuple[CWriter, int]:
+    """Constants and calls of a program whose operators are all in `operators`, and the arena's bytes."""
     same = signed(program)
     x, y = program.values[program.input], program.values[program.output]
     constants = {op.output: f"levels_{i}" for i, op in enumerate(same.ops) if op.op == "constant"}
     places = place(same, copies_input=is_unsigned(x), constants=constants)
     read = {same.output, *(name for op in same.ops if op.op != "constant" for name in op.inputs)}
-    w = CWriter(program=same, places=places.of)
+    w = CWriter(program=same, places=places.of, designated=designated)
     if is_unsigned(x):
         w.call("flip", "input", math.prod(x.shape), w.at(same.values[x.name]))
     for step, op in enumerate(same.ops):
         w.begin(op, step)
         if op.op == "constant" and op.output in read:
             w.data("levels", op.tensors["levels"])
-        (TFLM if has_profile(op, program) else OPERATORS)[op.op](w, op)
+        (TFLM if has_profile(op, program) else operators)[op.op](w, op)
     if places.of[y.name] != "output":
         out = same.values[y.name]
         w.step = len(same.ops)
         moved.copy(w, out, "output")
     if is_unsigned(y):
         w.call("flip", "output", math.prod(y.shape), "output")
-    source = _source(w, places.arena_bytes, program)
-    header = _header(program, description, w.constant_bytes, places.arena_bytes)
-    return CModel(
-        source=source, header=header, constant_bytes=w.constant_bytes, arena_bytes=places.arena_bytes
-    )
+    return w, places.arena_bytes
 
 
 def example() -> str:
@@ -109,14 +119,10 @@ def example() -> str:
     return (files("stages.exporters.c_code") / "source" / "main.c").read_text(encoding="utf-8")
 
 
-def _source(w: CWriter, arena_bytes: int, program: Program) -> str:
-    lines = [
-        f"/* The network of model.h in C99, arithmetic {program.requantize}. No malloc, no library. */",
-        '#include "model.h"',
-        "",
-    ]
-    helpers = w.helpers()
-    if "RANK" in helpers:
+def source(lines: Sequence[str], w: CWriter, arena_bytes: int, helpers: str = "") -> str:
+    """The file that starts with `lines`; `helpers` come after those of the writer."""
+    lines, own = list(lines), w.helpers()
+    if "RANK" in own:
         lines += [f"#define RANK {w.rank} /* most dimensions of a walk */", ""]
     if arena_bytes:
         lines += [
@@ -125,13 +131,15 @@ def _source(w: CWriter, arena_bytes: int, program: Program) -> str:
             "#define AT(offset) ((int8_t *)arena + (offset))",
             "",
         ]
-    lines += [helpers, *w.constants, "", "void model_run(const int8_t *input, int8_t *output)", "{"]
+    lines += [own, *([helpers] if helpers else []), *w.constants, ""]
+    lines += ["void model_run(const int8_t *input, int8_t *output)", "{"]
     if not any("input" in call.split("*/")[-1] for call in w.calls if not call.lstrip().startswith("/*")):
         lines.append("    (void)input;")
     return "\n".join([*lines, *w.calls, "}", ""])
 
 
-def _header(program: Program, description: Description | None, constant_bytes: int, arena_bytes: int) -> str:
+def header(program: Program, description: Description | None, constant_bytes: int, arena_bytes: int) -> str:
+    """What a caller needs: types, sizes, scales, names, and the function."""
     x, y = program.values[program.input], program.values[program.output]
     lines = [
         "/* A quantized network. A level q stands for the real number scale * (q - zero_point).",

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.exporters.c_code.literals import array, braces, comment, walk
+from stages.exporters.c_code.literals import array, comment, initializer, walk
+from stages.exporters.c_code.structures import positional
 from stages.integer.program import Op, Program, Value
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "layer": ("rescale", "levels", "store"),
-    "conv2d": ("layer",),
-    "linear": ("layer",),
+    "weight_zero": ("layer",),
+    "conv2d": ("weight_zero",),
+    "linear": ("weight_zero",),
     "combine": ("rescale", "levels", "store", "offset_of"),
     "scaled_sum": ("rescale", "offset_of"),
     "multiply": ("rescale", "offset_of"),
@@ -52,10 +54,12 @@ class CWriter:
     Args:
         program: signed, as `stages.exporters.c_code.signed` makes it.
         places: by value, where its levels lie: an expression of type ``int8_t *``.
+        designated: whether structures name their fields, as C99 can and C++11 cannot.
     """
 
     program: Program
     places: Mapping[str, str]
+    designated: bool = True
     parts: list[str] = field(default_factory=list)
     constants: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -115,7 +119,8 @@ class CWriter:
     def structure(self, struct: str, suffix: str = "", /, **fields: Any) -> str:
         """A constant structure; returns its address. Sequences become braces, mappings inner structures."""
         name = f"{struct}_{self.step}{suffix}"
-        body = ",\n    ".join(f".{key} = {_initializer(value)}" for key, value in fields.items())
+        named = [f".{key} = {initializer(value)}" for key, value in fields.items()]
+        body = ",\n    ".join(named if self.designated else positional(struct, fields))
         self.constants.append(f"static const {struct}_t {name} = {{\n    {body}}};")
         return f"&{name}"
 
@@ -138,11 +143,3 @@ class CWriter:
         """Where a value's levels lie, some elements further."""
         place = self.places[value.name]
         return f"{place} + {elements * value.dtype.itemsize}" if elements else place
-
-
-def _initializer(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f".{key} = {_initializer(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return braces([_initializer(item) for item in value])
-    return str(value)

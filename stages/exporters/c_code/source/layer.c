@@ -14,11 +14,6 @@ typedef struct {
     int32_t zero_residual, wide_residual;
 } layer_t;
 
-static int32_t weight_zero(const layer_t *p, int32_t row)
-{
-    return p->weight_zero_point == 0 ? 0 : p->weight_zero_point[p->weight_zero_points > 1 ? row : 0];
-}
-
 static term_t layer_term(const layer_t *p, int32_t row, int32_t sum)
 {
     return rescale(row < p->outputs ? sum + p->bias[row] : sum, p->ratio[p->ratios > 1 ? row : 0]);
