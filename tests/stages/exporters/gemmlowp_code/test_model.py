@@ -113,6 +113,14 @@ def test_zero_points_on_both_sides(per_channel):
     assert_same(program)
 
 
+@needs_gemmlowp
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_layer_of_16_bits(residual):
+    """gemmlowp gives its sums; a residual is added to them."""
+    y = replace(Y, scale=0.01, zero_point=-7, quant_min=-(2**15), quant_max=2**15 - 1)
+    assert_same(replace(layer({"x": X, "y": y}, residual=residual), requantize="fixed_point"))
+
+
 @pytest.mark.parametrize("low", [0, -128])
 def test_the_numbers_alone_give_a_layers_levels(tmp_path, low):
     """model.json and model.bin, by gemmlowp's equation: minus zero points added on both sides."""
