@@ -62,7 +62,7 @@ def test_a_pair_is_refused_where_it_cannot_work(pair):
 def test_float_activations_have_no_integers(backend):
     stages = built("quantizer.activation=null", f"backend={backend}").stages
     with pytest.raises(ConfigError, match=r"stage 'convert': quantizer\.activation=null.*backend=simulation"):
-        check_wiring([stage for stage in stages.values() if stage])
+        check_wiring(in_order(stages))
 
 
 @pytest.mark.parametrize("layer", ["weight: {_target_: stages.quant.quantizers.codebook.Codebook}"])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from pipeline.seed import derive_seed
 from stages.data.base import Data
-from stages.integer.program import Program
 from stages.models.weights import weights_fingerprint
+
+if TYPE_CHECKING:
+    from stages.integer.program import Program  # which no training depends on
 
 
 @runtime_checkable

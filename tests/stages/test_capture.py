@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import PipelineError
+from pipeline.stage import in_order
 from stages.artifacts import FloatModel, TrainedModel
 from stages.capture import Capture
 from stages.data.digits import Digits
@@ -104,5 +105,5 @@ def test_what_no_graph_can_hold_is_refused_by_the_check():
 
 
 def test_it_stands_between_train_and_baseline():
-    names = [stage.name for stage in built().stages.values() if stage is not None]
+    names = [stage.name for stage in in_order(built().stages)]
     assert names[:3] == ["train", "capture", "baseline"]

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.runner import check_wiring
+from pipeline.stage import in_order
 from stages.artifacts import Baseline, IntegerProgram, Metrics, Observations, QuantizedModel
 from stages.backends.base import EXACT
 from stages.backends.onednn import OneDNN
@@ -61,7 +62,7 @@ def test_only_weights_are_rounded(ctx, digits_inputs, bits):
 
 def test_the_backend_simulation_takes_the_place_of_the_integer_stages():
     stages = built("backend=simulation", "quantizer.activation=null").stages
-    chosen = [stage for stage in stages.values() if stage is not None]
+    chosen = in_order(stages)
     check_wiring(chosen)
     names = [stage.name for stage in chosen]
     assert names == ["train", "capture", "baseline", "observe", "calibrate", "evaluate", "speed", "report"]

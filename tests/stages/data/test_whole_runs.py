@@ -10,6 +10,7 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.runner import run_stages
+from pipeline.stage import in_order
 from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 from tests.composed import built
@@ -33,7 +34,7 @@ def run(folder, *overrides):
     (run_dir / ".hydra").mkdir(parents=True)
     store = Store(folder / "store", warn=lambda text: None)
     ctx = RunContext(run_dir=run_dir, seed=0, device="cpu", tracker=Null(), store=store, console=Quiet())
-    metrics = run_stages([stage for stage in config.stages.values() if stage is not None], ctx)
+    metrics = run_stages(in_order(config.stages), ctx)
     return metrics, (run_dir / "report.html").read_text()
 
 

@@ -20,11 +20,11 @@ from stages.backends.reference import Reference
 from stages.exporters.onnx_graph.qdq import program_to_onnx
 from stages.graph.lower import lower
 from stages.graph.operators.affine import affine_integers
-from stages.graph.ratios import rescaling
 from stages.importers import load_program, read_program
 from stages.importers.onnx import read_onnx
 from stages.integer.kernels.layer_norm import narrowing
 from stages.integer.program import Op, Program
+from stages.integer.ratios import rescaling
 from tests.stages.exporters.examples import X, Y, consistent, layer
 from tests.stages.importers.files import by_onnxruntime, exported, model, quantized, saved
 from tests.stages.integer.strategies import programs, random_input

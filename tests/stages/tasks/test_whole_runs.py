@@ -8,6 +8,7 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.errors import PipelineError
 from pipeline.runner import run_stages
+from pipeline.stage import in_order
 from pipeline.store.local import Store
 from pipeline.tracking.null import Null
 from tests.composed import built
@@ -49,7 +50,7 @@ def run(folder, data, model, *overrides):
         store=Store(folder / "store", warn=lambda text: None),
         console=console,
     )
-    stages = [stage for stage in config.stages.values() if stage is not None]
+    stages = in_order(config.stages)
     return run_stages(stages, ctx), console.rows, run_dir
 
 
