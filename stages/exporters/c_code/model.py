@@ -169,7 +169,7 @@ def header(program: Program, description: Description | None, constant_bytes: in
         f"#define MODEL_ARENA_BYTES {arena_bytes} /* static memory that is written */",
     ]
     if description is not None:
-        lines += _described(description)
+        lines += described(description)
     lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     lines += ["void model_run(const int8_t *input, int8_t *output);", ""]
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
@@ -180,7 +180,7 @@ def _levels(value: Value) -> str:
     return f"{value.dtype}_t {value.shape}, row-major, levels {value.quant_min}..{value.quant_max}"
 
 
-def _described(description: Description) -> list[str]:
+def described(description: Description) -> list[str]:
     """What reals the input's levels stand for, and the outputs' names."""
     lines = [
         "/* Reals of the input are (x - mean) / std, a number a channel; x is 0..1 where it is an image. */"
