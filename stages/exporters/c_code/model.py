@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -133,9 +134,14 @@ def source(lines: Sequence[str], w: CWriter, arena_bytes: int, helpers: str = ""
         ]
     lines += [own, *([helpers] if helpers else []), *w.constants, ""]
     lines += ["void model_run(const int8_t *input, int8_t *output)", "{"]
-    if not any("input" in call.split("*/")[-1] for call in w.calls if not call.lstrip().startswith("/*")):
+    if not reads_input(w.calls):
         lines.append("    (void)input;")
     return "\n".join([*lines, *w.calls, "}", ""])
+
+
+def reads_input(calls: Sequence[str]) -> bool:
+    """Whether a call, not a comment, names the parameter ``input``."""
+    return any(re.search(r"\binput\b", call) for call in calls if not call.lstrip().startswith("/*"))
 
 
 def header(program: Program, description: Description | None, constant_bytes: int, arena_bytes: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.data.description import Description
 from stages.exporters.c_code.arena import Arena, Lifetime, plan
-from stages.exporters.c_code.model import described
+from stages.exporters.c_code.model import described, reads_input
 from stages.exporters.cmsis_code import elements, images, layers
 from stages.exporters.cmsis_code.writer import CmsisWriter, NoCallError, TensorPlace
 from stages.exporters.exporter import no_form
@@ -158,10 +158,9 @@ def _source(w: CmsisWriter, places: list[str], sizes: Mapping[str, int]) -> str:
             "",
         ]
     lines += [*w.constants, "", "void model_run(const int8_t *input, int8_t *output)", "{"]
-    text = "\n".join(call for call in w.calls if not call.lstrip().startswith("/*"))
-    if "for (i = " in text:
+    if any(call.lstrip().startswith("for (i = ") for call in w.calls):
         lines.append("    int32_t i;")
-    if "input" not in text.replace("dims_input", ""):
+    if not reads_input(w.calls):
         lines.append("    (void)input;")
     if any(sizes.values()) and not all(sizes.values()):
         lines.append("    (void)arena;")

@@ -137,6 +137,15 @@ def test_a_residual_and_its_sum_do_not_lie_on_scratch_memory():
     assert program_to_cmsis(program).arena_bytes == {"plain": 528, "dsp": 528, "mve": 560}
 
 
+def test_a_network_may_leave_its_input_unread():
+    x, c, y = value("x", (1,)), value("c", (2,)), value("y", (2,))
+    levels = {"levels": np.array([3, -4], np.int8)}
+    attrs = {**BOUNDS, "headroom": 0}
+    constant = Op(op="constant", inputs=("x",), output="c", tensors=levels)
+    add = Op(op="add", inputs=("c", "c"), output="y", attrs=attrs, tensors=rescaling([1.0, 1.0]))
+    assert_same(program_of(constant, add, values=[x, c, y]))
+
+
 OPS = (
     "conv2d",
     "linear",
