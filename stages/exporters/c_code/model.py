@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -133,9 +134,14 @@ def source(lines: Sequence[str], w: CWriter, arena_bytes: int, helpers: str = ""
         ]
     lines += [own, *([helpers] if helpers else []), *w.constants, ""]
     lines += ["void model_run(const int8_t *input, int8_t *output)", "{"]
-    if not any("input" in call.split("*/")[-1] for call in w.calls if not call.lstrip().startswith("/*")):
+    if not reads_input(w.calls):
         lines.append("    (void)input;")
     return "\n".join([*lines, *w.calls, "}", ""])
+
+
+def reads_input(calls: Sequence[str]) -> bool:
+    """Whether a call, not a comment, names the parameter ``input``."""
+    return any(re.search(r"\binput\b", call) for call in calls if not call.lstrip().startswith("/*"))
 
 
 def header(program: Program, description: Description | None, constant_bytes: int, arena_bytes: int) -> str:
@@ -169,7 +175,7 @@ def header(program: Program, description: Description | None, constant_bytes: in
         f"#define MODEL_ARENA_BYTES {arena_bytes} /* static memory that is written */",
     ]
     if description is not None:
-        lines += _described(description)
+        lines += described(description)
     lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     lines += ["void model_run(const int8_t *input, int8_t *output);", ""]
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
@@ -180,7 +186,7 @@ def _levels(value: Value) -> str:
     return f"{value.dtype}_t {value.shape}, row-major, levels {value.quant_min}..{value.quant_max}"
 
 
-def _described(description: Description) -> list[str]:
+def described(description: Description) -> list[str]:
     """What reals the input's levels stand for, and the outputs' names."""
     lines = [
         "/* Reals of the input are (x - mean) / std, a number a channel; x is 0..1 where it is an image. */"

@@ -105,6 +105,20 @@ def stream() -> Program:
     return Program(values=values, ops=ops, input="t", output="y", requantize="fixed_point")
 
 
+def test_a_network_may_leave_its_input_unread():
+    """A sum of constants: ``input`` is a word of its own, and ``inputs`` another."""
+    x = Value(name="x", shape=(1,), scale=0.5, zero_point=0, quant_min=-128, quant_max=127)
+    multiplier, shift = quantize_multiplier(np.array([1.0, 1.0]))
+    ratios = {"multiplier": multiplier, "shift": shift, "ratio": np.ones(2, np.float32)}
+    bounds = {"act_min": -128, "act_max": 127, "headroom": 0}
+    ops = (
+        Op(op="constant", inputs=("x",), output="c", tensors={"levels": np.array([3, -4], np.int8)}),
+        Op(op="add", inputs=("c", "c"), output="y", attrs=bounds, tensors=ratios),
+    )
+    values = {"x": x, **{name: replace(x, name=name, shape=(2,)) for name in "cy"}}
+    assert_same(Program(values=values, ops=ops, input="x", output="y", requantize="fixed_point"))
+
+
 def test_the_header_says_what_levels_and_names_mean(tmp_path):
     description = Description(
         shape=(2,), mean=(0.5,), std=(0.25,), classes=('a "b" \\ ??/', "*/ é"), image=None
