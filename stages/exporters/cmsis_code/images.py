@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from stages.exporters.cmsis_code.scratch import Scratch, average_pool
@@ -27,6 +28,16 @@ def max_pool2d(w: CmsisWriter, op: Op) -> None:
     if tuple(op.attrs["dilation"]) != (1, 1):
         raise NoCallError(op, f"dilation={tuple(op.attrs['dilation'])}", "a pool without dilation")
     _pool(w, op, "arm_max_pool_s8", Scratch(), {"activation": {"min": -128, "max": 127}})
+
+
+def every_nth(w: CmsisWriter, op: Op) -> None:
+    """Every n-th row and column: the largest level of windows of one pixel."""
+    starts, ends, steps = (tuple(op.attrs[name]) for name in ("starts", "ends", "steps"))
+    x, _ = w.value_of(op)
+    if len(x.shape) != 3 or any(starts) or (ends[0], steps[0]) != (x.shape[0], 1):
+        raise NoCallError(op, "cuts otherwise than to every n-th pixel", "a network without it")
+    attrs = {"kernel": (1, 1), "stride": steps[1:], "padding": (0, 0), "dilation": (1, 1)}
+    max_pool2d(w, replace(op, attrs=attrs))
 
 
 def _pool(w: CmsisWriter, op: Op, call: str, scratch: Scratch, bounds: dict[str, Any]) -> None:

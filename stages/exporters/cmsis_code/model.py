@@ -22,6 +22,7 @@ OPERATORS: Mapping[str, Callable[[CmsisWriter, Op], None]] = {
     "linear": layers.linear,
     "avg_pool2d": images.avg_pool2d,
     "max_pool2d": images.max_pool2d,
+    "slice": images.every_nth,
     "mean": layers.mean,
     "requantize": layers.requantize,
     "add": elements.add,

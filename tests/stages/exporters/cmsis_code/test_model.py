@@ -146,6 +146,22 @@ def test_a_network_may_leave_its_input_unread():
     assert_same(program_of(constant, add, values=[x, c, y]))
 
 
+@pytest.mark.parametrize(("ends", "steps"), [((3, 7, 6), (1, 2, 3)), ((3, 5, 4), (1, 1, 1))])
+def test_every_nth_pixel_of_an_image_is_taken(ends, steps):
+    shape = tuple(len(range(0, end, step)) for end, step in zip(ends, steps, strict=True))
+    attrs = {"starts": (0, 0, 0), "ends": ends, "steps": steps}
+    taken = Op(op="slice", inputs=("x",), output="y", attrs=attrs)
+    values = [value("x", (3, 7, 6), zero_point=5), value("y", shape, zero_point=5)]
+    assert_same(program_of(taken, values=[replace(v, scale=0.5) for v in values]), "mve")
+
+
+def test_other_cuts_are_refused():
+    attrs = {"starts": (0, 1, 0), "ends": (3, 7, 6), "steps": (1, 1, 1)}
+    taken = Op(op="slice", inputs=("x",), output="y", attrs=attrs)
+    (reason,) = problems(program_of(taken, values=[value("x", (3, 7, 6)), value("y", (3, 6, 6))]))
+    assert reason.startswith("'y' (slice): cuts otherwise than to every n-th pixel. Remedy: ")
+
+
 OPS = (
     "conv2d",
     "linear",
