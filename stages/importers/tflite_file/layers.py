@@ -70,7 +70,7 @@ def _convolution(
         "groups": groups,
         **activation(fused, y),
     }
-    tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight), whole=x.quant_min == 0)
+    tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight))
     reader.append("conv2d", [x], y, attrs, tensors)
 
 
@@ -99,7 +99,7 @@ def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
     if target.shape != (*x.shape[:-1], len(weight)):
         raise ValueError(f"weight {weight.shape} for samples of shapes {x.shape} and {target.shape}")
     fused = activation(op.option(0, "b", 0), y)
-    tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight), whole=True)
+    tensors = _layer(reader, op, x, y, np.ascontiguousarray(weight))
     reader.append("linear", [x], target, fused, tensors)
     reader.turned_into(target, y)
 
@@ -143,7 +143,7 @@ def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]
 
 
 def _layer(
-    reader: TfliteReader, op: TfliteOperator, x: Value, y: Value, weight: NDArray[Any], *, whole: bool
+    reader: TfliteReader, op: TfliteOperator, x: Value, y: Value, weight: NDArray[Any]
 ) -> dict[str, NDArray[Any]]:
     """A layer's tensors; its ratio as `layer_ratio` has it."""
     tensor = reader.tensor(op, 1)
@@ -152,7 +152,7 @@ def _layer(
         bias = reader.constant(op, 2)
         if bias.dtype != np.int32 or bias.shape != (len(weight),):
             raise ValueError(f"bias {bias.dtype} {bias.shape}: must be int32 ({len(weight)},)")
-    ratio = layer_ratio(x, tensor.scale, y, whole=whole)
+    ratio = layer_ratio(x, tensor.scale, y)
     return {
         "weight": weight,
         "weight_scale": tensor.scale.astype(np.float32),

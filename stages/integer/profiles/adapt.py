@@ -43,14 +43,14 @@ def to_tflm(program: Program) -> Program:
     )
 
 
-def layer_ratio(x: Value, weight_scale: NDArray[np.float32], y: Value, *, whole: bool) -> NDArray[np.float64]:
+def layer_ratio(x: Value, weight_scale: NDArray[np.float32], y: Value) -> NDArray[np.float64]:
     """``s_x · s_w / s_y`` in double precision, as the runtime prepares it: (1,) or (O,).
 
-    Of a `whole` weight's one scale, the product with the input's is formed in float32: fully connected
-    layers, and convolutions of uint8. Source: kernel_util.cc, GetQuantizedConvolutionMultipler.
+    Where levels are uint8 and the weight has one scale, as in files of the old style, ``s_x · s_w`` is formed
+    in float32. Source: kernel_util.cc, GetQuantizedConvolutionMultipler; measured on tflite-micro and LiteRT.
     """
     product = x.scale * weight_scale.astype(np.float64)
-    if whole and len(weight_scale) == 1:
+    if x.dtype == np.uint8 and len(weight_scale) == 1:
         product = (np.float32(x.scale) * weight_scale).astype(np.float64)
     ratio: NDArray[np.float64] = product / y.scale
     return ratio
@@ -83,14 +83,13 @@ class _Form:
         x, y = self.values[op.inputs[0]], self.values[op.output]
         attrs = {name: value for name, value in op.attrs.items() if name != "headroom"}
         tensors = {name: op.tensors[name] for name in ("bias", "weight_scale")} | _symmetric(op)
-        whole = op.op == "linear"
         if len(op.inputs) == 1:
-            tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], y, whole=whole))
+            tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], y))
             self.ops.append(replace(op, attrs=attrs, tensors=tensors))
             return
         own = unsummed(op, self.values[op.inputs[1]], y)
         own = self._new(own.name, _signed(own))
-        tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], own, whole=whole))
+        tensors |= rescaling(layer_ratio(x, op.tensors["weight_scale"], own))
         attrs |= {"act_min": own.quant_min, "act_max": own.quant_max}
         self.ops.append(replace(op, inputs=op.inputs[:1], output=own.name, attrs=attrs, tensors=tensors))
         bounds = {name: op.attrs[name] for name in ("act_min", "act_max")}

@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 
+from stages.backends.foreign.tflite_sessions import load_tflm
+from stages.exporters.tflite_file.model import program_to_tflite
 from stages.graph.lower import lower
 from stages.integer.interpreter import Interpreter, dequantize_output, quantize_input
 from stages.integer.profiles.adapt import layer_ratio
-from stages.integer.program import Value
+from stages.integer.program import Op, Program, Value
+from stages.integer.ratios import rescaling
 from tests.quantizing import fused, quantized
 
 
-def value(scale: float) -> Value:
+def value(name: str, shape: tuple[int, ...], scale: float, zero_point: int = 0, low: int = -128) -> Value:
     return Value(
-        name="x", shape=(4,), scale=float(np.float32(scale)), zero_point=0, quant_min=-128, quant_max=127
+        name=name,
+        shape=shape,
+        scale=float(np.float32(scale)),
+        zero_point=zero_point,
+        quant_min=low,
+        quant_max=low + 255,
     )
 
 
-def test_the_ratio_of_one_scale_for_a_whole_weight_is_a_float32_product():
-    x, y, scale = value(0.1), value(0.3), np.float32([0.7])
-    whole, own = (layer_ratio(x, scale, y, whole=flag)[0] for flag in (True, False))
-    assert whole == float(np.float32(x.scale) * scale[0]) / y.scale
-    assert own == x.scale * float(scale[0]) / y.scale
-    assert whole != own
+def test_ratios_are_of_a_product_in_double_precision_but_in_files_of_uint8():
+    scale = np.float32([0.7])
+    for low, product in ((-128, float(np.float32(0.1)) * float(scale[0])), (0, np.float32(0.1) * scale[0])):
+        x, y = value("x", (4,), 0.1, low=low), value("y", (4,), 0.3, low=low)
+        assert layer_ratio(x, scale, y).tolist() == [float(product) / y.scale]
+        both = layer_ratio(x, np.float32([0.7, 0.9]), y)
+        assert both.tolist() == [x.scale * float(s) / y.scale for s in np.float32([0.7, 0.9])]
 
 
-def test_ratios_of_channels_are_in_double_precision_anyway():
-    x, y, scale = value(0.1), value(0.3), np.float32([0.7, 0.9])
-    both = [layer_ratio(x, scale, y, whole=flag).tolist() for flag in (True, False)]
-    assert both[0] == both[1] == [x.scale * float(s) / y.scale for s in scale]
+def test_a_million_sums_of_a_layer_with_one_scale_are_tflite_micros():
+    """So many that the multiplier's last bits show: 4 of these differ where the product is in float32."""
+    rng = np.random.default_rng(3)
+    x, y = value("x", (64,), rng.uniform(0.01, 0.1), 3), value("y", (256,), rng.uniform(0.01, 0.05))
+    scale = np.array([rng.uniform(0.0005, 0.002)], np.float32)
+    tensors = {
+        "weight": rng.integers(-127, 128, (256, 64)).astype(np.int8),
+        "weight_scale": scale,
+        "weight_zero_point": np.zeros(1, np.int32),
+        "bias": np.zeros(256, np.int32),
+        **rescaling(layer_ratio(x, scale, y)),
+    }
+    q = rng.integers(-128, 128, (4000, 64)).astype(np.int8)
+    tensors["bias"] = rng.integers(-5000, 5000, 256).astype(np.int32)
+    bounds = {"act_min": -128, "act_max": 127}
+    layer = Op(op="linear", inputs=("x",), output="y", attrs=bounds, tensors=tensors)
+    program = Program(values={"x": x, "y": y}, ops=(layer,), input="x", output="y", requantize="tflm")
+    model = program_to_tflite(program, 1000)
+    session = load_tflm(model, model.outputs)
+    found = np.concatenate([session(q[i : i + 1000])[0].reshape(1000, 256) for i in range(0, 4000, 1000)])
+    assert (Interpreter(program).run(q) != found).sum() == 0
+    other = rescaling((np.float32(x.scale) * scale).astype(np.float64) / y.scale)
+    wrong = replace(program, ops=(replace(layer, tensors=tensors | other),))
+    assert (Interpreter(wrong).run(q) != found).sum() > 0
 
 
 def test_a_sum_stays_a_sum():
