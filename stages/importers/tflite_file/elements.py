@@ -10,9 +10,10 @@ import numpy as np
 
 from stages.importers.tflite_file import lookups
 from stages.importers.tflite_file.contents import TfliteOperator
-from stages.importers.tflite_file.reader import TfliteReader, activation, axes_of, ratio_tensors
+from stages.importers.tflite_file.reader import TfliteReader, activation, axes_of
 from stages.importers.tflite_file.tables import TABLES
 from stages.integer.program import Value
+from stages.integer.ratios import rescaling
 
 
 def sum_of_two(reader: TfliteReader, op: TfliteOperator) -> None:
@@ -23,13 +24,13 @@ def sum_of_two(reader: TfliteReader, op: TfliteOperator) -> None:
     inputs, y = _both(reader, op)
     attrs = {"headroom": 0, **activation(op.option(0, "b", 0), y)}
     ratio = [x.scale / y.scale for x in inputs]
-    reader.append("add" if op.kind == "ADD" else "subtract", inputs, y, attrs, ratio_tensors(ratio))
+    reader.append("add" if op.kind == "ADD" else "subtract", inputs, y, attrs, rescaling(ratio))
 
 
 def product(reader: TfliteReader, op: TfliteOperator) -> None:
     """MUL."""
     (first, second), y = _both(reader, op)
-    ratio = ratio_tensors(first.scale * second.scale / y.scale)
+    ratio = rescaling(first.scale * second.scale / y.scale)
     reader.append("multiply", [first, second], y, activation(op.option(0, "b", 0), y), ratio)
 
 
@@ -39,7 +40,7 @@ def extreme(reader: TfliteReader, op: TfliteOperator) -> None:
     if any((x.scale, x.zero_point) != (y.scale, y.zero_point) for x in inputs):
         raise ValueError("inputs and output must share scale and zero point")
     bounds = {"act_min": y.quant_min, "act_max": y.quant_max}
-    reader.append(op.kind.lower(), inputs, y, bounds, ratio_tensors([1.0, 1.0]))
+    reader.append(op.kind.lower(), inputs, y, bounds, rescaling([1.0, 1.0]))
 
 
 def _both(reader: TfliteReader, op: TfliteOperator) -> tuple[list[Value], Value]:
@@ -78,7 +79,7 @@ def reduction(reader: TfliteReader, op: TfliteOperator) -> None:
     if op.kind == "MEAN":
         count = math.prod(x.shape[axis] for axis in axes)
         attrs |= {"act_min": y.quant_min, "act_max": y.quant_max}
-        reader.append("mean", [x], target, attrs, ratio_tensors(x.scale / (y.scale * count)))
+        reader.append("mean", [x], target, attrs, rescaling(x.scale / (y.scale * count)))
     else:
         reader.append("amax" if op.kind == "REDUCE_MAX" else "amin", [x], target, attrs)
     if swapped:
@@ -114,7 +115,7 @@ def bounded(reader: TfliteReader, op: TfliteOperator) -> None:
     ratio = x.scale / y.scale
     if fused:
         ratio = float(np.float32(x.scale) / np.float32(y.scale))
-    reader.append("requantize", [x], y, activation(fused, y), ratio_tensors(ratio))
+    reader.append("requantize", [x], y, activation(fused, y), rescaling(ratio))
 
 
 def table(reader: TfliteReader, op: TfliteOperator) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.importers.tflite_file.contents import TfliteOperator
-from stages.importers.tflite_file.reader import TfliteReader, activation, ratio_tensors
+from stages.importers.tflite_file.reader import TfliteReader, activation
 from stages.integer.profiles.adapt import layer_ratio
 from stages.integer.program import Op, Value
+from stages.integer.ratios import rescaling
 from stages.integer.windows import pooled_shape
 
 SAME = 0
@@ -118,7 +119,7 @@ def batch_matmul(reader: TfliteReader, op: TfliteOperator) -> None:
             x = reader.moved("permute", x, [x.shape[axis] for axis in axes], {"axes": axes})
         sides.append(x)
     target = reader.plain(y)
-    ratio = ratio_tensors(sides[0].scale * sides[1].scale / y.scale)
+    ratio = rescaling(sides[0].scale * sides[1].scale / y.scale)
     reader.append("matmul", sides, target, activation(0, y), ratio)
     reader.turned_into(target, y)
 
@@ -158,7 +159,7 @@ def _layer(
         "weight_scale": tensor.scale.astype(np.float32),
         "weight_zero_point": tensor.zero_point.astype(np.int32),
         "bias": bias.astype(np.int32),
-        **ratio_tensors(ratio),
+        **rescaling(ratio),
     }
 
 
@@ -173,7 +174,7 @@ def max_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
     reader.append("max_pool2d", [x], target, attrs)
     _without_first(reader, target, pooled, first)
     if clamped:
-        reader.append("requantize", [pooled], y, fused, ratio_tensors(1.0))
+        reader.append("requantize", [pooled], y, fused, rescaling(1.0))
 
 
 def _edge(reader: TfliteReader, op: TfliteOperator) -> tuple[Value, tuple[int, int], bool] | None:
@@ -207,7 +208,7 @@ def avg_pool2d(reader: TfliteReader, op: TfliteOperator) -> None:
         del attrs["ceil_mode"]
     attrs |= activation(op.option(5, "b", 0), y)
     target = _with_first(reader, y, first)
-    reader.append("avg_pool2d", [x], target, attrs, ratio_tensors(1.0 / math.prod(kernel)))
+    reader.append("avg_pool2d", [x], target, attrs, rescaling(1.0 / math.prod(kernel)))
     _without_first(reader, target, y, first)
 
 

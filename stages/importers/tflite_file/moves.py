@@ -8,8 +8,9 @@ import numpy as np
 
 from stages.importers.tflite_file import lookups
 from stages.importers.tflite_file.contents import TfliteOperator
-from stages.importers.tflite_file.reader import TfliteReader, activation, axes_of, ratio_tensors
+from stages.importers.tflite_file.reader import TfliteReader, activation, axes_of
 from stages.integer.program import Value
+from stages.integer.ratios import rescaling
 
 _OURS = {1: 1, 2: 2, 3: 0}
 """By dimension of (N, H, W, C): the sample's in (C, H, W)."""
@@ -115,7 +116,7 @@ def concatenation(reader: TfliteReader, op: TfliteOperator) -> None:
         raise ValueError("inputs and output must share scale and zero point")
     (axis,) = axes_of([int(op.option(0, "i", 0))], len(tensor.shape))
     attrs = {"axis": axis, **activation(op.option(1, "b", 0), y)}
-    reader.append("concat", inputs, y, attrs, ratio_tensors([1.0] * len(inputs)))
+    reader.append("concat", inputs, y, attrs, rescaling([1.0] * len(inputs)))
 
 
 def strided_slice(reader: TfliteReader, op: TfliteOperator) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.importers.tflite_file.contents import TfliteContents, TfliteOperator, TfliteTensor
-from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Value
+from stages.integer.ratios import rescaling
 
 CHANNELS_FIRST = (2, 0, 1)
 """The dimensions of a sample (H, W, C) as (C, H, W)."""
@@ -33,13 +33,6 @@ ACTIVATIONS: Mapping[int, tuple[float | None, float | None]] = {
     3: (0.0, 6.0),  # RELU6
 }
 """``ActivationFunctionType`` by number: its bounds."""
-
-
-def ratio_tensors(ratio: Any) -> dict[str, NDArray[Any]]:
-    """A ratio of scales as an operator holds it."""
-    numbers = np.atleast_1d(np.asarray(ratio, np.float64))
-    multiplier, shift = quantize_multiplier(numbers)
-    return {"multiplier": multiplier, "shift": shift, "ratio": numbers.astype(np.float32)}
 
 
 @dataclass
@@ -118,7 +111,7 @@ class TfliteReader:
                 shape = tuple(n + size if i == axis else n for i, n in enumerate(x.shape))
                 joined = self.new(f"{x.name}/filled", replace(x, shape=shape))
                 attrs = {"axis": axis, **activation(0, joined)}
-                self.append("concat", parts, joined, attrs, ratio_tensors([1.0] * len(parts)))
+                self.append("concat", parts, joined, attrs, rescaling([1.0] * len(parts)))
                 x = joined
         return x
 
