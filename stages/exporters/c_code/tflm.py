@@ -10,11 +10,10 @@ from stages.exporters.c_code.computed import average, bounds, pool
 from stages.exporters.c_code.literals import broadcast
 from stages.exporters.c_code.normalized import along
 from stages.exporters.c_code.writer import CWriter
-from stages.integer.fixed_point import quantize_multiplier, saturating_rounding_doubling_high_mul
-from stages.integer.kernels.mean import count
+from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.profiles.tflm.add import LEFT_SHIFT
-from stages.integer.profiles.tflm.gemmlowp import exp_on_negative_values, shifted
-from stages.integer.profiles.tflm.softmax import DIFFERENCE_BITS, SUM_BITS
+from stages.integer.profiles.tflm.mean import dividing
+from stages.integer.profiles.tflm.softmax import exponential_tables
 from stages.integer.program import Op
 
 
@@ -40,11 +39,8 @@ def scaled_sum(w: CWriter, op: Op) -> None:
 
 def mean(w: CWriter, op: Op) -> None:
     """The division within the multiplier, as `stages.integer.profiles.tflm.mean` states it."""
-    (x,), y = w.values_of(op)
-    size = count(op, w.program)
-    multiplier, shift = (int(part) for part in quantize_multiplier(x.scale / y.scale))
-    extra = min(size.bit_length() - 1, 32, 31 + shift)
-    average(w, op, w.fixed((multiplier << extra) // size, shift - extra))
+    ratio = dividing(op, w.program)
+    average(w, op, w.ratio(op) if ratio is None else w.fixed(*ratio))
 
 
 def avg_pool2d(w: CWriter, op: Op) -> None:
@@ -57,18 +53,11 @@ def avg_pool2d(w: CWriter, op: Op) -> None:
 def softmax(w: CWriter, op: Op) -> None:
     """Exponentials by tables over the 256 differences; `stages.integer.profiles.tflm.softmax` makes them."""
     (x, *_), y = w.values_of(op)
-    real = min(x.scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1.0)
-    multiplier, shift = (int(part) for part in quantize_multiplier(real))
-    radius = math.floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0**shift)
-    below = -np.arange(256, dtype=np.int64)
-    taken = below >= -radius
-    scaled = saturating_rounding_doubling_high_mul(np.where(taken, below, 0) << shift, multiplier)
-    exponentials = exp_on_negative_values(scaled.astype(np.int64), DIFFERENCE_BITS)
-    terms = np.where(taken, shifted(exponentials, -SUM_BITS), 0)
+    exponentials, terms = exponential_tables(x.scale)
     structure = w.structure(
         "softmax_tflm",
         **along(x.shape, op.attrs["axis"]),
-        exponentials=w.data("exponentials", np.where(taken, exponentials, 0).astype(np.int32)),
+        exponentials=w.data("exponentials", exponentials.astype(np.int32)),
         terms=w.data("terms", terms.astype(np.int32)),
         low=op.attrs["act_min"],
         high=op.attrs["act_max"],

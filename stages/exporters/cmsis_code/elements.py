@@ -10,7 +10,7 @@ from stages.exporters.cmsis_code.writer import CmsisWriter, NoCallError, TensorP
 from stages.exporters.tflite_file.layout import TensorLayout
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.profiles.tflm.add import LEFT_SHIFT
-from stages.integer.profiles.tflm.softmax import DIFFERENCE_BITS
+from stages.integer.profiles.tflm.softmax import difference_scaling
 from stages.integer.program import Op, Value
 
 MAX_JOINED = 2**16 - 1
@@ -79,8 +79,7 @@ def softmax(w: CmsisWriter, op: Op) -> None:
     layout = w.layout(x.name)
     if layout.order[-1] != op.attrs["axis"]:
         layout = layout.last(op.attrs["axis"])
-    multiplier, shift = _fixed(min(x.scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1.0))
-    radius = math.floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0**shift)
+    multiplier, shift, radius = difference_scaling(x.scale)
     source = w.at(op, x.name, layout)
     target = w.declare(op.output, layout)
     size = x.shape[op.attrs["axis"]]

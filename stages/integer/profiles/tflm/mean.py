@@ -19,17 +19,27 @@ from stages.integer.program import Integers, Op, Program
 from stages.integer.sums import check_sum
 
 
+def dividing(op: Op, program: Program) -> tuple[int, int] | None:
+    """Multiplier and shift of a mean; None for a sum, or whatever else the ratio holds."""
+    x, y = program.values[op.inputs[0]], program.values[op.output]
+    size = count(op, program)
+    own = x.scale / (y.scale * size)
+    if abs(float(op.tensors["ratio"][0]) - own) > 1e-6 * own:
+        return None
+    multiplier, shift = (int(part) for part in quantize_multiplier(x.scale / y.scale))
+    extra = min(size.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << extra) // size, shift - extra
+
+
 def prepare(op: Op, program: Program) -> Kernel:
     """A sum in int32."""
     check_sum(op, program)
     x, y = program.values[op.inputs[0]], program.values[op.output]
     size = count(op, program)
-    own = x.scale / (y.scale * size)
-    if abs(float(op.tensors["ratio"][0]) - own) > 1e-6 * own:  # a sum, or what else the ratio holds
+    ratio = dividing(op, program)
+    if ratio is None:
         return mean.prepare(op, program)
-    multiplier, shift = (int(part) for part in quantize_multiplier(x.scale / y.scale))
-    extra = min(size.bit_length() - 1, 32, 31 + shift)
-    multiplier, shift = (multiplier << extra) // size, shift - extra
+    multiplier, shift = ratio
     axes = tuple(axis + 1 for axis in op.attrs["axes"])
     zero = np.int32(size * x.zero_point)
     low, high = op.attrs["act_min"], op.attrs["act_max"]

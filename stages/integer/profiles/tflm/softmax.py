@@ -24,6 +24,23 @@ DIFFERENCE_BITS, SUM_BITS = 5, 12
 """Integer bits of differences and of their exponentials' sum."""
 
 
+def difference_scaling(scale: float) -> tuple[int, int, int]:
+    """Multiplier, shift and the largest difference of levels whose exponential counts."""
+    real = min(scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1.0)
+    multiplier, shift = (int(part) for part in quantize_multiplier(real))
+    return multiplier, shift, math.floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (31 - DIFFERENCE_BITS - shift))
+
+
+def exponential_tables(scale: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the differences 0 .. 255 the exponentials, Q0, and their terms of the sum, 12 integer bits."""
+    multiplier, shift, radius = difference_scaling(scale)
+    below = -np.arange(256, dtype=np.int64)
+    taken = below >= -radius
+    scaled = saturating_rounding_doubling_high_mul(np.where(taken, below, 0) << shift, multiplier)
+    exponentials = exp_on_negative_values(scaled.astype(np.int64), DIFFERENCE_BITS)
+    return np.where(taken, exponentials, 0), np.where(taken, shifted(exponentials, -SUM_BITS), 0)
+
+
 def prepare(op: Op, program: Program) -> Kernel:
     """Exponentials by a table over the 256 differences, then one reciprocal a row."""
     x, y, axis = program.values[op.inputs[0]], program.values[op.output], op.attrs["axis"] + 1
@@ -31,15 +48,7 @@ def prepare(op: Op, program: Program) -> Kernel:
         return softmax.prepare(op, program)
     if (y.scale, y.zero_point) != (1 / 256, np.iinfo(y.dtype).min):
         raise ValueError(f"'{op.output}' (softmax): TFLite's has scale 1/256 and its least level for zero")
-    real = min(x.scale * 2.0 ** (31 - DIFFERENCE_BITS), 2.0**31 - 1.0)
-    multiplier, shift = (int(part) for part in quantize_multiplier(real))
-    radius = math.floor((2**DIFFERENCE_BITS - 1) * 2.0 ** (31 - DIFFERENCE_BITS) / 2.0**shift)
-    below = -np.arange(256, dtype=np.int64)
-    taken = below >= -radius
-    scaled = saturating_rounding_doubling_high_mul(np.where(taken, below, 0) << shift, multiplier)
-    exponentials = exp_on_negative_values(scaled.astype(np.int64), DIFFERENCE_BITS)
-    terms = np.where(taken, shifted(exponentials, -SUM_BITS), 0)
-    exponentials = np.where(taken, exponentials, 0)
+    exponentials, terms = exponential_tables(x.scale)
     least = np.iinfo(y.dtype).min
 
     def run(q: Integers) -> Integers:
