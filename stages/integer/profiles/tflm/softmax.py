@@ -32,7 +32,7 @@ def difference_scaling(scale: float) -> tuple[int, int, int]:
 
 
 def exponential_tables(scale: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of the differences 0 .. 255 the exponentials, Q0, and their terms of the sum, 12 integer bits."""
+    """Exponentials of the differences 0 .. 255, Q0, and their terms of the sum, 12 integer bits."""
     multiplier, shift, radius = difference_scaling(scale)
     below = -np.arange(256, dtype=np.int64)
     taken = below >= -radius
