@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console as RichConsole
 
 from pipeline.configuration.builder import Builder
-from pipeline.configuration.overrides import check_overrides
-from pipeline.configuration.schema import register
+from pipeline.configuration.composed import composed
 from pipeline.console import Console
 from pipeline.errors import ConfigError
 
@@ -53,11 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _inspection(overrides: Sequence[str], folder: Path | None, console: Console) -> Inspection:
-    check_overrides(overrides)
-    register()
-    own = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
-    with initialize_config_module("conf", version_base="1.3"):
-        config = compose("config", overrides=[*overrides, *own])
+    config = composed(overrides, folder)
     if OmegaConf.select(config, "check.shape") is not None:
         OmegaConf.update(config, "check.data", None)  # not built: its files need not be there
     builder = Builder(config)

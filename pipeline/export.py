@@ -14,13 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.configuration.builder import Builder
-from pipeline.configuration.overrides import check_overrides
-from pipeline.configuration.schema import register
+from pipeline.configuration.composed import composed
 from pipeline.errors import ConfigError
 from pipeline.stage import in_order
 
@@ -55,12 +53,7 @@ def _export(given: Sequence[str], own: Path | None) -> None:
     if not paths.get("program"):
         raise ConfigError("program: missing. Remedy: program=PATH, the program/ folder that a run left")
     program = Path(paths["program"])
-    check_overrides(overrides)
-    register()
-    searched = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
-    with initialize_config_module("conf", version_base="1.3"):
-        config = compose("config", overrides=[*overrides, *searched])
-    builder = Builder(config)
+    builder = Builder(composed(overrides, own))
     built = builder.build("stages.export")
     builder.raise_problems()
     chosen = in_order({"export": built})

@@ -25,7 +25,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -33,8 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console as RichConsole
 
 from pipeline.configuration.builder import Builder
-from pipeline.configuration.overrides import check_overrides
-from pipeline.configuration.schema import register
+from pipeline.configuration.composed import composed
 from pipeline.console import Console
 from pipeline.errors import ConfigError
 
@@ -109,11 +107,7 @@ def _predict(
         raise ConfigError(
             "input: missing. Remedy: input=PATH, an image, a folder of images or an array (.npy)"
         )
-    check_overrides(overrides)
-    register()
-    searched = [] if own is None else [f"hydra.searchpath=[file://{own.resolve()}]"]
-    with initialize_config_module("conf", version_base="1.3"):
-        config = compose("config", overrides=[*overrides, *searched])
+    config = composed(overrides, own)
     if "preprocessing" in paths:  # as a path, whatever characters it has
         OmegaConf.update(config, "predict.preprocessing", paths["preprocessing"])
     builder = Builder(config)

@@ -15,14 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console as RichConsole
 
 from pipeline.configuration.builder import Builder
-from pipeline.configuration.overrides import check_overrides
-from pipeline.configuration.schema import register
+from pipeline.configuration.composed import composed
 from pipeline.console import Console
 from pipeline.errors import ConfigError
 
@@ -71,11 +69,7 @@ def _said_elsewhere() -> Iterator[None]:
 
 
 def _questions(overrides: Sequence[str]) -> Questions:
-    check_overrides(overrides)
-    register()
-    with initialize_config_module("conf", version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    builder = Builder(config)
+    builder = Builder(composed(overrides))
     built = builder.build("probe")
     builder.raise_problems()
     if not isinstance(built, Questions):

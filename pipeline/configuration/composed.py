@@ -1,0 +1,32 @@
+"""The configuration of a command beside ``python -m pipeline``, which builds a part of it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from pipeline.configuration.bounds import check_folders
+from pipeline.configuration.overrides import check_overrides
+from pipeline.configuration.schema import register
+
+
+def composed(overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
+    """Compose ``conf/`` with overrides as a run takes them, and the user's own options.
+
+    Args:
+        overrides: of the command line.
+        folder: what ``--config-dir`` names; None for none.
+
+    Raises:
+        ConfigError: an override that cannot be read, or a file of YAML beyond what one may have.
+        HydraException: what Hydra finds wrong with them.
+    """
+    own = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
+    check_overrides(overrides)
+    check_folders([*overrides, *own])
+    register()
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("config", overrides=[*overrides, *own])
