@@ -120,18 +120,13 @@ def is_float(contents: TfliteContents) -> bool:
 
 
 def _take(reader: TfliteReader, op: TfliteOperator) -> None:
-    where = f"{op.kind} ({', '.join(reader.contents.tensors[n].name for n in op.outputs)})"
-    try:
+    with reader.contents.naming(op):
         if _is_an_end(reader, op):
             return
         if op.kind not in READERS:
             known = ", ".join(sorted(READERS))
             raise ValueError(f"has no form in integers here; known are {known}. Remedy: a network without it")
         READERS[op.kind](reader, op)
-    except (IndexError, OverflowError, ZeroDivisionError, TypeError) as error:
-        raise ValueError(f"{where}: is damaged ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 def _is_an_end(reader: TfliteReader, op: TfliteOperator) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,10 @@ class TfliteOperator:
         """An option's number, or its default."""
         return default if self.options is None else self.options.scalar(slot, code, default)
 
+    def given(self, place: int) -> bool:
+        """Whether an optional input is there."""
+        return place < len(self.inputs) and self.inputs[place] >= 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TfliteContents:
@@ -97,6 +102,24 @@ class TfliteContents:
     operators: tuple[TfliteOperator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def tensor(self, op: TfliteOperator, place: int, *, output: bool = False) -> TfliteTensor:
+        """An operator's tensor. Raises ValueError where it has none there."""
+        numbers = op.outputs if output else op.inputs
+        if place >= len(numbers) or numbers[place] < 0:
+            raise ValueError(f"has no {'output' if output else 'input'} {place}")
+        return self.tensors[numbers[place]]
+
+    @contextmanager
+    def naming(self, op: TfliteOperator) -> Iterator[None]:
+        """Say of which operator a ValueError is, and of numbers that do not fit that the file is damaged."""
+        where = f"{op.kind} ({', '.join(self.tensors[number].name for number in op.outputs)})"
+        try:
+            yield
+        except (IndexError, OverflowError, ZeroDivisionError, TypeError) as error:
+            raise ValueError(f"{where}: is damaged ({error})") from error
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 def parse(data: bytes) -> TfliteContents:

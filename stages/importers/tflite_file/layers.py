@@ -149,7 +149,7 @@ def _layer(
     """A layer's tensors; its ratio as `layer_ratio` has it."""
     tensor = reader.tensor(op, 1)
     bias = np.zeros(len(weight), np.int32)
-    if reader.given(op, 2):
+    if op.given(2):
         bias = reader.constant(op, 2)
         if bias.dtype != np.int32 or bias.shape != (len(weight),):
             raise ValueError(f"bias {bias.dtype} {bias.shape}: must be int32 ({len(weight)},)")

@@ -67,7 +67,7 @@ def transpose(reader: TfliteReader, op: TfliteOperator) -> None:
 def pad(reader: TfliteReader, op: TfliteOperator) -> None:
     """PAD, and PADV2, whose level may be another than the zero point."""
     x, pads = reader.read(op, 0), reader.constant(op, 1)
-    level = int(reader.constant(op, 2).ravel()[0]) if reader.given(op, 2) else x.zero_point
+    level = int(reader.constant(op, 2).ravel()[0]) if op.given(2) else x.zero_point
     if not x.quant_min <= level <= x.quant_max:
         raise ValueError(f"pads with {level}: must be within {x.quant_min}..{x.quant_max}")
     if pads.shape != (len(x.shape) + 1, 2) or pads.min() < 0 or pads[0].any():

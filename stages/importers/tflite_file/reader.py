@@ -58,14 +58,7 @@ class TfliteReader:
 
     def tensor(self, op: TfliteOperator, place: int, *, output: bool = False) -> TfliteTensor:
         """An operator's tensor. Raises ValueError where it has none there."""
-        numbers = op.outputs if output else op.inputs
-        if place >= len(numbers) or numbers[place] < 0:
-            raise ValueError(f"has no {'output' if output else 'input'} {place}")
-        return self.contents.tensors[numbers[place]]
-
-    def given(self, op: TfliteOperator, place: int) -> bool:
-        """Whether an optional input is there."""
-        return place < len(op.inputs) and op.inputs[place] >= 0
+        return self.contents.tensor(op, place, output=output)
 
     def constant(self, op: TfliteOperator, place: int) -> NDArray[Any]:
         """A constant input's numbers. Raises ValueError where it is computed."""

@@ -133,18 +133,13 @@ def _output(reader: FloatReader, tensor: TfliteTensor) -> str:
 
 
 def _take(reader: FloatReader, op: TfliteOperator) -> None:
-    where = f"{op.kind} ({', '.join(reader.contents.tensors[n].name for n in op.outputs)})"
-    try:
+    with reader.contents.naming(op):
         if op.kind not in READERS:
             raise ValueError(f"is not read. Remedy: a network without it; {alternatives(op.kind, READERS)}")
         if not op.outputs:
             raise ValueError("computes nothing; the file is damaged")
         if not _is_constant(reader, op):
             READERS[op.kind](reader, op)
-    except (IndexError, OverflowError, ZeroDivisionError, TypeError) as error:
-        raise ValueError(f"{where}: is damaged ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 def _is_constant(reader: FloatReader, op: TfliteOperator) -> bool:

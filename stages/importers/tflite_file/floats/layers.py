@@ -147,7 +147,7 @@ def _kernel(reader: FloatReader, op: TfliteOperator) -> Array:
 
 
 def _bias(reader: FloatReader, op: TfliteOperator, count: int, place: int = 2) -> Array | None:
-    if not reader.given(op, place):
+    if not op.given(place):
         return None
     bias = reader.constant(op, place)
     if bias.shape != (count,) or bias.dtype.kind != "f":

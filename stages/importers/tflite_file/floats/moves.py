@@ -59,7 +59,7 @@ def pad(reader: FloatReader, op: TfliteOperator) -> None:
     if mirrored and op.option(0, "b", 0) != 0:
         raise ValueError("repeats the edge (SYMMETRIC): must be REFLECT")
     ours = pads[[0, 3, 1, 2]] if len(pads) == 4 else pads
-    level = float(reader.constant(op, 2).ravel()[0]) if reader.given(op, 2) else 0.0
+    level = float(reader.constant(op, 2).ravel()[0]) if op.given(2) else 0.0
     amounts, filling = ours.T.ravel().astype(np.int64), np.array(level, np.float32)
     inputs: list[FloatOperand] = [x, amounts] if mirrored else [x, amounts, filling]
     reader.emit("Pad", inputs, reader.result(op), mode="reflect" if mirrored else "constant")
