@@ -176,14 +176,19 @@ def header(program: Program, description: Description | None, constant_bytes: in
     ]
     if description is not None:
         lines += described(description)
-    lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
-    lines += ["void model_run(const int8_t *input, int8_t *output);", ""]
-    lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *ENTRY])
 
 
 def _levels(value: Value) -> str:
     return f"{value.dtype}_t {value.shape}, row-major, levels {value.quant_min}..{value.quant_max}"
+
+
+ENTRY = (
+    *("", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""),
+    *("void model_run(const int8_t *input, int8_t *output);", ""),
+    *("#ifdef __cplusplus", "}", "#endif", "", "#endif", ""),
+)
+"""The end of a header: the one function, for C and C++, and the end of its guard."""
 
 
 def described(description: Description) -> list[str]:

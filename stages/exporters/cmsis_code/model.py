@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.data.description import Description
 from stages.exporters.c_code.arena import Arena, Lifetime, plan
-from stages.exporters.c_code.model import described, reads_input
+from stages.exporters.c_code.model import ENTRY, described, reads_input
 from stages.exporters.cmsis_code import elements, images, layers
 from stages.exporters.cmsis_code.writer import CmsisWriter, NoCallError, TensorPlace
 from stages.exporters.exporter import no_form
@@ -205,10 +205,7 @@ def _header(
     lines.append("#endif")
     if description is not None:
         lines += described(description)
-    lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
-    lines += ["void model_run(const int8_t *input, int8_t *output);", ""]
-    lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *ENTRY])
 
 
 def _levels(value: Value) -> str:

@@ -88,8 +88,7 @@ def fully_connected(reader: TfliteReader, op: TfliteOperator) -> None:
         reader.order[flat.name] = x.shape
         x = flat
     if x.name in reader.order and x.shape == weight.shape[1:]:
-        channels, *image = reader.order[x.name]
-        weight = weight.reshape(len(weight), *image, channels).transpose(0, 3, 1, 2).reshape(weight.shape)
+        weight = channels_first_columns(weight, reader.order[x.name])
     else:
         x = reader.in_file_order(x)
         if whole and math.prod(x.shape) == weight.shape[1]:
@@ -122,6 +121,13 @@ def batch_matmul(reader: TfliteReader, op: TfliteOperator) -> None:
     ratio = rescaling(sides[0].scale * sides[1].scale / y.scale)
     reader.append("matmul", sides, target, activation(0, y), ratio)
     reader.turned_into(target, y)
+
+
+def channels_first_columns(weight: NDArray[Any], image: tuple[int, int, int]) -> NDArray[Any]:
+    """A weight (O, H·W·C) over flattened images, with its columns as those of images (C, H, W)."""
+    channels, height, width = image
+    columns = weight.reshape(len(weight), height, width, channels).transpose(0, 3, 1, 2)
+    return columns.reshape(weight.shape)
 
 
 def _weight(reader: TfliteReader, op: TfliteOperator, axis: int) -> NDArray[Any]:

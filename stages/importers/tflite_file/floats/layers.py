@@ -10,7 +10,7 @@ import numpy as np
 from stages.importers.onnx_file.tensors import Array
 from stages.importers.tflite_file.contents import TfliteOperator
 from stages.importers.tflite_file.floats.reader import FloatReader, FloatValue
-from stages.importers.tflite_file.layers import SAME, paddings
+from stages.importers.tflite_file.layers import SAME, channels_first_columns, paddings
 
 
 def conv2d(reader: FloatReader, op: TfliteOperator) -> None:
@@ -80,8 +80,7 @@ def fully_connected(reader: FloatReader, op: TfliteOperator) -> None:
         reader.order[flat.name] = (x.shape[0], x.shape[1], x.shape[2])
         x = flat
     if x.name in reader.order and x.shape == weight.shape[1:]:
-        channels, *image = reader.order[x.name]
-        weight = weight.reshape(len(weight), *image, channels).transpose(0, 3, 1, 2).reshape(weight.shape)
+        weight = channels_first_columns(weight, reader.order[x.name])
     else:
         x = reader.in_file_order(x)
         x = reader.channels_last(x) if len(x.shape) == 3 else x
