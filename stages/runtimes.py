@@ -34,7 +34,8 @@ class CompareRuntimes:
     It runs every time: the versions of runtimes change, and time is measured.
 
     Args:
-        runtimes: by the name that the user chose.
+        runtimes: by the name that the user chose; None where an option is not chosen. Without any the
+            configuration's entry is no stage.
         data: the data set whose test split is used.
         backend: what runs our integers; the reference does where it is not exact.
         samples: how many test samples *evaluate* takes; None for all.
@@ -51,8 +52,8 @@ class CompareRuntimes:
     produces: ClassVar[type] = RuntimeComparison
     cacheable: ClassVar[bool] = False
 
-    runtimes: Mapping[str, Backend]
     data: Data
+    runtimes: Mapping[str, Backend | None] = field(default_factory=dict)
     backend: Backend | None = None
     samples: int | None = None
     compared: int = 256
@@ -60,11 +61,19 @@ class CompareRuntimes:
     missing: Literal["refused", "named"] = "refused"
     task: Task = field(default_factory=Classification)
 
+    def stages(self) -> Sequence[CompareRuntimes]:
+        """One for all runtimes, since they share the samples; none where none is chosen."""
+        return [self] if self._chosen else []
+
+    @property
+    def _chosen(self) -> dict[str, Backend]:
+        return {name: one for name, one in self.runtimes.items() if one is not None}
+
     def misfits(self, stages: Sequence[Stage]) -> Iterator[str]:
         """A run without a program."""
         if not any(stage.produces is IntegerProgram for stage in stages):
             yield (
-                f"runtimes=[{','.join(self.runtimes)}]: the run makes no integer program. Remedy: a backend "
+                f"runtimes=[{','.join(self._chosen)}]: the run makes no integer program. Remedy: a backend "
                 "that runs integers, as backend=native, or no runtimes"
             )
 
@@ -74,7 +83,7 @@ class CompareRuntimes:
         if self.missing == "named":
             return
         problems = []
-        for name, backend in self.runtimes.items():
+        for name, backend in self._chosen.items():
             try:
                 require_installed(backend)
             except PipelineError as error:
@@ -88,7 +97,7 @@ class CompareRuntimes:
         """Compare; see `RuntimeComparison.metrics`."""
         program = inputs[IntegerProgram].program
         ours = self._exact(program)
-        runs = [RuntimeRun(name, backend, program) for name, backend in self.runtimes.items()]
+        runs = [RuntimeRun(name, backend, program) for name, backend in self._chosen.items()]
         for one in runs:
             one.compile()
         outputs, labels, first = [], [], None
@@ -99,7 +108,7 @@ class CompareRuntimes:
             batch_size=self.batch_size,
             seed=ctx.seed,
             console=ctx.console,
-            description=f"running on {', '.join(self.runtimes)}",
+            description=f"running on {', '.join(self._chosen)}",
         ):
             first = x.numpy()[:1] if first is None else first
             q = quantize_input(program, x.numpy())
@@ -143,43 +152,6 @@ class CompareRuntimes:
         if not all(int(sample) in rows for sample in ids):
             return None
         return np.asarray(baseline.outputs)[[rows[int(sample)] for sample in ids]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Runtimes:
-    """The stage where configuration names runtimes, and none where it does not.
-
-    Args:
-        runtimes: by name; None where an option is not chosen.
-        data, backend, samples, compared, batch_size, missing, task: as `CompareRuntimes` has them.
-    """
-
-    data: Data
-    runtimes: Mapping[str, Backend | None] = field(default_factory=dict)
-    backend: Backend | None = None
-    samples: int | None = None
-    compared: int = 256
-    batch_size: int = 64
-    missing: Literal["refused", "named"] = "refused"
-    task: Task = field(default_factory=Classification)
-
-    def stages(self) -> Sequence[CompareRuntimes]:
-        """One for all of them, since they share the samples."""
-        chosen = {name: one for name, one in self.runtimes.items() if one is not None}
-        if not chosen:
-            return []
-        return [
-            CompareRuntimes(
-                runtimes=chosen,
-                data=self.data,
-                backend=self.backend,
-                samples=self.samples,
-                compared=self.compared,
-                batch_size=self.batch_size,
-                missing=self.missing,
-                task=self.task,
-            )
-        ]
 
 
 def _exported(folder: Path) -> tuple[dict[str, int], dict[str, str]]:
