@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.composed import composed
 from pipeline.errors import ConfigError
+from pipeline.place import CONF
 from pipeline.stage import in_order
 
 
@@ -68,7 +68,7 @@ def _export(given: Sequence[str], own: Path | None) -> None:
 
 def _options() -> list[str]:
     """The group's options that come with the pipeline."""
-    folder = resources.files("conf") / "export"
+    folder = CONF / "export"
     return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir())
 
 

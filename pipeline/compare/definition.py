@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +16,7 @@ from pipeline.compare.figures import Contents
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.schema import register
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.place import CONF
 
 CONTENTS = "hydra.callbacks.compare"
 """The config path of what a comparison consists of, of a sweep's page and of the command line alike."""
@@ -61,7 +62,7 @@ def configured(overrides: Sequence[str] = (), *, folder: Path | None = None) -> 
     register()
     place = [] if folder is None else [f"hydra.searchpath=['file://{folder.resolve()}']"]
     try:
-        with initialize_config_module("conf", version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[*place, *overrides], return_hydra_config=True)
         node = OmegaConf.select(config, CONTENTS)
         definition = OmegaConf.to_container(node) if isinstance(node, DictConfig) else None

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
+
+from pipeline.place import CONF
 
 _TARGET = re.compile(r"^[ -]*_target_: *[\"']?([\w.]+)", re.MULTILINE)
 
@@ -26,14 +26,5 @@ def is_component(component: Callable[..., Any], target: str) -> bool:
 @cache
 def _listed() -> frozenset[str]:
     """Every ``_target_`` of the packaged options."""
-    return frozenset(name for text in _texts(files("conf")) for name in _TARGET.findall(text))
-
-
-def _texts(folder: Traversable) -> list[str]:
-    found = []
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            found += _texts(entry)
-        elif entry.name.endswith(".yaml"):
-            found.append(entry.read_text(encoding="utf-8"))
-    return found
+    texts = [path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml")]
+    return frozenset(name for text in texts for name in _TARGET.findall(text))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from pipeline.configuration.bounds import check_folders
 from pipeline.configuration.overrides import check_overrides
 from pipeline.configuration.schema import register
+from pipeline.place import CONF
 
 
 def composed(overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
@@ -28,5 +29,5 @@ def composed(overrides: Sequence[str], folder: Path | None = None) -> DictConfig
     check_overrides(overrides)
     check_folders([*overrides, *own])
     register()
-    with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=[*overrides, *own])

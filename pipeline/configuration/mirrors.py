@@ -13,9 +13,10 @@ but for the backends of our own kernels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 
 from hydra.core.config_store import ConfigStore
+
+from pipeline.place import CONF
 
 OWN = frozenset({"native", "onednn", "reference"})
 """Backends that run our integers; the others are runtimes to compare with them."""
@@ -37,7 +38,7 @@ def _store(group: str, name: str, defaults: Sequence[str | dict[str, str]]) -> N
 
 def _options(group: str) -> list[str]:
     """Those that come with the pipeline and set nothing beside themselves."""
-    files = (path for path in (resources.files("conf") / group).iterdir() if path.name.endswith(".yaml"))
+    files = (path for path in (CONF / group).iterdir() if path.name.endswith(".yaml"))
     return sorted(
         path.name.removesuffix(".yaml")
         for path in files
