@@ -5,17 +5,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.configuration.arguments import options_first
 from pipeline.configuration.bounds import check_folders
 from pipeline.configuration.overrides import check_overrides
+from pipeline.configuration.refusals import explained, trace
 from pipeline.configuration.schema import register
-from pipeline.errors import ConfigError
 from pipeline.place import CONF, check_place, see_the_users_folder
+
+_TRACES = "HYDRA_FULL_ERROR"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -41,16 +49,21 @@ def command() -> int:
     try:
         check_place()
         register()
+        sys.argv[1:] = options_first(sys.argv[1:])
         check_overrides(sys.argv[1:])
         check_folders(sys.argv[1:])
-        main()
-    except ConfigError as error:  # Hydra prints those that are raised within main
-        print(error, file=sys.stderr)
-        return 1
+        with _as_raised():
+            main()
     except BaseException as error:
         from pipeline.sweeps.callback import abandon
 
         abandon(error)
+        if isinstance(error, HydraException | OmegaConfBaseException) and not _wants_traces():
+            print(explained(error, sys.argv[1:]), file=sys.stderr)
+            return 1
+        if isinstance(error, Exception) and not _wants_traces():
+            print(trace(error), file=sys.stderr)
+            return 1
         if not isinstance(error, KeyboardInterrupt):
             raise
         print(
@@ -61,6 +74,24 @@ def command() -> int:
     from pipeline.sweeps.callback import exit_code
 
     return exit_code()
+
+
+def _wants_traces() -> bool:
+    return os.environ.get(_TRACES) == "1"
+
+
+@contextmanager
+def _as_raised() -> Iterator[None]:
+    """Let Hydra raise what goes wrong, which it would print in its own words, and exit."""
+    wanted = os.environ.get(_TRACES)
+    os.environ[_TRACES] = "1"
+    try:
+        yield
+    finally:
+        if wanted is None:
+            del os.environ[_TRACES]
+        else:
+            os.environ[_TRACES] = wanted
 
 
 def script() -> int:

@@ -1,8 +1,8 @@
 """Where this project's own packages lie, so that nothing in the user's folder takes their names.
 
-``python -m pipeline`` puts the folder it starts in before all others, and ``conf``, ``stages`` and ``pipeline``
-are names that a user's folders may have too. The configuration is therefore found by its place, beside this
-package; code that is hidden is said to be.
+``python -m pipeline`` puts the folder it starts in before all others, and ``conf`` and ``stages`` are names
+that a user's folders may have too. The configuration is therefore found by its place, beside this package;
+code that is hidden is said to be.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ def check_place() -> None:
     """
     spec = find_spec("stages")
     own = ROOT / "stages"
-    found = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
-    if own in [place.resolve() for place in found[:1]]:
+    places = [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin or ""]
+    found = [Path(place) for place in places[:1]]
+    if own in [place.resolve() for place in found]:
         return
     if not found:
         raise ConfigError(f"{own}: the package stages is not there.\nRemedy: install the pipeline anew")
     raise ConfigError(
         f"{found[0]} hides the pipeline's own package stages ({own}): Python finds it first.\n"
-        "Remedy: give it another name, or start the command in another folder and name yours by PYTHONPATH, after ours"
+        "Remedy: give it another name, or start the command in another folder"
     )
 
 

@@ -7,7 +7,8 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.environment import available_cores, environment
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.place import CONF
 from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
@@ -148,12 +150,19 @@ def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, li
     builder = Builder(cfg, code=code)
     run = builder.build_as(RunConfig)
     builder.build()  # groups that no stage refers to are checked too
+    builder.refuse_unused({*(field.name for field in fields(RunConfig)), *_choices(), *_packaged_keys()})
     builder.raise_problems()
     for line in builder.user_code:
         log.warning("user code: %s", line)
     if not isinstance(run.tracking, Tracking):
         raise ConfigError("tracking: must be an option of the group, as tracking=mlflow or tracking=none")
     return run, in_order(run.stages)
+
+
+@cache
+def _packaged_keys() -> frozenset[str]:
+    """What the pipeline's own configuration has at its root: commands beside the run have settings there."""
+    return frozenset(str(key) for key in OmegaConf.load(CONF / "config.yaml"))
 
 
 def _choices() -> dict[str, str]:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.compare.figures import Contents
 from pipeline.configuration.builder import Builder
+from pipeline.configuration.refusals import explained
 from pipeline.configuration.schema import register
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.place import CONF
@@ -66,7 +67,9 @@ def configured(overrides: Sequence[str] = (), *, folder: Path | None = None) -> 
             config = compose("config", overrides=[*place, *overrides], return_hydra_config=True)
         node = OmegaConf.select(config, CONTENTS)
         definition = OmegaConf.to_container(node) if isinstance(node, DictConfig) else None
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises the last as well
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explained(error, place)) from error
+    except ValueError as error:  # Hydra raises it as well
         raise ConfigError(str(error)) from error
     if not isinstance(definition, dict):
         raise ConfigError(f"{CONTENTS}: not set; choose an option of hydra/callbacks that sets it")

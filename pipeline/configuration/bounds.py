@@ -50,12 +50,13 @@ def read_yaml(file: Path) -> str:
 
 def check_folders(arguments: Sequence[str]) -> None:
     """Check every file of YAML in the folders that a command line gives to Hydra. Raises as `read_yaml`."""
-    for folder in _folders(arguments):
+    for folder in named_folders(arguments):
         for file in sorted(folder.rglob("*.yaml")):
             read_yaml(file)
 
 
-def _folders(arguments: Sequence[str]) -> Iterator[Path]:
+def named_folders(arguments: Sequence[str]) -> Iterator[Path]:
+    """The folders of options that a command line names."""
     for place, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
         if option in _FOLDER_OPTIONS:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 TRUSTED = ("pipeline", "stages")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+_RESOLVED = re.compile(r"\$\{([^}]*)")
+_WORD = re.compile(r"\w+")
 _FIELD = re.compile(r"(\w+)=")
 _FAILED: Any = object()
 
@@ -74,6 +76,19 @@ class Builder:
         known = [field.name for field in fields(cls) if field.name in self._root]  # type: ignore[arg-type]
         built: T = self._call(cls, {name: self.build(name) for name in known}, "")
         return built
+
+    def refuse_unused(self, known: Collection[str]) -> None:
+        """Note as a problem each key at the root that does nothing, as of a mistyped ``+key=value``.
+
+        Args:
+            known: keys that something reads. So does who refers to one, and a component stands for itself.
+        """
+        written: Any = OmegaConf.to_container(self._root, resolve=False)
+        referred = {word for text in _RESOLVED.findall(str(written)) for word in _WORD.findall(text)}
+        for key, node in written.items():
+            component = isinstance(node, dict) and "_target_" in node
+            if str(key) not in referred.union(known) and not component:
+                self._problem(f"{key}: nothing reads it; {alternatives(str(key), known)}")
 
     def raise_problems(self) -> None:
         """Raise `ConfigError` with every problem found so far, a line each."""

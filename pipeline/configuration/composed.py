@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.configuration.bounds import check_folders
 from pipeline.configuration.overrides import check_overrides
+from pipeline.configuration.refusals import explained
 from pipeline.configuration.schema import register
-from pipeline.place import CONF
+from pipeline.errors import ConfigError
+from pipeline.place import CONF, check_place
 
 
 def composed(overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
@@ -22,12 +26,16 @@ def composed(overrides: Sequence[str], folder: Path | None = None) -> DictConfig
         folder: what ``--config-dir`` names; None for none.
 
     Raises:
-        ConfigError: an override that cannot be read, or a file of YAML beyond what one may have.
-        HydraException: what Hydra finds wrong with them.
+        ConfigError: an override that cannot be read or names what there is not, or a file of YAML beyond
+            what one may have.
     """
     own = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
+    check_place()
     check_overrides(overrides)
     check_folders([*overrides, *own])
     register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=[*overrides, *own])
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", overrides=[*overrides, *own])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explained(error, own)) from error

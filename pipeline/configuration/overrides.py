@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from pipeline.configuration.schema import RunConfig
 from pipeline.errors import ConfigError
+
+_KEPT = {field.name for field in fields(RunConfig)} - {"tracking"}  # a group: none of it is refused elsewhere
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
@@ -23,6 +27,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if argument.startswith("-") or not equals:
+            if argument.removeprefix("~") in _KEPT and argument.startswith("~"):
+                raise ConfigError(f"{argument}: every run has it. Remedy: {argument[1:]}=… changes it")
             continue
         try:
             parser.parse_override(argument)

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.folders import check_run_folder, check_working_folder
+from pipeline.configuration.refusals import explained
 from pipeline.configuration.schema import register
 from pipeline.errors import PipelineError
 from pipeline.sweeps.jobs import Sweep, enter, sweep_fingerprint
@@ -65,7 +66,7 @@ class SweepCallback(Callback):
             _check_choices(config, overrides)
             self._open(config, overrides)
         except (PipelineError, HydraException, OmegaConfBaseException) as refusal:
-            print(refusal, file=sys.stderr)
+            print(explained(refusal, sys.argv[1:]), file=sys.stderr)
             sys.exit(1)
         shutil.rmtree(_failures(config), ignore_errors=True)
         _launched = self

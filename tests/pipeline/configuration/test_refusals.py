@@ -1,0 +1,65 @@
+"""A mistyped key, option or value: what is wrong, and what was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.configuration.composed import composed
+from pipeline.configuration.refusals import trace
+from pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("quantizer.weight.bit=4", "quantizer.weight.bit: no such setting; did you mean 'bits'? valid: bits,"),
+        ("calibraton=mse", "calibraton: no such setting; did you mean 'calibration'? valid: backend,"),
+        ("stages.trian=null", "stages.trian: no such setting; did you mean 'train'? valid: adaround,"),
+        ("training.epochs=3", "training.epochs: no such setting; there is training.float.epochs"),
+        ("bits=3", "bits: no such setting; there is quantizer.weight.bits, quantizer.activation.bits"),
+        ("quantizer=symetric", "quantizer=symetric: no such option; did you mean 'symmetric'? valid: affine,"),
+        ("export=[tflit]", "export=tflit: no such option; did you mean 'tflite'? valid: all, c,"),
+        (
+            "experiment=low_bits/w4a5",
+            "experiment=low_bits/w4a5: no such option; did you mean 'low_bits/w4a4'? valid: bench",
+        ),
+        ("hydra/sweeper=basc", "hydra/sweeper=basc: no such option; did you mean 'basic'? valid: basic"),
+        ("seed=many", "seed: Value 'many' of type 'str' could not be converted to Integer"),
+        ("store.path=null", "store.path: field 'store.path' is not Optional"),
+        ("seed", "seed: not read (Error parsing override 'seed'). Remedy: give KEY=VALUE"),
+        ("~threads", "~threads: every run has it. Remedy: threads=… changes it"),
+    ],
+)
+def test_it_is_said_in_a_line(override, text):
+    with pytest.raises(ConfigError) as error:
+        composed([override])
+    assert str(error.value).startswith(text) and len(str(error.value).splitlines()) == 1
+
+
+def test_a_setting_that_the_option_does_not_write_is_added(tmp_path):
+    folder = tmp_path / "granularity"
+    folder.mkdir()
+    (folder / "groups.yaml").write_text("_target_: stages.quant.granularity.per_group.PerGroup\n")
+    with pytest.raises(ConfigError) as error:
+        composed(["granularity=groups", "granularity.group_size=32"], tmp_path)
+    assert str(error.value) == (
+        "granularity.group_size: has its default, and is not written in this option. "
+        "Remedy: +granularity.group_size=… sets it"
+    )
+
+
+def test_options_of_the_users_own_folder_are_among_the_alternatives(tmp_path):
+    (tmp_path / "quantizer").mkdir()
+    (tmp_path / "quantizer" / "symmetrical.yaml").touch()
+    with pytest.raises(ConfigError, match="did you mean 'symmetrical'"):
+        composed(["quantizer=symmetricl"], tmp_path)
+
+
+def test_a_trace_has_no_frames_of_hydra():
+    from hydra import compose
+
+    try:
+        compose("x")
+    except Exception as error:
+        text = trace(error)
+    assert "test_refusals.py" in text and "/hydra/" not in text
