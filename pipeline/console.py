@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -13,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 log = logging.getLogger(__name__)
+
+LINE_SECONDS = 30.0
 
 
 class Advance(Protocol):
@@ -22,10 +26,54 @@ class Advance(Protocol):
         """Count `n` more steps as done."""
 
 
+class Lines:
+    """How far long work is, in a line now and then: for logs, and for terminals that are none.
+
+    Args:
+        description: what is done.
+        total: its steps; None where the number is unknown.
+        stream: gets the lines beside the log; None for none.
+        every: seconds between two lines, and before the first; None for half a minute.
+    """
+
+    def __init__(
+        self, description: str, total: int | None, stream: TextIO | None, every: float | None = None
+    ) -> None:
+        self._description, self._total, self._stream = description, total, stream
+        self._every = LINE_SECONDS if every is None else every
+        self._begin = self._said = time.monotonic()
+        self._done = 0
+        self._info: dict[str, object] = {}
+
+    def advance(self, n: int = 1, **info: object) -> None:
+        """Count `n` more steps as done; says so where it is time to."""
+        self._done += n
+        self._info |= info
+        now = time.monotonic()
+        if now - self._said < self._every:
+            return
+        self._said = now
+        line = ", ".join([f"{self._description}: {self._share()}", *self._details(now - self._begin)])
+        log.info("%s", line)
+        if self._stream is not None:
+            print(f"  {line}", file=self._stream, flush=True)
+
+    def _share(self) -> str:
+        if not self._total:
+            return f"{self._done:,}"
+        return f"{self._done:,} of {self._total:,} ({self._done / self._total:.0%})"
+
+    def _details(self, seconds: float) -> Iterator[str]:
+        yield from (f"{name} {_short(value)}" for name, value in self._info.items())
+        if self._total and self._done:
+            yield f"{duration(seconds * (self._total - self._done) / self._done)} left"
+
+
 class Console:
     """The terminal, or a plain text stream where there is none; `quiet` shows only warnings.
 
-    Progress bars appear in a terminal only, so that a log file holds no control characters.
+    Progress bars appear in a terminal only, so that a log file holds no control characters. Elsewhere, long
+    work says every half minute how far it is, on standard error; the run's log has these lines either way.
     """
 
     def __init__(self, *, quiet: bool = False, rich: RichConsole | None = None) -> None:
@@ -35,8 +83,9 @@ class Console:
     @contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Advance]:
         """A progress bar over `total` steps (None where the number is unknown), gone when it is done."""
+        lines = Lines(description, total, None if self._quiet or self._rich.is_terminal else sys.stderr)
         if self._quiet or not self._rich.is_terminal:
-            yield _no_advance
+            yield lines.advance
             return
         columns = (
             TextColumn("{task.description}"),
@@ -49,6 +98,7 @@ class Console:
             task = bar.add_task(f"  {escape(description)}", total=total, info="")
 
             def advance(n: int = 1, **info: object) -> None:
+                lines.advance(n, **info)
                 text = "  ".join(f"{name} {_short(value)}" for name, value in info.items())
                 if info:
                     bar.update(task, advance=n, info=escape(text))
@@ -86,8 +136,10 @@ class Console:
         self._rich.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
 
 
-def _no_advance(n: int = 1, **info: object) -> None:
-    """Where no progress bar is shown."""
+def duration(seconds: float) -> str:
+    """Time in words: ``3 min 20 s``, ``2 h 5 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
 def _short(value: object) -> str:

@@ -55,8 +55,8 @@ class BenchmarkCalibration:
             timed, measured = (Path(scratch) / name for name in ("timed", "measured"))
             timed.mkdir()
             measured.mkdir()
-            for setting, case in self.competition.by_samples(self.samples, ctx.seed, timed):
-                rows += self.competition.rows(setting, case, ctx.console)
+            for _, _, found in self.competition.over_samples(self.samples, ctx.seed, timed, ctx.console):
+                rows += found
             figures = {**kl_search_seconds(), **self._memory(ctx, measured)}
         benchmark = Benchmark(
             baseline=self.competition.baseline,

@@ -47,8 +47,9 @@ class BenchmarkEngine:
         figures: dict[str, float] = {}
         facts = machine()
         with tempfile.TemporaryDirectory() as scratch:
-            for setting, case in self.competition.by_batch(ctx.seed, Path(scratch)):
-                rows += self.competition.rows(setting, case, ctx.console)
+            measured = self.competition.over_batches(ctx.seed, Path(scratch), ctx.console)
+            for setting, case, found in measured:
+                rows += found
                 if self.layers is not None:
                     limit = int8_limit(case.threads)
                     figures[f"int8_limit/threads{case.threads}/operations_per_second"] = limit

@@ -39,6 +39,6 @@ class BenchmarkTraining:
         facts, baseline = machine(), self.competition.baseline
         rows: list[Row] = []
         with tempfile.TemporaryDirectory() as scratch:
-            for setting, case in self.competition.by_batch(ctx.seed, Path(scratch)):
-                rows += self.competition.rows(setting, case, ctx.console)
+            for _, _, found in self.competition.over_batches(ctx.seed, Path(scratch), ctx.console):
+                rows += found
         return record(Benchmark(baseline=baseline, size="batch", rows=tuple(rows), machine=facts), ctx)

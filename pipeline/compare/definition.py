@@ -68,7 +68,7 @@ def configured(overrides: Sequence[str] = (), *, folder: Path | None = None) -> 
         node = OmegaConf.select(config, CONTENTS)
         definition = OmegaConf.to_container(node) if isinstance(node, DictConfig) else None
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explained(error, place)) from error
+        raise ConfigError(explained(error, [*place, *overrides])) from error
     except ValueError as error:  # Hydra raises it as well
         raise ConfigError(str(error)) from error
     if not isinstance(definition, dict):

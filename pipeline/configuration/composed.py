@@ -38,4 +38,4 @@ def composed(overrides: Sequence[str], folder: Path | None = None) -> DictConfig
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("config", overrides=[*overrides, *own])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explained(error, own)) from error
+        raise ConfigError(explained(error, [*overrides, *own])) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
-from pipeline.console import Console
+from pipeline.console import Console, duration
 from pipeline.errors import ConfigError, alternatives
 from stages.benchmarking.competitor import Case, Competitor
 from stages.benchmarking.process import FailedError, reason, started
@@ -17,6 +20,11 @@ from stages.data.batches import input_dtype
 from stages.graph.capture import capture
 from stages.graph.fold import fold_batch_norm
 from stages.measuring.timing import Timer, interleave
+
+log = logging.getLogger(__name__)
+
+Measured: TypeAlias = tuple[Setting, Case, list[Row]]
+"""A setting, what was run in it, and what each competitor took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +91,27 @@ class Competition:
                 for threads in self.threads:
                     yield Setting(workload=name, size=size, threads=threads), replace(case, threads=threads)
 
+    def over_batches(self, seed: int, scratch: Path, console: Console) -> Iterator[Measured]:
+        """Measure the settings of `by_batch`, with a line a measurement and one on the time left."""
+        total = sum(len(workload.batch_sizes) for workload in self.chosen().values()) * len(self.threads)
+        return self._measured(self.by_batch(seed, scratch), total, console)
+
+    def over_samples(
+        self, samples: Sequence[int], seed: int, scratch: Path, console: Console
+    ) -> Iterator[Measured]:
+        """Measure the settings of `by_samples`, with a line a measurement and one on the time left."""
+        total = len(self.chosen()) * len(samples) * len(self.threads)
+        return self._measured(self.by_samples(samples, seed, scratch), total, console)
+
+    def _measured(
+        self, settings: Iterable[tuple[Setting, Case]], total: int, console: Console
+    ) -> Iterator[Measured]:
+        begin = time.monotonic()
+        for done, (setting, case) in enumerate(settings, start=1):
+            yield setting, case, self.rows(setting, case, console)
+            left = (time.monotonic() - begin) / done * (total - done)
+            console.say(f"  {done} of {total} settings measured, about {duration(left)} left")
+
     def rows(self, setting: Setting, case: Case, console: Console) -> list[Row]:
         """Every competitor in one setting; one that fails has a row that says why."""
         competitors = {name: one for name, one in self.competitors.items() if one is not None}
@@ -98,10 +127,14 @@ class Competition:
                     advance(1)
             timings, broken = interleave(timers, rounds=self.rounds, turn_seconds=self.turn_seconds)
         failures |= {name: reason(error) for name, error in broken.items()}
-        return [
+        rows = [
             Row(setting=setting, competitor=n, timing=timings.get(n), failure=failures.get(n, ""))
             for n in competitors
         ]
+        for row in rows:
+            console.say(f"  {row}")
+            log.info("%s", row)
+        return rows
 
 
 def _folder(parent: Path, name: str) -> Path:

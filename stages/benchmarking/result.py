@@ -33,6 +33,14 @@ class Row:
     timing: Timing | None = None
     failure: str = ""
 
+    def __str__(self) -> str:
+        if self.timing is None:
+            return f"{self.setting}  {self.competitor}: failed, {self.failure}"
+        low, high = (1e3 * quartile for quartile in self.timing.quartiles)
+        return (
+            f"{self.setting}  {self.competitor}: {1e3 * self.timing.median:.2f} ms ({low:.2f} – {high:.2f})"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:

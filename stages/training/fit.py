@@ -210,6 +210,7 @@ class _Loop:
             order = order[:-1]  # BatchNorm has no variance over a single sample
         loss_sum = torch.zeros((), device=self.device)
         tally: Tensor | None = None
+        seen, told = 0, {"epoch": float(number)}
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(derive_seed(self.seed, f"dropout/{number}"))
             for index, (x, y) in enumerate(
@@ -222,9 +223,11 @@ class _Loop:
                 loss_sum += loss.detach() * len(y)
                 own = self.task.tally(outputs.detach(), y)
                 tally = own if tally is None else tally + own
+                seen += len(y)
                 if index % CHECK_EVERY == 0:
                     _check_finite(loss_sum, self.recipe, number)
-                advance(1)
+                    told["loss"] = loss_sum.item() / seen
+                advance(1, **told)
         _check_finite(loss_sum, self.recipe, number)
         held_out = quality(self.module, self.split, self.data, self.held_out, self.task, self.device)
         return Epoch(

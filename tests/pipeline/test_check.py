@@ -50,7 +50,7 @@ def test_a_network_of_ones_own_that_is_refused_ends_with_one(tmp_path):
     [
         (["data=image_folder"], "data.train: mandatory value missing"),
         (["data=image_folder"], "(check.shape=[3,224,224] check.num_classes=10 need no data)"),
-        (["model=lenet6"], "Could not find 'model/lenet6'"),
+        (["model=lenet6"], "model=lenet6: no such option; did you mean 'lenet5'"),
         (["model.weights=a=b.pt"], "'model.weights=\"a=b.pt\"'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Folders of the user's with our packages' names: the configuration is found all the same, hidden code is told."""
+"""Folders of the user's with our packages' names: the configuration is found, hidden code is told."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ def test_options_come_before_overrides_and_hydra_reads_them(given, ordered):
         (["a=1", "--config-dir"], "--config-dir: needs a value. Remedy: --config-dir DIR"),
         (["-c", "--resolve"], "-c: needs a value. Remedy: -c job|hydra|all"),
         (["--cfg", "jb"], "--cfg jb: did you mean 'job'? valid: all, hydra, job"),
-        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: reads a pickle, which can run any code"),
+        (
+            ["--experimental-rerun", "x.pickle"],
+            "--experimental-rerun: reads a pickle, which can run",
+        ),
     ],
 )
 def test_a_wrong_option_is_said_with_its_remedy(given, text):

@@ -146,9 +146,9 @@ def test_processes_share_one_store_one_database_and_even_one_sweep(project):
 @pytest.mark.parametrize(
     ("override", "text"),
     [
-        ("tracking=none,mlfow", "Could not find 'tracking/mlfow'"),
+        ("tracking=none,mlfow", "tracking=mlfow: no such option; did you mean 'mlflow'"),
         ("seed=1,x", "Value 'x' of type 'str' could not be converted to Integer"),
-        ("sed=1,2", "Could not override 'sed'"),
+        ("sed=1,2", "sed: no such setting; did you mean 'seed'"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_before_the_first_job(project, override, text):
