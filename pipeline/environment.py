@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+MOST_THREADS = 8
 PACKAGES = ("torch", "numpy", "hydra-core", "mlflow-skinny", "onnxruntime")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 """What integer kernels dispatch on, as Linux names it."""
@@ -29,6 +30,32 @@ def available_cores(root: Path = Path("/")) -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = core_quota(root)
     return allowed if quota is None else min(allowed, quota)
+
+
+def default_threads() -> int:
+    """Choose how many threads numeric libraries use where nothing says: the available cores, at most 8.
+
+    A small network is not faster on 64 of them, and others may want them. The load of the machine does not
+    count: what is trained is kept by its number of threads, and would be trained anew whenever that changed.
+    """
+    return min(available_cores(), MOST_THREADS)
+
+
+def threads_in_use() -> int:
+    """Count the threads that libraries of this process use, for what has threads of its own beside theirs.
+
+    ``OMP_NUM_THREADS``, which a run sets; without it as `default_threads`.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) else default_threads()
+
+
+def is_busy() -> bool:
+    """Whether the cores that this process may use are busy, as the last minute's load says."""
+    try:
+        return os.getloadavg()[0] >= available_cores()
+    except (AttributeError, OSError):  # Windows has none
+        return False
 
 
 def core_quota(root: Path = Path("/")) -> int | None:

@@ -22,7 +22,7 @@ from pipeline.configuration.folders import check_run_folder, check_working_folde
 from pipeline.configuration.schema import RunConfig
 from pipeline.console import Console
 from pipeline.context import RunContext
-from pipeline.environment import available_cores, environment
+from pipeline.environment import default_threads, environment, is_busy
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.place import CONF
 from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
@@ -65,6 +65,10 @@ def execute(
     threads = threads_of(cfg)
     # libraries read these variables when they load, which is when the stages are built
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
+    if (
+        is_busy()
+    ):  # threads that wait for each other by spinning keep the ones that they wait for from running
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Console()
     run, stages = _build(cfg, code)
     check_wiring(stages)
@@ -135,7 +139,7 @@ def threads_of(cfg: DictConfig) -> int:
     """How many threads the numeric libraries use in a run of `cfg`, the same whatever ran before it.
 
     ``threads``; where that is null, the job's share of the cores in a sweep that runs jobs at once, else
-    ``OMP_NUM_THREADS`` as the shell gives it, else all cores that the process may use.
+    ``OMP_NUM_THREADS`` as the shell gives it, else the cores that the process may use, at most 8.
     """
     hydra = HydraConfig.get()
     threads: int | None = cfg.threads
@@ -143,7 +147,7 @@ def threads_of(cfg: DictConfig) -> int:
         threads = threads_per_job(hydra.launcher)
     if threads is None and _GIVEN.isdecimal():
         threads = int(_GIVEN)
-    return threads or available_cores()
+    return threads or default_threads()
 
 
 def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, list[Any]]:

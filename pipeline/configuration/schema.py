@@ -53,9 +53,9 @@ class RunConfig:
     Args:
         seed: 0 .. 2^32-1; part of every artifact's key.
         device: ``cpu``, ``cuda``, ``cuda:1``, … as torch names it.
-        threads: OpenMP threads of the numeric libraries; None takes ``OMP_NUM_THREADS`` or all cores that
-            the process may use, in a sweep that runs jobs at once a job's share of them. Part of a training's
-            key, and recorded.
+        threads: OpenMP threads of the numeric libraries; None takes ``OMP_NUM_THREADS`` or the cores that
+            the process may use, at most 8, in a sweep that runs jobs at once a job's share of them. Part of
+            a training's key, and recorded.
         objectives: the metrics that a search gets, in the order of its directions.
         replay: a recorded run's identifier: run it again instead, and compare.
         trust: packages whose code a replayed record may run, beside the pipeline's own.

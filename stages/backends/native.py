@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.environment import available_cores
+from pipeline.environment import threads_in_use
 from pipeline.errors import PipelineError
 from stages.backends.base import EXACT, Executable, Tolerance, check_counts
 from stages.backends.native_kernels.library import find_library
@@ -201,7 +201,7 @@ class Native:
         """Prepare steps. Raises `PipelineError` where the engine cannot run and `fallback` is off."""
         library = find_library()
         if not isinstance(library, str):
-            threads = self.threads or available_cores()
+            threads = self.threads or threads_in_use()
             return NativeExecutable(program, library, batch_size=self.batch_size, threads=threads)
         if not self.fallback:
             raise PipelineError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.environment import available_cores
+from pipeline.environment import threads_in_use
 from stages.integer.kernel import Prepare, prepare_kernel
 from stages.integer.program import Integers, Program
 from stages.integer.validate import validate
@@ -44,7 +44,7 @@ class Interpreter:
         validate(program)
         self.program = program
         self._batch_size = batch_size
-        self._threads = threads or available_cores()
+        self._threads = threads or threads_in_use()
         self._initialize = initialize
         self._kernels = [prepare(op, program) for op in program.ops]
         self._dead = last_read(program)

@@ -6,7 +6,15 @@ import subprocess
 
 import pytest
 
-from pipeline.environment import available_cores, core_quota, environment
+from pipeline import environment as facts_of
+from pipeline.environment import (
+    available_cores,
+    core_quota,
+    default_threads,
+    environment,
+    is_busy,
+    threads_in_use,
+)
 from pipeline.sweeps.jobs import threads_per_job
 
 CPUINFO = """processor\t: 0
@@ -100,3 +108,21 @@ def test_cores_are_those_the_scheduler_allows_or_all_where_the_system_cannot_say
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores(tmp_path / "nothing") == 1
     assert threads_per_job({"n_jobs": 2}) == 1  # a job of a sweep runs there too
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (6, 6), (64, 8)])
+def test_not_all_cores_of_a_large_machine_are_taken(monkeypatch, cores, threads):
+    monkeypatch.setattr(facts_of, "available_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (default_threads(), threads_in_use()) == (threads, threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (default_threads(), threads_in_use()) == (threads, 3)
+
+
+def test_a_machine_is_busy_where_its_load_takes_the_cores(monkeypatch):
+    monkeypatch.setattr(facts_of, "available_cores", lambda: 4)
+    for load, busy in ((3.9, False), (4.0, True)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert is_busy() is busy
+    monkeypatch.delattr(os, "getloadavg")
+    assert is_busy() is False

@@ -24,6 +24,6 @@ def test_threads_are_those_set_those_of_the_shell_or_the_cores_that_may_be_used(
 ):
     hydra = SimpleNamespace(mode=RunMode.RUN, launcher={})
     monkeypatch.setattr(session, "HydraConfig", SimpleNamespace(get=lambda: hydra))
-    monkeypatch.setattr(session, "available_cores", lambda: 2)
+    monkeypatch.setattr(session, "default_threads", lambda: 2)
     monkeypatch.setattr(session, "_GIVEN", given)
     assert session.threads_of(OmegaConf.create({"threads": threads})) == expected
