@@ -57,7 +57,9 @@ def draw(rng: random.Random) -> tuple[str, ...]:
     quantizer = rng.choice(["affine", "symmetric", "power_of_two", "stochastic", "codebook"])
     training = rng.choice(["post_training"] * 4 + ["qat_finetune", "qat_scratch", "further_then_qat"])
     backend = rng.choice(["native"] * 3 + ["reference", "onednn", "simulation"])
-    corrections = [name for name in ("equalize", "smooth", "adaround", "bias") if rng.random() < 0.2]
+    corrections = [
+        name for name in ("equalize", "smooth", "adaround", "reconstruct", "bias") if rng.random() < 0.2
+    ]
     overrides = [
         f"quantizer={quantizer}",
         f"quantizer.weight.bits={rng.randint(2, 8)}",
@@ -82,6 +84,8 @@ def draw(rng: random.Random) -> tuple[str, ...]:
         overrides.append(f"correction=[{','.join(corrections)}]")
     if "adaround" in corrections:
         overrides.append("correction.adaround.rounding.iterations=20")
+    if "reconstruct" in corrections:
+        overrides.append("correction.reconstruct.optimization.iterations=10")
     if training != "post_training":
         overrides.append(SHORT)
     if training == "further_then_qat":

@@ -30,7 +30,7 @@ def trains(overrides):
 def expected(overrides):
     """The reasons for which a combination has to be refused."""
     reasons = []
-    for name in ("adaround", "bias"):
+    for name in ("adaround", "reconstruct", "bias"):
         if trains(overrides) and f"correction=[{name}]" in overrides:
             reasons.append(f"stage '{name}': correction={name} is for networks that are not trained after")
     if trains(overrides) and "granularity=per_group" in overrides:
@@ -72,12 +72,35 @@ def test_a_rule_for_layers_is_looked_at_too(layer):
         built("training=qat_finetune", rule)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (("correction=[adaround,reconstruct]",), "both choose how weights are rounded"),
+        (
+            (
+                "correction=[reconstruct]",
+                "quantizer=codebook",
+                "quantizer.activation=null",
+                "backend=simulation",
+            ),
+            "correction=reconstruct: Codebook chooses the levels of weights itself",
+        ),
+    ],
+)
+def test_a_correction_that_has_nothing_to_do_is_refused(overrides, reason):
+    with pytest.raises(ConfigError, match=rf"stage 'reconstruct': .*{reason}.*Remedy: "):
+        check_wiring(in_order(built(*overrides).stages))
+
+
 WHOLE = [
     ("training=qat_finetune", "correction=[equalize,smooth]", "model=lenet300_100", SHORT),
     ("training=qat_finetune", "correction=[equalize]", "correction.equalize.replace_relu6=true", SHORT),
     ("granularity=per_group", "correction=[adaround,bias]"),
     ("granularity=per_group", "correction=[equalize,smooth]", "model=lenet300_100"),
-    ("quantizer=codebook", "correction=[bias]"),
+    ("quantizer=codebook", "correction=[reconstruct,bias]"),
+    ("quantizer=power_of_two", "correction=[equalize,reconstruct,bias]"),
+    ("granularity=per_group", "correction=[reconstruct]", "quantizer.residual_bits=8"),
+    ("backend=simulation", "quantizer.activation=null", "correction=[reconstruct]"),
     ("quantizer=stochastic", "training=qat_finetune", "estimator=dsq", SHORT),
     ("backend=simulation", "quantizer.activation=null", "correction=[equalize,adaround,bias]"),
     ("quantizer=codebook", "backend=simulation", "quantizer.activation=null", "correction=[smooth,bias]"),
@@ -91,6 +114,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("overrides", WHOLE, ids="-".join)
 def test_what_is_not_refused_works(overrides, folder):
-    quick = "correction.adaround.rounding.iterations=20"
-    outcome = run((*overrides, quick) if "adaround" in str(overrides) else overrides, folder)
+    quick = {"adaround": "rounding", "reconstruct": "optimization"}
+    short = [f"correction.{n}.{own}.iterations=20" for n, own in quick.items() if n in str(overrides)]
+    outcome = run((*overrides, *short), folder)
     assert outcome.kind in ("equal", "simulated"), outcome

@@ -1,22 +1,18 @@
 """AdaRound: rounding weights up or down by what it does to the layer's output.
 
-Nagel et al. 2020, arXiv 2004.10568. For each weight a variable V decides between its two neighbouring levels,
-
-    ``q(V) = clamp(floor(w/s) + h(V) + z)``,   ``h(V) = clamp(1.2·sigmoid(V) − 0.1, 0, 1)``   (eq. 23, 24),
-
-and V minimizes by Adam, over positions drawn from the calibration samples (eq. 21, 25),
+Nagel et al. 2020, arXiv 2004.10568. The variables V of `stages.corrections.soft_rounding` minimize by Adam,
+over positions drawn from the calibration samples (eq. 21, 25),
 
     ``E‖f(Wx) − f(W̃x̃)‖² / e₀ + λ · mean(1 − |2h(V) − 1|^β)``:
 
 f the activation function, x the input in the float network, x̃ that in the simulation, whose earlier layers
-are rounded already, and e₀ the first term's value at nearest rounding. Dividing by it, and the regularizer's
-mean rather than its sum, are this implementation's, and let one λ suit layers of any size and scale. β falls
-from 20 to 2 after a warm-up without regularizer, so that every h ends at 0 or 1.
+are rounded already, and e₀ the first term's value at nearest rounding. Dividing by it lets one λ suit layers
+of any scale, and is this implementation's. β falls from 20 to 2 after a warm-up without regularizer, so that
+every h ends at 0 or 1.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,13 +21,8 @@ import torch
 from torch import Tensor
 
 from stages.corrections.patches import Patches
-from stages.quant.qparams import QParams, quantize
-
-ZETA, GAMMA = 1.1, -0.1
-"""The rectified sigmoid's stretch: it reaches 0 and 1 at finite V."""
-
-BETA = (20.0, 2.0)
-"""Exponent of the regularizer, from the end of the warm-up to the last iteration."""
+from stages.corrections.soft_rounding import SoftRounding, beta, regularizer
+from stages.quant.qparams import QParams, dequantize, quantize
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -74,11 +65,7 @@ class Rounding:
 
     def beta(self, iteration: int) -> float | None:
         """The regularizer's exponent, falling along a cosine; None in the warm-up."""
-        begin = self.warm_up * self.iterations
-        if iteration < begin:
-            return None
-        progress = (iteration - begin) / (self.iterations - begin)
-        return BETA[1] + (BETA[0] - BETA[1]) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return beta(iteration, self.iterations, self.warm_up)
 
     def round(
         self, weight: Tensor, bias: Tensor | None, qparams: QParams, patches: Patches, activation: Activation
@@ -96,33 +83,28 @@ class Rounding:
             activation: f, element by element.
         """
         layer = _Layer(bias, patches, activation)
-        scale, zero_point = qparams.broadcast(weight.ndim)
-        floor = torch.floor(weight / scale)
-        v = _inverse_h(weight / scale - floor).requires_grad_()
+        soft = SoftRounding(weight, qparams)
         nearest = quantize(weight, qparams)
-        nearest_error = layer.error((nearest.float() - zero_point) * scale)
+        nearest_error = layer.error(dequantize(nearest, qparams))
         e0 = max(float(nearest_error.sum()) / len(patches), 1e-30)
 
-        optimizer = torch.optim.Adam([v], lr=self.learning_rate)
+        optimizer = torch.optim.Adam([soft.v], lr=self.learning_rate)
         batch = min(self.batch_size, len(patches))
         for iteration in range(self.iterations):
             start = iteration % (len(patches) // batch) * batch
-            h = _h(v)
-            q = (floor + h + zero_point).clamp(qparams.quant_min, qparams.quant_max)
-            rows = slice(start, start + batch)
-            loss = layer.squared_error((q - zero_point) * scale, rows).sum() / (batch * e0)
-            beta = self.beta(iteration)
-            if beta is not None:
-                loss = loss + self.regularization * (1.0 - (2.0 * h - 1.0).abs().pow(beta)).mean()
+            h = soft.h()
+            loss = layer.squared_error(soft.weight(h), slice(start, start + batch)).sum() / (batch * e0)
+            exponent = self.beta(iteration)
+            if exponent is not None:
+                loss = loss + self.regularization * regularizer(h, exponent)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-        up = (_h(v.detach()) >= 0.5).to(floor.dtype)
-        found = (floor + up + zero_point).clamp(qparams.quant_min, qparams.quant_max)
-        error = layer.error((found - zero_point) * scale)
+        found = soft.levels()
+        error = layer.error(dequantize(found, qparams))
         better = error < nearest_error
-        levels = torch.where(_over_channels(better, weight.ndim), found.to(qparams.dtype), nearest)
+        levels = torch.where(_over_channels(better, weight.ndim), found, nearest)
         return Rounded(levels, torch.where(better, error, nearest_error), nearest_error)
 
 
@@ -154,15 +136,6 @@ class _Layer:
                 squared = self.squared_error(weight, slice(start, start + 4096))
                 total += squared.sum(dim=1, dtype=torch.float64).flatten()
         return total
-
-
-def _h(v: Tensor) -> Tensor:
-    return (torch.sigmoid(v) * (ZETA - GAMMA) + GAMMA).clamp(0.0, 1.0)
-
-
-def _inverse_h(rest: Tensor) -> Tensor:
-    """V at which h(V) is the given rest, in [0, 1): optimization starts at the float weights."""
-    return torch.logit((rest - GAMMA) / (ZETA - GAMMA))
 
 
 def _over_channels(x: Tensor, ndim: int) -> Tensor:

@@ -2,12 +2,14 @@
 
 A correction of one layer shows in the inputs of the next, so layers are corrected in execution order, each
 with the values that the corrected layers before it give. Every node is computed once in either form, and its
-values are kept until their last reader has run.
+values are kept until their last reader has run. What is corrected at once may be a layer, or a *block*: nodes
+in a row, whose layers are corrected together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +45,33 @@ class LayerInputs:
     simulated: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlockInputs:
+    """What a block reads and gives, over all calibration samples.
+
+    Args:
+        nodes: in execution order, which no other node interrupts.
+        floats: by name, what it reads of other nodes, in the float network, each (N, *shape).
+        simulated: the same in the simulation, the blocks before it corrected.
+        targets: by name, the float network's values that later nodes read, or that the network gives.
+    """
+
+    nodes: tuple[Node, ...]
+    floats: Mapping[str, Tensor]
+    simulated: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return len(next(iter(self.targets.values())))
+
+
 Correct = Callable[[QuantizedGraph, LayerInputs], QuantizedGraph]
 """Corrects one layer; what it returns is used from there on."""
+
+CorrectBlock = Callable[[QuantizedGraph, BlockInputs], QuantizedGraph]
+"""Corrects one block, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +96,64 @@ class Lockstep:
             x: the calibration samples, float32 (N, *input shape).
             correct: called with each layer.
         """
+
+        def layer(quantized: QuantizedGraph, block: BlockInputs) -> QuantizedGraph:
+            (node,) = block.nodes
+            if node.name not in quantized.weights:
+                return quantized
+            floats, simulated = (
+                tuple(side[name] for name in node.inputs) for side in (block.floats, block.simulated)
+            )
+            return correct(quantized, LayerInputs(node=node, floats=floats, simulated=simulated))
+
+        return self.correct_blocks(quantized, x, ((node,) for node in quantized.graph.nodes[1:]), layer)
+
+    def correct_blocks(
+        self, quantized: QuantizedGraph, x: Tensor, blocks: Iterable[tuple[Node, ...]], correct: CorrectBlock
+    ) -> QuantizedGraph:
+        """Correct a network block by block.
+
+        Args:
+            quantized: the calibrated network.
+            x: the calibration samples, float32 (N, *input shape).
+            blocks: all nodes but the input, in execution order.
+            correct: called with each block.
+        """
         graph = quantized.graph
         values = Values(self.memory * MIB, self.folder)
         last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
-        for node in graph.nodes:
-            floats = tuple(values[f"float|{name}"] for name in node.inputs)
-            simulated = tuple(values[f"simulated|{name}"] for name in node.inputs)
-            if node.name in quantized.weights:
-                inputs = LayerInputs(node=node, floats=floats, simulated=simulated)
-                quantized = correct(quantized, inputs)
-            if node.name in last_reader:
-                shape = (len(x), *node.shape)
-                out = values.allocate(f"float|{node.name}", shape)
-                self._compute(out, floats or (x,), _float(graph, node))
-                out = values.allocate(f"simulated|{node.name}", shape)
-                self._compute(out, simulated or (x,), _simulated(quantized, node))
-            del floats, simulated
-            for name in {name for name in node.inputs if last_reader[name] == node.name}:
+
+        def compute(
+            form: str, node: Node, step: Callable[..., Tensor], kept: AbstractSet[str] = frozenset()
+        ) -> None:
+            if node.name not in last_reader and node.name != graph.output:
+                return
+            out = values.allocate(f"{form}|{node.name}", (len(x), *node.shape))
+            operands = tuple(values[f"{form}|{name}"] for name in node.inputs)
+            self._compute(out, operands or (x,), step)
+            del operands
+            for name in {name for name in node.inputs if last_reader[name] == node.name} - kept:
+                values.drop(f"{form}|{name}")
+
+        compute("float", graph.input, _float(graph, graph.input))
+        compute("simulated", graph.input, _simulated(quantized, graph.input))
+        for block in blocks:
+            own = {node.name for node in block}
+            reads = {name for node in block for name in node.inputs} - own
+            gives = {n for n in own if n == graph.output or last_reader.get(n, n) not in own}
+            for node in block:
+                compute("float", node, _float(graph, node), reads | gives)
+            inputs = BlockInputs(
+                nodes=block,
+                floats={name: values[f"float|{name}"] for name in reads},
+                simulated={name: values[f"simulated|{name}"] for name in reads},
+                targets={name: values[f"float|{name}"] for name in gives},
+            )
+            quantized = correct(quantized, inputs)
+            del inputs
+            for node in block:
+                compute("simulated", node, _simulated(quantized, node), reads | gives)
+            for name in {n for n in reads | gives if last_reader.get(n, graph.output) in own}:
                 values.drop(f"float|{name}")
                 values.drop(f"simulated|{name}")
         return quantized
@@ -94,6 +162,21 @@ class Lockstep:
         for start in range(0, len(out), self.batch_size):
             rows = slice(start, start + self.batch_size)
             out[rows] = step(*(operand[rows] for operand in operands))
+
+
+def simulation_of_block(
+    quantized: QuantizedGraph, nodes: Iterable[Node]
+) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+    """A block as the program computes it: from reals that it reads, by name, to those and all of its own."""
+    steps = [(node, _simulated(quantized, node)) for node in nodes]
+
+    def run(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = dict(values)
+        for node, step in steps:
+            found[node.name] = step(*(found[name] for name in node.inputs))
+        return found
+
+    return run
 
 
 def _float(graph: Graph, node: Node) -> Callable[..., Tensor]:

@@ -1,4 +1,4 @@
-"""The stages adaround and bias on real digits."""
+"""The stages adaround, reconstruct and bias on real digits."""
 
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from stages.artifacts import Observations, QuantizedModel
 from stages.bias import BiasCorrection
 from stages.calibrate import Calibrate
 from stages.corrections.adaround import Rounding
+from stages.corrections.reconstruct import Reconstruction
 from stages.data.batches import batches
 from stages.data.digits import Digits
 from stages.graph.execute import execute
@@ -23,10 +24,17 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.codebook import Codebook
 from stages.quant.quantizers.symmetric import Symmetric
+from stages.reconstruct import Reconstruct
 
 DATA = Digits()
 QUICK = AdaRound(data=DATA, rounding=Rounding(iterations=40, batch_size=256), memory=2)
 THREE_BITS, EIGHT_BITS = Symmetric(bits=3, signed=True), Symmetric(bits=8)
+FAST = Reconstruction(iterations=80, learning_rate=0.2)
+
+
+def reconstruct(weight=THREE_BITS, activation=EIGHT_BITS, layers=None, **changes):
+    quantizer = WeightsAndActivations(weight=weight, activation=activation, layers=layers)
+    return Reconstruct(data=DATA, quantizer=quantizer, optimization=FAST, memory=2, **changes)
 
 
 def calibrated(ctx, digits_inputs, weight=THREE_BITS, activation=EIGHT_BITS, layers=None):
@@ -68,9 +76,37 @@ def test_adaround_records_each_layers_error(ctx, digits_inputs):
     assert all(0.0 < values["adaround/relative_error"] <= 1.0 for _, values in ctx.tracker.seen)
 
 
-def test_program_and_disk_hold_the_corrections(ctx, digits_inputs, tmp_path):
+def test_reconstruction_learns_scales_and_levels_of_all_blocks(ctx, digits_inputs):
+    four = Symmetric(bits=4)
+    inputs = calibrated(ctx, digits_inputs, activation=four)
+    plain = inputs[QuantizedModel].quantized
+    found = reconstruct(activation=four).run(ctx, inputs).quantized
+    assert noise(found) < 0.6 * noise(plain)
+    assert noise(found) < noise(QUICK.run(ctx, inputs).quantized)
+    assert found.graph is plain.graph
+    changed = {
+        name for name, q in found.activations.items() if not torch.equal(q.scale, plain.qparams(name).scale)
+    }
+    assert changed == set(plain.activations) - {plain.graph.input.name}
+    relative = [
+        values["reconstruct/relative_error"] for _, values in ctx.tracker.seen if "reconstruct" in str(values)
+    ]
+    assert len(relative) < len(layers(plain.graph))
+    assert all(0.0 < one < 1.0 for one in relative)
+
+
+def test_reconstruction_keeps_levels_that_a_quantizer_chose(ctx, digits_inputs):
+    rule = {"classifier": {"weight": Codebook(bits=4)}}
+    inputs = calibrated(ctx, digits_inputs, layers=rule)
+    chosen = inputs[QuantizedModel].quantized.levels
+    found = reconstruct(layers=rule).run(ctx, inputs).quantized.levels
+    assert torch.equal(found["classifier"], chosen["classifier"])
+
+
+@pytest.mark.parametrize("stage", [QUICK, reconstruct()])
+def test_program_and_disk_hold_the_corrections(stage, ctx, digits_inputs, tmp_path):
     inputs = calibrated(ctx, digits_inputs)
-    rounded = QUICK.run(ctx, inputs)
+    rounded = stage.run(ctx, inputs)
     model = BiasCorrection(data=DATA).run(ctx, {**inputs, QuantizedModel: rounded})
     model.save(tmp_path)
     loaded = QuantizedModel.load(tmp_path).quantized
@@ -109,7 +145,7 @@ def test_biases_are_corrected_where_activations_stay_float(ctx, digits_inputs):
     assert noise(corrected) < 0.9 * noise(plain)
 
 
-@pytest.mark.parametrize("stage", [QUICK, BiasCorrection(data=DATA)])
+@pytest.mark.parametrize("stage", [QUICK, reconstruct(), BiasCorrection(data=DATA)])
 def test_a_retrained_network_is_refused(ctx, digits_inputs, stage):
     inputs = calibrated(ctx, digits_inputs)
     quantized = inputs[QuantizedModel].quantized
@@ -117,6 +153,11 @@ def test_a_retrained_network_is_refused(ctx, digits_inputs, stage):
     model = QuantizedModel(quantized=replace(quantized, graph=quantized.graph.with_params(trained)))
     with pytest.raises(PipelineError, match=r"trained further after its calibration.*training=post_training"):
         stage.run(ctx, {**inputs, QuantizedModel: model, Observations: inputs[Observations]})
+
+
+def test_blocks_of_no_layers_are_refused():
+    with pytest.raises(ValueError, match="largest_block=0: must be at least 1, layer by layer"):
+        reconstruct(largest_block=0)
 
 
 @pytest.mark.parametrize("cls", [AdaRound, BiasCorrection])
