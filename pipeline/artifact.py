@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -46,6 +46,7 @@ class ServedModel:
         outputs: shape of the float32 output, without the batch.
         params: names and defaults of ``predict``'s parameters.
         requirements: distributions that the loader needs.
+        config: what ``_load_pyfunc`` takes beside the folder, with defaults; who serves may give others.
     """
 
     name: str
@@ -55,3 +56,4 @@ class ServedModel:
     outputs: tuple[int, ...]
     params: Mapping[str, str]
     requirements: tuple[str, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)

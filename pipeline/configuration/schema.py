@@ -58,7 +58,8 @@ class RunConfig:
             a training's key, and recorded.
         objectives: the metrics that a search gets, in the order of its directions.
         replay: a recorded run's identifier: run it again instead, and compare.
-        trust: packages whose code a replayed record may run, beside the pipeline's own.
+        trust: packages whose code a replayed record may run, beside the pipeline's own, and resolvers that it
+            may ask by, as ``oc.env``.
         store: the artifact store.
         sweep: how sweeps go on.
         tracking: where the run is recorded, an option of the group ``tracking``.

@@ -17,8 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.configuration.bounds import read_yaml
 from pipeline.configuration.builder import Builder
+from pipeline.configuration.recorded import read_record
 from pipeline.console import Console
 from pipeline.environment import environment
 from pipeline.errors import ConfigError, PipelineError
@@ -45,10 +45,8 @@ def replay(cfg: DictConfig) -> None:
         raise ConfigError("replay: needs the tracker that has the run: tracking=mlflow or tracking=server")
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         record = tracking.fetch(cfg.replay, Path(folder))
-        logged = OmegaConf.create(read_yaml(Path(folder) / ".hydra" / "config.yaml"))
-        if not isinstance(logged, DictConfig):
-            raise ConfigError(f"replay={cfg.replay}: the record's configuration is no mapping of keys")
-        settings: Any = logged
+        file = Path(folder) / ".hydra" / "config.yaml"
+        settings: Any = read_record(file, cfg.replay, tuple(cfg.trust))
         given = {"tracking": cfg.tracking, "trust": cfg.trust}
         again = OmegaConf.create({**settings, "objectives": [], "replay": None, **given})
         again.store = {"path": f"{folder}/store"}

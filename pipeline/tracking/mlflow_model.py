@@ -50,6 +50,7 @@ def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> 
             signature=signature,
             input_example=example,
             pip_requirements=list(model.requirements),
+            model_config=dict(model.config) or None,
         )
         client.log_model_artifacts(logged.model_id, f"{folder}/model")
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)

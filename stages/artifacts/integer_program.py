@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -17,10 +18,25 @@ from stages.integer.format import load_program, save_program, shared_weights
 from stages.integer.packing import stored_bytes
 from stages.integer.program import Integers, Program
 
+MAX_SAMPLES = 4096
+"""Samples of one request to a served program, where its model says nothing else."""
+
+_COMPILING = threading.RLock()
+
+
+def _unlock() -> None:
+    """In the child of a fork: a lock held by another thread stays held, since that thread is not here."""
+    global _COMPILING
+    _COMPILING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerProgram:
-    """The network as integers only, and the ways to run it."""
+    """The network as integers only, and the ways to run it; from any thread, and in the child of a fork."""
 
     kind: ClassVar[str] = "integer_program"
     program: Program
@@ -46,6 +62,7 @@ class IntegerProgram:
             outputs=tuple(values[self.program.output].shape),
             params={"backend": "reference"},
             requirements=("quantization-pipeline",),
+            config={"max_samples": MAX_SAMPLES},
         )
 
     @classmethod
@@ -53,13 +70,17 @@ class IntegerProgram:
         """Read a saved program; ValueError names the file and what is wrong with it."""
         return cls(program=load_program(Path(directory)))
 
-    @cached_property
+    @property
     def _executables(self) -> dict[str, Executable]:
-        return {}
+        # one for all threads, as a cached_property would not be
+        compiled: dict[str, Executable] = self.__dict__.setdefault("_compiled", {})
+        return compiled
 
     def _executable(self, backend: str) -> Executable:
         if backend not in self._executables:
-            self._executables[backend] = load_backend(backend).compile(self.program)
+            with _COMPILING:  # once, whoever asks meanwhile
+                if backend not in self._executables:
+                    self._executables[backend] = load_backend(backend).compile(self.program)
         return self._executables[backend]
 
     def run(self, x: NDArray[np.float32], backend: str = "reference") -> NDArray[np.float32]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.environment import threads_in_use
 from stages.integer.kernel import Prepare, prepare_kernel
+from stages.integer.one_thread import one_blas_thread
 from stages.integer.program import Integers, Program
 from stages.integer.validate import validate
 
@@ -61,7 +59,7 @@ class Interpreter:
             result[batch] = self._run_batch(q[batch], keep=False)[self.program.output]
 
         batches = list(self._batches(len(q)))
-        with _one_blas_thread():
+        with one_blas_thread():
             if self._threads == 1 or len(batches) == 1:
                 for batch in batches:
                     work(batch)
@@ -73,7 +71,7 @@ class Interpreter:
     def trace(self, q: Integers) -> dict[str, Integers]:
         """Every value by name, the input included, in order of execution."""
         check_input(self.program, q)
-        with _one_blas_thread():
+        with one_blas_thread():
             parts = [self._run_batch(q[batch], keep=True) for batch in self._batches(len(q))]
         names = [self.program.input, *(op.output for op in self.program.ops)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -82,7 +80,7 @@ class Interpreter:
         """Seconds spent in each operator, by its output, on all of `q`; one batch after the other."""
         check_input(self.program, q)
         seconds = {op.output: 0.0 for op in self.program.ops}
-        with _one_blas_thread():
+        with one_blas_thread():
             for batch in self._batches(len(q)):
                 self._run_batch(q[batch], keep=False, seconds=seconds)
         return seconds
@@ -119,24 +117,6 @@ def last_read(program: Program) -> list[list[str]]:
     for name, i in last_reader.items():
         dead[i].append(name)
     return dead
-
-
-@cache
-def _libraries() -> Any:
-    """The thread pools of the libraries that are loaded; None where threadpoolctl is not installed."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController()
-
-
-def _one_blas_thread() -> AbstractContextManager[object]:
-    """Products of blocks are too small to share: BLAS's threads would mostly wait for each other."""
-    if _libraries() is None:
-        return nullcontext()
-    limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
-    return limited
 
 
 def check_input(program: Program, q: Integers) -> None:

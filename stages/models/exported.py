@@ -13,6 +13,7 @@ from torch import nn
 
 from pipeline.errors import PipelineError
 from stages.models.exported_archive import safe_archive
+from stages.models.tensor_kinds import check_finite, check_kind
 from stages.models.weights import weights_fingerprint
 
 
@@ -35,7 +36,8 @@ class ExportedModel:
         """The network of the file, whatever its number of outputs; its layers keep the names that they had.
 
         Raises:
-            PipelineError: no such file, one that would run code, or one for a fixed batch or another shape.
+            PipelineError: no such file, one that would run code, one for a fixed batch or another shape, or
+                weights that are no plain finite numbers.
         """
         archive = safe_archive(Path(self.path))
         exporter = logging.getLogger("torch.export")
@@ -54,6 +56,15 @@ class ExportedModel:
             ) from error
         finally:
             exporter.setLevel(level)
+        for name, tensor in {**program.state_dict, **program.constants}.items():
+            if not isinstance(tensor, torch.Tensor):
+                raise PipelineError(
+                    f"model.path={self.path}: '{name}' is no tensor, but {type(tensor).__name__}.\n"
+                    "Remedy: export a network whose constants are tensors"
+                )
+            check_kind(name, tensor, f"model.path={self.path}", dense=True)
+            if name in program.graph_signature.parameters:  # a mask may hold -inf
+                check_finite(name, tensor, f"model.path={self.path}")
         self._check_input(program, shape)
         for mode in ("train", "eval"):  # replaced by functions that refuse; traced, the mode changes nothing
             module.__dict__.pop(mode, None)

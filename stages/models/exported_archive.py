@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator
@@ -54,17 +53,22 @@ def safe_archive(path: Path) -> io.BytesIO:
     """
     members = _members(path)
     for name in CONFIGS:
-        for tensor, entry in json.loads(members.get(name, b'{"config": {}}'))["config"].items():
+        if name not in members:
+            continue
+        config = _json(path, name, members[name]).get("config")
+        if not isinstance(config, dict) or not all(isinstance(entry, dict) for entry in config.values()):
+            raise _refused(path, f"its member '{name}' does not list tensors")
+        for tensor, entry in config.items():
             # `tensor_`: the prefix of what are tensors; others are objects with code of their own
             if entry.get("use_pickle") or not str(entry.get("path_name")).startswith(("weight_", "tensor_")):
                 raise _refused(path, f"'{tensor}' is stored as a pickle, which can run code")
     try:
         torch.load(io.BytesIO(members[SAMPLES]), weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of many types, where it is damaged
         raise _refused(
-            path, "its sample inputs are more than tensors, as a pickle, which can run code"
+            path, "its sample inputs are more than tensors, as a pickle, which can run code, or damaged"
         ) from error
-    model = json.loads(members[MODEL])
+    model = _json(path, MODEL, members[MODEL])
     _check(path, model)
     members[MODEL] = json.dumps(model).encode()
     made = io.BytesIO()
@@ -95,8 +99,20 @@ def _members(path: Path) -> dict[str, bytes]:
             )
             kept = (MODEL, SAMPLES, *CONFIGS, *_PLAIN, *tensors)
             return {name: archive.read(names[name]) for name in kept if name in names}
-    except (zipfile.BadZipFile, OSError) as error:
+    except PipelineError:
+        raise
+    except Exception as error:  # of any bytes, of many types: RuntimeError, NotImplementedError, zlib's
         raise _refused(path, f"it is no archive of torch.export.save ({error})") from error
+
+
+def _json(path: Path, name: str, content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _refused(path, f"its member '{name}' is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise _refused(path, f"its member '{name}' is no mapping")
+    return found
 
 
 def _check(path: Path, model: dict[str, Any]) -> None:

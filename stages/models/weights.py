@@ -13,14 +13,9 @@ from torch import Tensor, nn
 from pipeline.errors import PipelineError
 from stages.models.checkpoint_file import existing_weights, read_checkpoint
 from stages.models.state_dict import find_state_dict, is_optional
+from stages.models.tensor_kinds import check_finite, check_kind, dtype_name
 
 log = logging.getLogger(__name__)
-
-PLAIN = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64,
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
-)  # fmt: skip
-"""Kinds of number that a checkpoint may hold; which of them fits, its place in the network says."""
 
 
 def load_weights(
@@ -51,7 +46,7 @@ def load_weights(
     names = {n: n for n in expected} | {n: group[0] for group in groups for n in group}
     given = find_state_dict(read_checkpoint(path), names, path=path, key=key)
     for name, tensor in given.items():
-        _check_kind(name, tensor, path)
+        check_kind(name, tensor, f"model.weights={path}")
     tensors = _spread(given, groups, path, expected)
     _check_keys(expected, tensors, path, architecture)
     converted = {n: _converted(n, t, expected[n], path) for n, t in tensors.items() if n in expected}
@@ -100,27 +95,6 @@ def _spread(
     return tensors
 
 
-def _check_kind(name: str, tensor: Tensor, path: Path) -> None:
-    """Raise where a tensor is of a kind that no network computes on: by its kind alone, no value is read."""
-    wrong = None
-    if tensor.is_meta:
-        wrong = "a meta tensor: a shape without values", "save the module after its weights were loaded"
-    elif tensor.is_quantized:
-        wrong = (
-            f"quantized, {_dtype(tensor)}",
-            "give the checkpoint of the float network, before any quantization",
-        )
-    elif tensor.is_nested:
-        wrong = "nested, of rows of unlike lengths", "save plain tensors"
-    elif tensor.dtype not in PLAIN:
-        wrong = (
-            f"{_dtype(tensor)}, which is none of {', '.join(str(d).removeprefix('torch.') for d in PLAIN)}",
-            "give the checkpoint of the float network, in float32, float16 or bfloat16",
-        )
-    if wrong is not None:
-        raise PipelineError(f"model.weights={path}: '{name}' is {wrong[0]}.\nRemedy: {wrong[1]}.")
-
-
 def _converted(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tensor:
     """A tensor in the network's own kind of number. Raises where that is another kind, or is not finite."""
     if tensor.layout != torch.strided:  # its shape is the network's
@@ -131,7 +105,7 @@ def _converted(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tenso
                 f"model.weights={path}: '{name}' is sparse, and damaged ({str(error).splitlines()[0]}).\n"
                 "Remedy: save it dense, tensor.to_dense()."
             ) from error
-    both = f"{_dtype(tensor)}, and the network has {_dtype(expected)}"
+    both = f"{dtype_name(tensor)}, and the network has {dtype_name(expected)}"
     if is_optional(name):
         return tensor
     if tensor.is_floating_point() != expected.is_floating_point():
@@ -142,12 +116,7 @@ def _converted(name: str, tensor: Tensor, expected: Tensor, path: Path) -> Tenso
             else f"model.weights={path}: '{name}' is {both}.\nRemedy: save whole numbers."
         )
     if tensor.is_floating_point():
-        if not (finite := torch.isfinite(tensor)).all():
-            raise PipelineError(
-                f"model.weights={path}: '{name}' holds NaN or infinity in {int((~finite).sum())} of "
-                f"{tensor.numel()} places.\n"
-                "Remedy: the training that wrote it diverged; take an earlier checkpoint."
-            )
+        check_finite(name, tensor, f"model.weights={path}")
         cast = tensor.to(expected.dtype)
         if not torch.isfinite(cast).all():
             raise PipelineError(
@@ -199,7 +168,3 @@ def _check_keys(
 def _some(names: Iterable[str], count: int = 3) -> str:
     listed = list(names)
     return ", ".join(listed[:count]) + (", …" if len(listed) > count else "")
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -8,8 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,10 @@ import pytest
 
 from pipeline.console import Console
 from pipeline.tracking.mlflow import MLflow, mlflow_client
-from stages.artifacts import IntegerProgram
+from stages.artifacts import IntegerProgram, integer_program
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Program, Value
+from stages.serving import ServedProgram
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,17 +106,17 @@ def test_a_loaded_model_predicts_what_the_program_gives(logged, backend):
     assert predicted.std() > 0
 
 
-def test_a_server_answers_a_request_with_the_same_logits(logged):
-    program, folder = logged
+@contextmanager
+def served(arguments: list[str]):
+    """A server's address, while it runs; ``PORT`` in its arguments is a free one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    serve = ["models", "serve", "-m", str(folder), "--env-manager", "local", "-p", str(port)]
     # MLflow finds uvicorn on PATH, as in an activated environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     with subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *serve],
+        [sys.executable, "-m", *(str(port) if word == "PORT" else word for word in arguments)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -119,17 +124,159 @@ def test_a_server_answers_a_request_with_the_same_logits(logged):
     ) as server:
         try:
             _wait(f"http://127.0.0.1:{port}/ping", server)
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations",
-                data=json.dumps({"inputs": images(3).tolist()}).encode(),
-                headers={"Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=60) as response:
-                predictions = json.load(response)["predictions"]
+            yield f"http://127.0.0.1:{port}/invocations"
         finally:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGTERM)
-    assert (np.asarray(predictions, dtype=np.float32) == program.run(images(3))).all()
+
+
+def answer(url: str, body: bytes, kind: str | None = "application/json") -> tuple[int, str]:
+    """Status and text."""
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": kind} if kind else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+WRONG = {
+    "NaN": ("[[[[NaN, 0, 0], [0, 0, 0]]]]", "holds NaN or infinity"),
+    "infinity": ("[[[[0, 0, -Infinity], [0, 0, 0]]]]", "holds NaN or infinity"),
+    "beyond float32": ("[[[[0, 0, 1e300], [0, 0, 0]]]]", "holds NaN or infinity"),
+    "shape": ("[[[[1, 2], [3, 4]]]]", "shape"),
+    "rank": ("[1, 2, 3]", "shape"),
+    "ragged": ("[[[[1, 2, 3], [4, 5]]]]", ""),
+    "empty": ("[]", ""),
+    "text": ('[[[["a", "b", "c"], ["a", "b", "c"]]]]', ""),
+    "numbers as text": ('"many"', ""),
+    "null": ("null", ""),
+    "names": ('{"a": [1, 2, 3]}', ""),
+    "objects": ("[{}]", ""),
+    "too many": (json.dumps(np.zeros((4097, 1, 2, 3)).tolist()), "4097 samples; must be 1 .. 4096"),
+}
+"""What a request may give as inputs, and a part of the reason."""
+
+
+def test_a_server_answers_with_the_same_logits_and_refuses_with_a_reason(logged):
+    program, folder = logged
+    serve = ["mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local", "-p", "PORT"]
+    expected = program.run(images(3))
+    good = json.dumps({"inputs": images(3).tolist()}).encode()
+    with served(serve) as url:
+        for name, (inputs, reason) in WRONG.items():
+            status, text = answer(url, f'{{"inputs": {inputs}}}'.encode())
+            assert status == 400 and reason in text, (name, status, text)
+        for body, kind in (
+            (b"", "application/json"),
+            (b"{", "application/json"),
+            (b"\xff", "application/json"),
+            (b"[]", "application/json"),
+            (b'{"inputs": [[[[1, 2, 3], [4, 5, 6]]]], "params": {"backend": "x"}}', "application/json"),
+            (b'{"inputs": [[[[1, 2, 3], [4, 5, 6]]]], "params": {"backend": [1]}}', "application/json"),
+            (b'{"dataframe_split": {"columns": ["a"], "data": [[1]]}}', "application/json"),
+            (b"a,b\n1,2\n", "text/csv"),
+            (b"x", "text/plain"),
+        ):
+            status, text = answer(url, body, kind)
+            assert 400 <= status < 500 and text, (body, status, text)
+        with ThreadPoolExecutor(8) as pool:  # after all that, and at once
+            answers = list(pool.map(lambda _: answer(url, good), range(8)))
+    for status, text in answers:
+        assert status == 200
+        assert (np.asarray(json.loads(text)["predictions"], dtype=np.float32) == expected).all()
+
+
+def test_a_bounded_server_leaves_a_gigabyte_unread(logged):
+    program, folder = logged
+    good = json.dumps({"inputs": images(3).tolist()}).encode()
+    with served(["pipeline.serve", "--model", str(folder), "--port", "PORT", "--max-bytes", "5000"]) as url:
+        host = url.split("/")[2]
+        with socket.create_connection(host.split(":")) as client:  # says it, and need not send it
+            head = f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: {2**30}\r\n\r\n".encode() + b"[" * 2**16)
+            assert b"413" in client.recv(2**16).splitlines()[0]
+        assert answer(url, good + b" " * 5000)[0] == 413
+        status, text = answer(url, good)
+    assert status == 200
+    assert (np.asarray(json.loads(text)["predictions"], dtype=np.float32) == program.run(images(3))).all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "onednn", "native"])
+def test_eight_requests_at_once_are_one_to_the_bit(logged, backend):
+    import mlflow
+
+    _, folder = logged
+    model = mlflow.pyfunc.load_model(str(folder))  # nothing is compiled yet: they meet there too
+    inputs = [images(3 + 40 * number) for number in range(8)]
+    together = threading.Barrier(8)
+
+    def ask(x: np.ndarray) -> list[np.ndarray]:
+        together.wait()
+        return [model.predict(x, {"backend": backend}) for _ in range(10)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, inputs))
+    alone = mlflow.pyfunc.load_model(str(folder))
+    for x, given in zip(inputs, answers, strict=True):
+        expected = alone.predict(x, {"backend": backend})
+        assert all((one == expected).all() for one in given)
+
+
+@pytest.mark.parametrize("backend", ["reference", "onednn", "native"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_workers_that_are_forked_answer_alike(backend, warm):
+    program = a_program()
+    expected = a_program().run(images(200), backend=backend)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            program.run(images(200), backend=backend)
+
+    busy = threading.Thread(target=work) if warm else None  # within a call while the parent forks
+    if busy is not None:
+        program.run(images(200), backend=backend)
+        busy.start()
+    try:
+        children = []
+        for _ in range(4):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)  # a hang ends as a signal
+                with ThreadPoolExecutor(2) as pool:
+                    found = list(pool.map(lambda _: program.run(images(200), backend=backend), range(2)))
+                os._exit(0 if all((one == expected).all() for one in found) else 1)
+            children.append(child)
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    finally:
+        stop.set()
+        if busy is not None:
+            busy.join()
+
+
+def test_a_fork_while_a_program_is_compiled_does_not_wait_for_it():
+    program = a_program()
+    with integer_program._COMPILING:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            os._exit(0 if program.run(images(2)).shape == (2, 4) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many", True])
+def test_a_limit_is_a_whole_number(value):
+    with pytest.raises(ValueError, match=r"max_samples=.*: must be an integer of at least 1"):
+        ServedProgram(program=a_program(), max_samples=value)
+
+
+def test_a_limit_is_the_models_or_that_of_who_serves(logged):
+    import mlflow
+
+    _, folder = logged
+    with pytest.raises(mlflow.MlflowException, match=r"inputs: 5 samples; must be 1 .. 4. Remedy: send them"):
+        mlflow.pyfunc.load_model(str(folder), model_config={"max_samples": 4}).predict(images(5))
 
 
 def _wait(url: str, server: subprocess.Popen) -> None:

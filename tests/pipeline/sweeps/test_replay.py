@@ -57,6 +57,16 @@ def test_a_replay_runs_code_of_the_record_only_where_it_is_trusted(project):
     assert project.run("tracking=mlflow", f"replay={original}", "trust=[fractions]")[0] == 0
 
 
+def test_a_replay_asks_the_environment_only_where_it_is_trusted(project, monkeypatch):
+    monkeypatch.setenv("SECRET", "5")
+    assert project.run("tracking=mlflow", "stages.make.value='${oc.decode:${oc.env:SECRET}}'")[0] == 0
+    ((original,),) = project.recorded("runs", "run_uuid")
+    code, _, stderr = project.run("tracking=mlflow", f"replay={original}")
+    assert code == 1 and "stages.make.value: " in stderr and "trust=[oc.decode]" in stderr
+    trusted = "trust=[oc.env,oc.decode]"
+    assert project.run("tracking=mlflow", f"replay={original}", trusted)[0] == 0
+
+
 def test_a_replay_of_a_run_with_an_infinite_figure_compares_the_finite_ones(project):
     (source,) = project.fakes.folder.glob("fake_stages_*.py")
     text = source.read_text().replace(
