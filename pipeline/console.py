@@ -25,10 +25,12 @@ class Advance(Protocol):
 class Console:
     """The terminal, or a plain text stream where there is none; `quiet` shows only warnings.
 
-    Progress bars appear in a terminal only, so that a log file holds no control characters.
+    Progress bars appear in a terminal only, so that a log file holds no control characters. A `prefix` says
+    whose warnings they are.
     """
 
-    def __init__(self, *, quiet: bool = False, rich: RichConsole | None = None) -> None:
+    def __init__(self, *, quiet: bool = False, rich: RichConsole | None = None, prefix: str = "") -> None:
+        self._prefix = prefix
         self._rich = rich or RichConsole(highlight=False)
         self._quiet = quiet
 
@@ -83,7 +85,7 @@ class Console:
     def warn(self, text: str) -> None:
         """A warning, shown even where the console is quiet, and kept in the run's log."""
         log.warning("%s", text)
-        self._rich.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
+        self._rich.print(f"[yellow]{self._prefix}warning:[/yellow] {escape(text)}", soft_wrap=True)
 
 
 def _no_advance(n: int = 1, **info: object) -> None:
