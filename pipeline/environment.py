@@ -36,7 +36,7 @@ class Place:
 
 
 def launched(variables: Mapping[str, str] | None = None) -> Place | None:
-    """The place that ``torchrun``, or who else sets its variables, gave this process; None for a process alone.
+    """The place that ``torchrun``, or who else sets its variables, gave this process; None where nobody did.
 
     Args:
         variables: None for the environment's; RANK, WORLD_SIZE and MASTER_ADDR all have to be there, since

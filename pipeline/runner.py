@@ -4,8 +4,8 @@ A stage's artifact is found by its key (see `pipeline.store.keys`), which needs 
 inputs but not the inputs themselves: a run whose every stage is stored loads nothing but what has metrics or
 files to show.
 
-Of several processes (`pipeline.ranks`) rank 0 does all of that, and says at each stage what it did; those that
-follow take part in what all compute.
+Of several processes (`pipeline.ranks`) rank 0 does all of that, and says at each stage what it did; those
+that follow take part in what all compute.
 """
 
 from __future__ import annotations
@@ -221,11 +221,10 @@ class _Artifacts(Mapping[type[Artifact], Any]):
 
     def take(self, stage: Stage, told: Mapping[str, str]) -> None:
         """Rely on the artifact that rank 0 has `found`."""
-        assert stage.produces is not None
-        self._refs[stage.produces] = ArtifactRef(
-            kind=stage.produces.kind, sha256=told["sha256"], path=Path(told["path"])
-        )
-        self._loaded.pop(stage.produces, None)
+        kind = stage.produces
+        if kind is not None:
+            self._refs[kind] = ArtifactRef(kind=kind.kind, sha256=told["sha256"], path=Path(told["path"]))
+            self._loaded.pop(kind, None)
 
     def take_part(self, stage: Stage) -> None:
         """Run a collective stage; what it gives is rank 0's to store."""

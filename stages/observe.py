@@ -51,7 +51,7 @@ class Observe:
         self.data.check()
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Observations:
-        """One pass; the peak memory is that of one batch. The statistics are rank 0's: others' are their own."""
+        """One pass; the peak memory is that of one batch. Rank 0 has the statistics of all."""
         graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
         statistics = {name: Statistics() for name in quantization_points(graph)}
 

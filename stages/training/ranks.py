@@ -1,8 +1,8 @@
 """The processes of a run as a process group of torch: gloo on CPUs, nccl on GPUs.
 
-``torchrun`` says by environment variables who a process is and where the others are met. Beside the group that
-computes there is one of gloo for words between ranks, in which those that follow wait for as long as rank 0
-computes alone. A rank that fails leaves its reason where the others look when they lose it.
+``torchrun`` says by environment variables who a process is and where the others are met. Beside the group
+that computes there is one of gloo for words between ranks, in which those that follow wait for as long as
+rank 0 computes alone. A rank that fails leaves its reason where the others look when they lose it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from pipeline.environment import Place, launched
 from pipeline.errors import PipelineError
@@ -71,17 +72,17 @@ class Distributed:
             with suppress(RuntimeError):  # where another has gone before
                 dist.destroy_process_group()
 
-    def _meet(self, place: Place) -> tuple[dist.Store, dist.ProcessGroup]:
+    def _meet(self, place: Place) -> tuple[Store, dist.ProcessGroup]:
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             torch.cuda.set_device(place.local_rank)
         wait = timedelta(seconds=self.timeout)
         try:
-            found, rank, size = next(dist.rendezvous("env://", timeout=wait))
-            store = dist.PrefixStore("pipeline", found)
+            found, rank, size = next(rendezvous("env://", timeout=wait))
+            store = PrefixStore("pipeline", found)
             dist.init_process_group(
                 "nccl" if on_gpu else "gloo",
-                store=dist.PrefixStore("work", store),
+                store=PrefixStore("work", store),
                 rank=rank,
                 world_size=size,
                 timeout=wait,
@@ -103,13 +104,13 @@ def check_gpus(device: str, place: Place) -> None:
     if not torch.cuda.is_available() or not dist.is_nccl_available():
         raise PipelineError(
             f"device={device}: ranks on GPUs talk by nccl, and torch {torch.__version__} finds "
-            f"{'no nccl' if torch.cuda.is_available() else 'no GPU'} here. Remedy: device=cpu, whose ranks talk "
-            "by gloo; or a build of torch for CUDA, and its driver"
+            f"{'no nccl' if torch.cuda.is_available() else 'no GPU'} here. Remedy: device=cpu, whose ranks "
+            "talk by gloo; or a build of torch for CUDA, and its driver"
         )
     if device != "cuda":
         raise PipelineError(
-            f"device={device}: is one GPU, which all ranks would share. Remedy: device=cuda, which gives each "
-            "rank of a machine the GPU of its number"
+            f"device={device}: is one GPU, which all ranks would share. Remedy: device=cuda, which gives "
+            "each rank of a machine the GPU of its number"
         )
     count = torch.cuda.device_count()
     if place.local_rank >= count:
@@ -122,7 +123,7 @@ def check_gpus(device: str, place: Place) -> None:
 class ProcessGroup:
     """`pipeline.ranks.Ranks` over torch.distributed, with sums of tensors beside them."""
 
-    def __init__(self, place: Place, store: dist.Store, control: dist.ProcessGroup) -> None:
+    def __init__(self, place: Place, store: Store, control: dist.ProcessGroup) -> None:
         self.rank, self.size = place.rank, place.size
         self._local_rank = place.local_rank
         self._store = store
@@ -234,7 +235,8 @@ class ProcessGroup:
     def _failure(self, rank: int) -> str | None:
         with suppress(RuntimeError):  # the store has gone with rank 0, or its machine
             if self._store.check([f"failed/{rank}"]):
-                return self._store.get(f"failed/{rank}").decode(errors="replace")
+                left: bytes = self._store.get(f"failed/{rank}")
+                return left.decode(errors="replace")
         return None
 
 
