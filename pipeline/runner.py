@@ -88,6 +88,12 @@ def check_wiring(stages: Sequence[object]) -> None:
         raise ConfigError("\n  ".join(["the stages do not fit together:", *problems]))
 
 
+def check_ranks(stages: Sequence[Stage], size: int) -> None:
+    """Raise `ConfigError` with every reason why `size` ranks cannot compute `stages`."""
+    if reasons := list(misfits_of_ranks(stages, size)):
+        raise ConfigError("\n  ".join([f"the stages do not fit {size} ranks:", *reasons]))
+
+
 def _optional_problems(stage: Stage, produced: set[type[Artifact]], later: Sequence[object]) -> Iterator[str]:
     """An input that comes too late would silently be left out; a stage with none at all has nothing to do."""
     optional = optional_inputs(stage)
@@ -110,8 +116,6 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
         PipelineError: the stages do not fit together, or one of them refuses.
     """
     check_wiring(stages)
-    if reasons := list(misfits_of_ranks(stages, ctx.ranks.size)):
-        raise ConfigError("\n  ".join([f"the stages do not work on {ctx.ranks.size} ranks:", *reasons]))
     recorder = RecordingTracker(ctx.tracker)
     ctx = replace(ctx, tracker=recorder)
     artifacts = _Artifacts(ctx, stages)

@@ -26,7 +26,7 @@ from pipeline.environment import available_cores, environment
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.joining import check_no_sweep, joined
 from pipeline.ranks import Ranks
-from pipeline.runner import METRICS, check_wiring, follow_stages, run_stages, write_metrics
+from pipeline.runner import METRICS, check_ranks, check_wiring, follow_stages, run_stages, write_metrics
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
@@ -82,6 +82,7 @@ def execute(
     tags = {**_tags(cfg), "threads": str(threads), **(tags or {})}
     with joined(run.ranks) as ranks:
         ctx = replace(ctx, ranks=ranks, device=ranks.device(run.device))
+        check_ranks(stages, ranks.size)
         if ranks.rank:
             return _follow(run, stages, ctx)
         if ranks.size > 1:

@@ -173,7 +173,7 @@ def fit(
             if recipe.patience is not None and loop.best(history) == len(history) and shares.leads:
                 best.keep(module)
             if checkpoint is not None and shares.leads:
-                save_checkpoint(checkpoint, identity, module, loop.optimizer, history)
+                save_checkpoint(checkpoint, identity, module, loop.optimizer, history, shares.size)
             if on_epoch is not None:
                 on_epoch(len(history), history[-1])
     if recipe.patience is not None and loop.best(history):

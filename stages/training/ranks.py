@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from pipeline.environment import Place, launched
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.ranks import RankLostError, Ranks
 
 PATIENCE = timedelta(days=30)
@@ -102,13 +102,13 @@ def check_gpus(device: str, place: Place) -> None:
     if not device.startswith("cuda"):
         return
     if not torch.cuda.is_available() or not dist.is_nccl_available():
-        raise PipelineError(
+        raise ConfigError(
             f"device={device}: ranks on GPUs talk by nccl, and torch {torch.__version__} finds "
             f"{'no nccl' if torch.cuda.is_available() else 'no GPU'} here. Remedy: device=cpu, whose ranks "
             "talk by gloo; or a build of torch for CUDA, and its driver"
         )
     if device != "cuda":
-        raise PipelineError(
+        raise ConfigError(
             f"device={device}: is one GPU, which all ranks would share. Remedy: device=cuda, which gives "
             "each rank of a machine the GPU of its number"
         )
@@ -187,13 +187,16 @@ class ProcessGroup:
             return error
         if not isinstance(error, Exception):  # ended from outside: because another rank has failed?
             reason = self._reason(0.0)
-            return error if reason is None or self.rank else self._lost(reason)
+            if reason is None or self.rank:
+                return error
+            _unhurried()
+            return RankLostError(reason)
         with suppress(RuntimeError):
             self._store.set(f"failed/{self.rank}", str(error))
             deadline = time.monotonic() + (ANSWER if self.rank else 0.0)
             while time.monotonic() < deadline:  # what all ranks see alike, rank 0 alone says
                 if self._failure(0) == str(error):
-                    return self._lost(str(error))
+                    return RankLostError(str(error))
                 time.sleep(0.05)
         return error
 
@@ -203,23 +206,18 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:
+            _unhurried()
             text = str(error).splitlines()[0]
             if "timed out" in text.lower() or "timeout" in text.lower():
-                raise self._lost(
+                raise RankLostError(
                     f"another rank does not answer ({text}). Remedy: ranks.timeout=…, in seconds, where one "
                     "of them has more to do than the others"
                 ) from error
-            raise self._lost(
+            raise RankLostError(
                 self._reason(ANSWER)
                 or "another rank has ended without a word: it was killed, or its machine is out of memory or "
                 f"reach ({text})"
             ) from error
-
-    def _lost(self, reason: str) -> RankLostError:
-        """The error; the launcher, which now ends this rank, too, waits until it is recorded."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return RankLostError(reason)
 
     def _reason(self, seconds: float) -> str | None:
         """What another rank has left, waited for; None where none has."""
@@ -238,6 +236,12 @@ class ProcessGroup:
                 left: bytes = self._store.get(f"failed/{rank}")
                 return left.decode(errors="replace")
         return None
+
+
+def _unhurried() -> None:
+    """Let the launcher, which ends this rank because another one has failed, wait until that is recorded."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_tensor(data: bytes) -> Tensor:

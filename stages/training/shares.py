@@ -124,7 +124,7 @@ class Shares:
         """What rank 0 finds at `checkpoint`, restored on all ranks; see `load_checkpoint`."""
         if self.group is None:
             return load_checkpoint(checkpoint, identity, module, optimizer)
-        history = load_checkpoint(checkpoint, identity, module, optimizer) if self.leads else []
+        history = load_checkpoint(checkpoint, identity, module, optimizer, self.size) if self.leads else []
         done = self.group.agree(len(history))
         if not done:
             return []
@@ -134,7 +134,7 @@ class Shares:
         with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
             copy = Path(folder) / "state.safetensors"
             copy.write_bytes(data)
-            history = load_checkpoint(copy, identity, module, optimizer)
+            history = load_checkpoint(copy, identity, module, optimizer, self.size)
         if len(history) != done:
             raise PipelineError(
                 f"rank {self.rank} does not take rank 0's checkpoint, and would train something else. "
