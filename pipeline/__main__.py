@@ -31,45 +31,68 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run what `cfg` describes; returns the values of its ``objectives``, for a search."""
     # these load numpy and rich, which --help does without
     from pipeline.disk import said_plainly
+    from pipeline.joining import follows
     from pipeline.session import execute
     from pipeline.sweeps.jobs import objective_values
     from pipeline.sweeps.replay import replay
 
-    with said_plainly():
+    with said_plainly(), _said_of_rank():
         if cfg.replay is not None:
             replay(cfg)
             return None
-        return objective_values(cfg.objectives, execute(cfg))
+        metrics = execute(cfg)
+        return None if follows() else objective_values(cfg.objectives, metrics)
+
+
+@contextmanager
+def _said_of_rank() -> Iterator[None]:
+    """End a process that follows in few words, and no traceback: rank 0 says what ended the run."""
+    from pipeline.joining import follows, say_of_rank
+
+    try:
+        yield
+    except Exception as error:
+        if not follows():
+            raise
+        say_of_rank(error)
+        sys.exit(1)
 
 
 def command() -> int:
     """Run what the command line says. Returns the exit status."""
     # a terminated run unwinds like an interrupted one, and is recorded as killed
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    from pipeline.joining import arguments_of_rank, check_no_sweep, follows, say_of_rank
+
     try:
         check_place()
         register()
         sys.argv[1:] = options_first(sys.argv[1:])
         check_overrides(sys.argv[1:])
         check_folders(sys.argv[1:])
-        with _as_raised():
+        check_no_sweep(bool({"-m", "--multirun"} & set(sys.argv[1:])))
+        with arguments_of_rank(sys.argv[1:]) as sys.argv[1:], _as_raised():
             main()
     except BaseException as error:
         from pipeline.sweeps.callback import abandon
 
         abandon(error)
         if isinstance(error, HydraException | OmegaConfBaseException) and not _wants_traces():
-            print(explained(error, sys.argv[1:]), file=sys.stderr)
+            if follows():
+                say_of_rank(error)
+            else:
+                print(explained(error, sys.argv[1:]), file=sys.stderr)
             return 1
         if isinstance(error, Exception) and not _wants_traces():
             print(trace(error), file=sys.stderr)
             return 1
         if not isinstance(error, KeyboardInterrupt):
             raise
-        print(
-            "interrupted; finished stages are stored, and the same command goes on from there",
-            file=sys.stderr,
-        )
+        if not follows():
+            print(
+                "interrupted; finished stages are stored, and the same command goes on from there",
+                file=sys.stderr,
+            )
         return 128 + signal.SIGINT
     from pipeline.sweeps.callback import exit_code
 

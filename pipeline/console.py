@@ -74,9 +74,11 @@ class Console:
 
     Progress bars appear in a terminal only, so that a log file holds no control characters. Elsewhere, long
     work says every half minute how far it is, on standard error; the run's log has these lines either way.
+    A `prefix` says whose warnings they are.
     """
 
-    def __init__(self, *, quiet: bool = False, rich: RichConsole | None = None) -> None:
+    def __init__(self, *, quiet: bool = False, rich: RichConsole | None = None, prefix: str = "") -> None:
+        self._prefix = prefix
         self._rich = rich or RichConsole(highlight=False)
         self._quiet = quiet
 
@@ -133,7 +135,7 @@ class Console:
     def warn(self, text: str) -> None:
         """A warning, shown even where the console is quiet, and kept in the run's log."""
         log.warning("%s", text)
-        self._rich.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
+        self._rich.print(f"[yellow]{self._prefix}warning:[/yellow] {escape(text)}", soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

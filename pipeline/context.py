@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.ranks import Alone, Ranks
 
 if TYPE_CHECKING:
     from pipeline.artifact import Artifact, ArtifactRef
@@ -46,6 +48,7 @@ class RunContext:
         threads: of the numeric libraries; all that a run uses.
         scratch: a folder that survives a kill, for a long stage to go on from (checkpoints). It belongs to
             the artifact's key, and is gone once the artifact is stored.
+        ranks: the processes of the run.
     """
 
     run_dir: Path
@@ -56,3 +59,4 @@ class RunContext:
     console: Console
     threads: int = 1
     scratch: Path = Path()
+    ranks: Ranks = field(default_factory=Alone)

@@ -8,7 +8,8 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,6 +17,43 @@ MOST_THREADS = 8
 PACKAGES = ("torch", "numpy", "hydra-core", "mlflow-skinny", "onnxruntime")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 """What integer kernels dispatch on, as Linux names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a process stands among those that were started together.
+
+    Args:
+        rank: its number, 0 .. size − 1.
+        size: how many there are, on all machines.
+        local_rank: its number on this machine.
+        local_size: how many there are on this machine.
+    """
+
+    rank: int
+    size: int
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def launched(variables: Mapping[str, str] | None = None) -> Place | None:
+    """The place that ``torchrun``, or who else sets its variables, gave this process; None where nobody did.
+
+    Args:
+        variables: None for the environment's; RANK, WORLD_SIZE and MASTER_ADDR all have to be there, since
+            clusters set one or the other for purposes of their own.
+    """
+    given = os.environ if variables is None else variables
+    rank, size = given.get("RANK", ""), given.get("WORLD_SIZE", "")
+    if not (rank.isdecimal() and size.isdecimal() and given.get("MASTER_ADDR")):
+        return None
+    local_rank, local_size = given.get("LOCAL_RANK", ""), given.get("LOCAL_WORLD_SIZE", "")
+    return Place(
+        rank=int(rank),
+        size=int(size),
+        local_rank=int(local_rank) if local_rank.isdecimal() else 0,
+        local_size=int(local_size) if local_size.isdecimal() else 1,
+    )
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -3,12 +3,16 @@
 A stage's artifact is found by its key (see `pipeline.store.keys`), which needs the content hashes of its
 inputs but not the inputs themselves: a run whose every stage is stored loads nothing but what has metrics or
 files to show.
+
+Of several processes (`pipeline.ranks`) rank 0 does all of that, and says at each stage what it did; those
+that follow take part in what all compute.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +23,7 @@ from pipeline.artifact import Artifact, ArtifactRef, ServedModel
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.seed import derive_seed, seed_everything
-from pipeline.stage import Stage, misfits, optional_inputs
+from pipeline.stage import Stage, collective, misfits, misfits_of_ranks, optional_inputs
 from pipeline.store.keys import identity, key_of
 from pipeline.tracking.record import RecordingTracker
 
@@ -84,6 +88,12 @@ def check_wiring(stages: Sequence[object]) -> None:
         raise ConfigError("\n  ".join(["the stages do not fit together:", *problems]))
 
 
+def check_ranks(stages: Sequence[Stage], size: int) -> None:
+    """Raise `ConfigError` with every reason why `size` ranks cannot compute `stages`."""
+    if reasons := list(misfits_of_ranks(stages, size)):
+        raise ConfigError("\n  ".join([f"the stages do not fit {size} ranks:", *reasons]))
+
+
 def _optional_problems(stage: Stage, produced: set[type[Artifact]], later: Sequence[object]) -> Iterator[str]:
     """An input that comes too late would silently be left out; a stage with none at all has nothing to do."""
     optional = optional_inputs(stage)
@@ -109,6 +119,7 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
     recorder = RecordingTracker(ctx.tracker)
     ctx = replace(ctx, tracker=recorder)
     artifacts = _Artifacts(ctx, stages)
+    ctx.ranks.agree(artifacts.digests())
     served: dict[type[Artifact], ServedModel] = {}
     checked = False
     for index, stage in enumerate(stages):
@@ -121,6 +132,7 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
                     remaining.check()
                 checked = True
             cached = artifacts.compute(stage)
+        ctx.ranks.agree(artifacts.found(stage))
         seconds = time.perf_counter() - start
         recorder.metrics(
             {f"stage/{stage.name}/seconds": seconds, f"stage/{stage.name}/cached": float(cached)}
@@ -141,6 +153,34 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
     return dict(recorder.latest)
 
 
+def follow_stages(stages: Sequence[Stage], ctx: RunContext) -> None:
+    """Take part in rank 0's `run_stages`, as another rank: computes what all compute, and writes nothing.
+
+    Raises:
+        PipelineError: a stage refuses, or this rank has another configuration, code, data or store.
+        RankLostError: another rank has ended.
+    """
+    artifacts = _Artifacts(ctx, stages)
+    own, leading = artifacts.digests(), ctx.ranks.agree()
+    if differing := [name for name in leading | own if leading.get(name) != own.get(name)]:
+        raise PipelineError(
+            f"rank {ctx.ranks.rank} would compute {', '.join(differing)} otherwise than rank 0: its "
+            "configuration, code, libraries, threads or data differ. Remedy: the same of all on every machine"
+        )
+    for index, stage in enumerate(stages):
+        while (told := ctx.ranks.agree()) == COMPUTE:
+            artifacts.take_part(stage)
+        if told is not None:
+            artifacts.take(stage, told)
+        artifacts.keep(
+            {kind for later in stages[index + 1 :] for kind in (*later.consumes, *optional_inputs(later))}
+        )
+
+
+COMPUTE = "compute"
+"""What rank 0 says before all compute a stage; after each stage it says which artifact that has, if any."""
+
+
 class _Artifacts(Mapping[type[Artifact], Any]):
     """The artifacts so far, by type; loaded from the store when first asked for."""
 
@@ -148,15 +188,51 @@ class _Artifacts(Mapping[type[Artifact], Any]):
         self._ctx = ctx
         # of all stages, before any of them runs: one that cannot be described is refused here
         self._identities = {
-            stage.name: identity(stage, ctx.threads) for stage in stages if stage.produces is not None
+            stage.name: identity(stage, ctx.threads, ctx.ranks.size)
+            for stage in stages
+            if stage.produces is not None
         }
         self._refs: dict[type[Artifact], ArtifactRef] = {}
         self._loaded: dict[type[Artifact], Any] = {}
 
     def __getitem__(self, kind: type[Artifact]) -> Any:
         if kind not in self._loaded:
-            self._loaded[kind] = kind.load(self._refs[kind].path)
+            self._loaded[kind] = kind.load(self._path(self._refs[kind]))
         return self._loaded[kind]
+
+    def _path(self, ref: ArtifactRef) -> Path:
+        """Where the artifact lies for this rank: one that follows has seen rank 0's word for it alone."""
+        if not self._ctx.ranks.rank:
+            return ref.path
+        own = self._ctx.store.find(ref.kind, ref.path.name)
+        if own is None or own.sha256 != ref.sha256:
+            raise PipelineError(
+                f"rank {self._ctx.ranks.rank} does not find {ref.path}, which rank 0 has stored. Remedy: a "
+                "store.path that all machines share, as a folder of a common file system, or an address"
+            )
+        return own.path
+
+    def digests(self) -> dict[str, str]:
+        """A hash of what each stage's key is made of, but for its inputs and seed."""
+        return {name: key_of(ingredients) for name, ingredients in self._identities.items()}
+
+    def found(self, stage: Stage) -> dict[str, str] | None:
+        """What identifies the artifact that a stage has left, as JSON; None where it leaves none."""
+        if stage.produces is None:
+            return None
+        ref = self._refs[stage.produces]
+        return {"sha256": ref.sha256, "path": str(ref.path)}
+
+    def take(self, stage: Stage, told: Mapping[str, str]) -> None:
+        """Rely on the artifact that rank 0 has `found`."""
+        kind = stage.produces
+        if kind is not None:
+            self._refs[kind] = ArtifactRef(kind=kind.kind, sha256=told["sha256"], path=Path(told["path"]))
+            self._loaded.pop(kind, None)
+
+    def take_part(self, stage: Stage) -> None:
+        """Run a collective stage; what it gives is rank 0's to store."""
+        self._run(stage)
 
     def __contains__(self, kind: object) -> bool:
         return kind in self._refs  # without loading it
@@ -189,7 +265,13 @@ class _Artifacts(Mapping[type[Artifact], Any]):
             if self.find(stage):
                 return True
             start = time.perf_counter()
-            artifact = self._run(stage, self._ctx.store.scratch(kind, key))
+            # a training goes on from its checkpoint on another number of ranks too
+            scratch = self._ctx.store.scratch(
+                kind, key_of({name: value for name, value in ingredients.items() if name != "ranks"})
+            )
+            if collective(stage):
+                self._ctx.ranks.agree(COMPUTE)
+            artifact = self._run(stage, scratch)
             if not isinstance(artifact, stage.produces):
                 raise PipelineError(
                     f"stage '{stage.name}' returned {type(artifact).__name__}; "
@@ -200,6 +282,7 @@ class _Artifacts(Mapping[type[Artifact], Any]):
                 kind, key, artifact, made_from=ingredients, seconds=seconds
             )
             self._loaded[stage.produces] = artifact
+            shutil.rmtree(scratch, ignore_errors=True)
         return False
 
     def keep(self, kinds: set[type[Artifact]]) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,10 @@ from pipeline.console import Console
 from pipeline.context import RunContext
 from pipeline.environment import default_threads, environment, is_busy
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.joining import check_no_sweep, joined
 from pipeline.place import CONF
-from pipeline.runner import METRICS, check_wiring, run_stages, write_metrics
+from pipeline.ranks import Ranks
+from pipeline.runner import METRICS, check_ranks, check_wiring, follow_stages, run_stages, write_metrics
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
@@ -72,17 +75,33 @@ def execute(
     console = Console()
     run, stages = _build(cfg, code)
     check_wiring(stages)
-    store = open_store(run.store, warn=console.warn)
+    check_no_sweep(hydra.mode is RunMode.MULTIRUN)
     ctx = RunContext(
         run_dir=run_dir,
         seed=run.seed,
         device=run.device,
         tracker=Null(),
-        store=store,
+        store=open_store(run.store, warn=console.warn),
         console=console,
         threads=threads,
     )
     tags = {**_tags(cfg), "threads": str(threads), **(tags or {})}
+    with joined(run.ranks) as ranks:
+        ctx = replace(ctx, ranks=ranks, device=ranks.device(run.device))
+        check_ranks(stages, ranks.size)
+        if ranks.rank:
+            return _follow(run, stages, ctx)
+        if ranks.size > 1:
+            tags["ranks"] = str(ranks.size)
+        return _lead(run, stages, ctx, cfg, tags)
+
+
+def _lead(
+    run: RunConfig, stages: Sequence[Stage], ctx: RunContext, cfg: DictConfig, tags: Mapping[str, str]
+) -> dict[str, float]:
+    """Run the stages, and record the run: in its place in a sweep, where it belongs to one."""
+    hydra, console, store = HydraConfig.get(), ctx.console, ctx.store
+    run_dir, threads = ctx.run_dir, ctx.threads
     sweep = current()
     if sweep is None or not isinstance(run.tracking, SweepTracking):
         return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
@@ -98,6 +117,28 @@ def execute(
         return _record(stages, ctx, run.tracking.open_job(run_dir, console, job, record), cfg, tags)
 
 
+def _follow(run: RunConfig, stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
+    """Take part as another rank than the first: quietly, and with no record; there are no figures."""
+    console = Console(quiet=True, prefix=f"rank {ctx.ranks.rank}: ")
+    # what rank 0 has just stored is to be found, where all is computed anew too
+    store = open_store(replace(run.store, reuse=True), warn=console.warn)
+    with _blamed(ctx.ranks), threadpool_limits(ctx.threads):
+        follow_stages(stages, replace(ctx, console=console, store=store))
+    return {}
+
+
+@contextmanager
+def _blamed(ranks: Ranks) -> Iterator[None]:
+    """Raise another rank's failure in the place of what came of it here."""
+    try:
+        yield
+    except BaseException as error:
+        cause = ranks.blame(error)
+        if cause is error:
+            raise
+        raise cause from error
+
+
 def _record(
     stages: Sequence[Stage], ctx: RunContext, tracker: Tracker, cfg: DictConfig, tags: Mapping[str, str]
 ) -> dict[str, float]:
@@ -107,7 +148,8 @@ def _record(
         options = {group: option for group, option in _choices().items() if option != "None"}
         tracker.params(options | dict(flatten(cfg)))
         tracker.tags(tags)
-        with threadpool_limits(ctx.threads):  # where a run before this one loaded the libraries
+        # where a run before this one loaded the libraries
+        with _blamed(ctx.ranks), threadpool_limits(ctx.threads):
             metrics = run_stages(stages, replace(ctx, tracker=tracker))
         _keep(tracker, ctx.run_dir)
     except BaseException as error:

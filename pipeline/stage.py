@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pipeline.artifact import Artifact
@@ -27,6 +27,9 @@ class Stage(Protocol):
     A stage on whose result the number of threads shows (a training, since sums of floats depend on their
     order; a measurement of time) says so by an attribute or property ``depends_on_threads = True``: the
     run's count is then part of its key, and of what its manifest says that it was made from.
+
+    A stage that a run of several processes computes in all of them says ``collective = True``, and why it
+    cannot work with so many in a method ``misfits_of_ranks(size)`` (`pipeline.ranks`).
     """
 
     name: ClassVar[str]
@@ -97,3 +100,16 @@ def optional_inputs(stage: Stage) -> tuple[type[Artifact], ...]:
     """The artifact types that `stage` takes where they are there: ``inputs.get(Parity)``."""
     declared: tuple[type[Artifact], ...] = getattr(stage, "optional", ())
     return declared
+
+
+def collective(stage: Stage) -> bool:
+    """Whether all ranks of a run compute `stage` together; rank 0 alone computes the others."""
+    return bool(getattr(stage, "collective", False))
+
+
+def misfits_of_ranks(stages: Iterable[Stage], size: int) -> Iterator[str]:
+    """Why collective stages cannot work on `size` ranks, each with its remedy."""
+    for stage in stages:
+        own: Callable[[int], Iterable[str]] | None = getattr(stage, "misfits_of_ranks", None)
+        if own is not None and collective(stage):
+            yield from (f"stage '{stage.name}': {reason}" for reason in own(size))

@@ -27,7 +27,7 @@ from stages.quant.quantizers.chosen import chosen_granularity
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
-from stages.training.fit import FloatTraining, fit
+from stages.training.fit import FloatTraining, fit, misfits_of_shares
 from stages.training.qat_network import QatNetwork
 from stages.training.qat_objective import Distillation, QatObjective, QatSchedule
 
@@ -54,6 +54,7 @@ class Finetune:
     produces: ClassVar[type] = QuantizedModel
     cacheable: ClassVar[bool] = True
     depends_on_threads: ClassVar[bool] = True
+    collective: ClassVar[bool] = True
 
     data: Data
     quantizer: WeightsAndActivations
@@ -97,6 +98,15 @@ class Finetune:
             yield (
                 "granularity=per_group: scales of groups are not trained. Remedy: "
                 "granularity=per_channel, or training=post_training"
+            )
+
+    def misfits_of_ranks(self, size: int) -> Iterator[str]:
+        """Batches with fewer samples than ranks, and folding by the statistics of a share."""
+        yield from misfits_of_shares("training.finetune.recipe", self.recipe, size)
+        if self.schedule.batch_norm == "naive":
+            yield (
+                "training.finetune.schedule.batch_norm=naive: folds by the batch's statistics, of which a "
+                "rank has those of its share. Remedy: batch_norm=corrected, or one process"
             )
 
     def check(self) -> None:
@@ -147,6 +157,7 @@ class Finetune:
             progress=ctx.console.progress,
             on_epoch=record,
             checkpoint=ctx.scratch / "finetune.safetensors",
+            ranks=ctx.ranks,
         )
         return QuantizedModel(quantized=network.quantized())
 

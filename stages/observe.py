@@ -20,13 +20,15 @@ from stages.graph.ir import Node
 from stages.graph.points import quantization_points
 from stages.quant.granularity.per_tensor import samples_as_rows
 from stages.quant.statistics import Statistics
+from stages.quant.statistics_of_ranks import merged, own_batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observe:
     """Fold and fuse the network, then watch every quantization point.
 
-    Independent of quantizer, calibrator and granularity: a sweep over those observes once.
+    Independent of quantizer, calibrator and granularity: a sweep over those observes once. Of several ranks
+    each watches a run of the batches; what they saw is merged exactly, so that it is that of one.
 
     Args:
         data: the data set; samples come from its training split.
@@ -38,6 +40,7 @@ class Observe:
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = Observations
     cacheable: ClassVar[bool] = True
+    collective: ClassVar[bool] = True
 
     data: Data
     samples: int = 512
@@ -48,7 +51,7 @@ class Observe:
         self.data.check()
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Observations:
-        """One pass; the peak memory is that of one batch."""
+        """One pass; the peak memory is that of one batch. Rank 0 has the statistics of all."""
         graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
         statistics = {name: Statistics() for name in quantization_points(graph)}
 
@@ -59,8 +62,10 @@ class Observe:
 
         split = self.data.train()
         ids = calibration_subset(split, self.samples, ctx.seed)
-        with torch.inference_mode(), ctx.console.progress("observing", len(ids)) as advance:
-            for x, _ in batches(split, self.batch_size, self.data, order=ids):
+        own = own_batches(ids, self.batch_size, ctx.ranks)
+        with torch.inference_mode(), ctx.console.progress("observing", len(own)) as advance:
+            for x, _ in batches(split, self.batch_size, self.data, order=own):
                 execute(graph, x, record)
                 advance(len(x))
+        statistics = {name: merged(found, ctx.ranks) for name, found in statistics.items()}
         return Observations(graph=graph, statistics=statistics, sample_ids=tuple(int(i) for i in ids))

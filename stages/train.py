@@ -22,7 +22,7 @@ from stages.models.base import Model, build, fingerprint_of, is_trained, weights
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
 from stages.training.checkpoint import Epoch
-from stages.training.fit import FloatTraining, fit
+from stages.training.fit import FloatTraining, fit, misfits_of_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,18 @@ class Train:
         """Where anything is trained."""
         recipes = (None if self._trained() else self.training, self.further)
         return any(recipe.epochs > 0 for recipe in recipes if recipe is not None)
+
+    @property
+    def collective(self) -> bool:
+        """Where anything is trained: ranks divide its batches."""
+        return self.depends_on_threads
+
+    def misfits_of_ranks(self, size: int) -> Iterator[str]:
+        """Batches with fewer samples than ranks."""
+        first = None if self._trained() else self.training
+        for path, recipe in (("training.float", first), ("training.further", self.further)):
+            if recipe is not None and recipe.epochs > 0:
+                yield from misfits_of_shares(path, recipe, size)
 
     def check(self) -> None:
         """Raise for missing data, labels that cannot be learned from, and weights that do not fit."""
@@ -125,6 +137,7 @@ class Train:
                 progress=ctx.console.progress,
                 on_epoch=record,
                 checkpoint=ctx.scratch / f"{name}.safetensors",
+                ranks=ctx.ranks,
             )
 
 

@@ -36,9 +36,16 @@ def fused(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype = torch.
 
 
 def quantized(
-    graph: Graph, x: Tensor, layers: Mapping[str, Any] | None = None, residual_bits: int | None = None
+    graph: Graph,
+    x: Tensor,
+    layers: Mapping[str, Any] | None = None,
+    residual_bits: int | None = None,
+    scheme: WeightsAndActivations | None = None,
 ) -> QuantizedGraph:
-    """The network with grids from what it computes of `x`: 8 bits, symmetric weights, affine activations."""
+    """The network with grids from what it computes of `x`: 8 bits, symmetric weights, affine activations.
+
+    A `scheme` takes the place of those.
+    """
     statistics: dict[str, Statistics] = {}
     points = set(quantization_points(graph))
 
@@ -49,7 +56,7 @@ def quantized(
 
     with torch.inference_mode():
         execute(graph, x, record)
-    quantizer = WeightsAndActivations(
+    quantizer = scheme or WeightsAndActivations(
         weight=Symmetric(bits=8, signed=True),
         activation=Affine(bits=8),
         layers=layers,

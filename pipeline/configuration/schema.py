@@ -63,6 +63,7 @@ class RunConfig:
         store: the artifact store.
         sweep: how sweeps go on.
         tracking: where the run is recorded, an option of the group ``tracking``.
+        ranks: how several processes become one run; used where ``training.distributed`` wants them.
         stages: the stages by any name, in the order they run; null skips one.
     """
 
@@ -75,6 +76,7 @@ class RunConfig:
     store: StoreConfig = field(default_factory=StoreConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: Any = None
+    ranks: Any = None
     stages: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

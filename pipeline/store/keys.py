@@ -1,12 +1,13 @@
 """What an artifact is made from, as one hash: the key under which it is stored.
 
-``key = sha256(canonical JSON of {stage, config, code, libraries, threads, inputs, seed})``, with the sha256
-of each input's content under its kind, and of each source file under its module. Code is what the modules
-of the stage and of all components in its fields import (`pipeline.store.imports`); libraries are the versions
-of what that takes from elsewhere, and Python's: its `sum` of floats rounds otherwise from 3.12 on. Threads
-are there where they show in the result (`pipeline.stage`). Canonical: keys sorted, no spaces, floats in their
-shortest exact form. Two runs whose stage would compute the same thing have the same key; change a setting, a
-line of the code involved, an input's content or the seed, and it differs.
+``key = sha256(canonical JSON of {stage, config, code, libraries, threads, ranks, inputs, seed})``, with the
+sha256 of each input's content under its kind, and of each source file under its module. Code is what the
+modules of the stage and of all components in its fields import (`pipeline.store.imports`); libraries are the
+versions of what that takes from elsewhere, and Python's: its `sum` of floats rounds otherwise from 3.12 on.
+Threads, and ranks where there are several, are there where they show in the result (`pipeline.stage`).
+Canonical: keys sorted, no spaces, floats in their shortest exact form. Two runs whose stage would compute the
+same thing have the same key; change a setting, a line of the code involved, an input's content or the seed,
+and it differs.
 """
 
 from __future__ import annotations
@@ -22,22 +23,26 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.stage import Stage
+from pipeline.stage import Stage, collective
 from pipeline.store.imports import closure
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def identity(stage: Stage, threads: int) -> dict[str, Any]:
+def identity(stage: Stage, threads: int, ranks: int = 1) -> dict[str, Any]:
     """The ingredients of a stage's key that do not depend on inputs and seed.
 
     Args:
         stage: the stage.
         threads: of the numeric libraries.
+        ranks: the processes of the run: how they divide a training's sums shows in it as threads do. What
+            is merged exactly, or computed by one of them, is the same for any number.
     """
     own = {__name__.partition(".")[0], type(stage).__module__.partition(".")[0]}
     runs_by = closure(_modules(stage), own)
     counted = {"threads": threads} if getattr(stage, "depends_on_threads", False) else {}
+    if counted and ranks > 1 and collective(stage):
+        counted["ranks"] = ranks
     return {
         "stage": stage.name,
         "config": describe(stage, stage.name),

@@ -43,26 +43,32 @@ def identity_of(module: nn.Module, *settings: object) -> str:
 
 
 def save_checkpoint(
-    file: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]
+    file: Path,
+    identity: str,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[Epoch],
+    ranks: int = 1,
 ) -> None:
-    """Write the state after ``len(history)`` epochs; the file is replaced whole."""
+    """Write the state after ``len(history)`` epochs on so many ranks; the file is replaced whole."""
     tensors = {f"module|{name}": tensor for name, tensor in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer|{index}|{name}": t for name, t in state.items() if isinstance(t, Tensor)}
     copies = {
         name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    document = json.dumps({"identity": identity, "history": history})
+    document = json.dumps({"identity": identity, "history": history, "ranks": ranks})
     with written_atomically(file) as temporary:
         save_file(copies, temporary, metadata={KEY: document})
 
 
 def load_checkpoint(
-    file: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer
+    file: Path, identity: str, module: nn.Module, optimizer: torch.optim.Optimizer, ranks: int = 1
 ) -> list[Epoch]:
     """Restore `module` and `optimizer` and return the epochs done.
 
-    Where there is no file, or one of another training (`identity`), nothing changes and the list is empty.
+    Where there is no file, or one of another training (`identity`), nothing changes and the list is empty. A
+    training goes on on another number of `ranks` too; the log then says that its bits are neither's.
     """
     if not file.is_file():
         return []
@@ -72,6 +78,14 @@ def load_checkpoint(
             if document.get("identity") != identity:
                 log.warning("%s belongs to another training; starting anew", file)
                 return []
+            if (before := document.get("ranks", 1)) != ranks:
+                log.warning(
+                    "the training goes on after %d epochs, on %d ranks instead of %d: its sums have another "
+                    "order from here on, and its weights are not to the bit those of either number",
+                    len(document["history"]),
+                    ranks,
+                    before,
+                )
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         log.warning("%s is not readable (%s); starting anew", file, error)

@@ -1,8 +1,8 @@
 """Training in float: the loop that makes the network which the rest of the pipeline quantizes.
 
 The random numbers of an epoch (order, augmentation, dropout) depend on the seed and the epoch's number
-alone. With the same seed and number of threads, a training gives the same weights to the bit on a CPU,
-whether or not it was killed and resumed in between.
+alone. With the same seed, number of threads and of ranks, a training gives the same weights to the bit on a
+CPU, whether or not it was killed and resumed in between.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from pipeline.ranks import Ranks
 from pipeline.seed import derive_seed
 from stages.data.base import Data
 from stages.data.batches import batches, channels_last
 from stages.tasks.base import Task
 from stages.tasks.classification import Classification
 from stages.training.augment import crop_flip
-from stages.training.checkpoint import Epoch, identity_of, load_checkpoint, save_checkpoint
+from stages.training.checkpoint import Epoch, identity_of, save_checkpoint
 from stages.training.held_out import Kept, best_epoch, hold_out, quality
-from stages.training.objective import FloatObjective, Objective
+from stages.training.objective import Divided, FloatObjective, Objective
+from stages.training.shares import Shares
 
 CHECK_EVERY = 50
 """Steps between looks at the loss; each makes a GPU wait."""
@@ -125,6 +127,7 @@ def fit(
     progress: Progress = _silent,
     on_epoch: Callable[[int, Epoch], None] | None = None,
     checkpoint: Path | None = None,
+    ranks: Ranks | None = None,
 ) -> None:
     """Train `module` in place on ``data.train()``; leaves it in evaluation mode.
 
@@ -140,7 +143,9 @@ def fit(
         on_epoch: called after each epoch with its number (from 1) and what it gave; after a resumption
             also for the epochs done before.
         checkpoint: file for the state after each epoch. Where it holds a state of this very training
-            (initial weights, data, recipe, seed), training goes on from there.
+            (initial weights, data, recipe, seed), training goes on from there, on any number of ranks.
+        ranks: the processes that train together, each on its share of every batch (`stages.training.shares`);
+            None for this one. Rank 0 writes, and all end with its weights.
 
     Raises:
         PipelineError: the loss became NaN or infinite, or all parameters are frozen.
@@ -148,12 +153,15 @@ def fit(
     module.to(device).train()
     task = task or Classification()
     objective = objective or FloatObjective(module, task, recipe.label_smoothing)
-    loop = _Loop(module, data, recipe, task, seed, device, objective)
+    shares = Shares(ranks)
+    if shares.group is not None and isinstance(objective, Divided):
+        objective.divide(shares.group)
+    loop = _Loop(module, data, recipe, task, seed, device, objective, shares)
     history: list[Epoch] = []
     identity = ""
     if checkpoint is not None:
         identity = identity_of(module, recipe, task, seed, data.fingerprint())
-        history = load_checkpoint(checkpoint, identity, module, loop.optimizer)
+        history = shares.resume(checkpoint, identity, module, loop.optimizer)
     best = Kept(checkpoint)
     with progress("training", loop.steps) as advance:
         for number, epoch in enumerate(history, start=1):
@@ -162,14 +170,16 @@ def fit(
                 on_epoch(number, epoch)
         while len(history) < recipe.epochs and not loop.stops(history):
             history.append(loop.epoch(len(history) + 1, advance))
-            if recipe.patience is not None and loop.best(history) == len(history):
+            if recipe.patience is not None and loop.best(history) == len(history) and shares.leads:
                 best.keep(module)
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, identity, module, loop.optimizer, history)
+            if checkpoint is not None and shares.leads:
+                save_checkpoint(checkpoint, identity, module, loop.optimizer, history, shares.size)
             if on_epoch is not None:
                 on_epoch(len(history), history[-1])
     if recipe.patience is not None and loop.best(history):
-        best.restore(module)
+        if shares.leads:
+            best.restore(module)
+        shares.adopt(module)
     module.eval()
 
 
@@ -185,9 +195,10 @@ class _Loop:
         seed: int,
         device: str,
         objective: Objective,
+        shares: Shares,
     ) -> None:
         self.module, self.data, self.recipe, self.objective = module, data, recipe, objective
-        self.task, self.seed, self.device = task, seed, device
+        self.task, self.seed, self.device, self.shares = task, seed, device, shares
         self.split = data.train()
         self.rows, self.held_out = hold_out(self.split, recipe.held_out, seed)
         self.per_epoch = math.ceil(len(self.rows) / recipe.batch_size)
@@ -206,21 +217,22 @@ class _Loop:
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(derive_seed(self.seed, f"train/{number}"))
         order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
-        if len(order) % self.recipe.batch_size == 1:
-            order = order[:-1]  # BatchNorm has no variance over a single sample
+        order = self.shares.usable(order, self.recipe.batch_size)
         loss_sum = torch.zeros((), device=self.device)
         tally: Tensor | None = None
         seen, told = 0, {"epoch": float(number)}
         with torch.random.fork_rng(), torch.enable_grad():
-            torch.manual_seed(derive_seed(self.seed, f"dropout/{number}"))
-            for index, (x, y) in enumerate(
-                batches(self.split, self.recipe.batch_size, self.data, order=order)
-            ):
+            rank = f"/{self.shares.rank}" if self.shares.rank else ""  # what drops out is each rank's own
+            torch.manual_seed(derive_seed(self.seed, f"dropout/{number}{rank}"))
+            for index, share in enumerate(self.shares.of(order, self.recipe.batch_size)):
+                x, y = next(batches(self.split, len(share.rows), self.data, order=share.rows))
                 if self.recipe.augment == "crop_flip":
-                    x = crop_flip(x, generator)
+                    x = crop_flip(x, generator, share.first, share.of)
                 x, y = channels_last(x).to(self.device), y.to(self.device)
-                loss, outputs = self._step(x, y, (number - 1) * self.per_epoch + index)
-                loss_sum += loss.detach() * len(y)
+                loss, outputs = self._step(
+                    x, y, (number - 1) * self.per_epoch + index, len(share.rows) / share.of
+                )
+                loss_sum += loss * share.of
                 own = self.task.tally(outputs.detach(), y)
                 tally = own if tally is None else tally + own
                 seen += len(y)
@@ -229,6 +241,8 @@ class _Loop:
                     told["loss"] = loss_sum.item() / seen
                 advance(1, **told)
         _check_finite(loss_sum, self.recipe, number)
+        tally = None if tally is None else self.shares.add(tally)
+        self.shares.adopt(self.module)
         held_out = quality(self.module, self.split, self.data, self.held_out, self.task, self.device)
         return Epoch(
             loss=loss_sum.item() / len(order),
@@ -253,16 +267,27 @@ class _Loop:
         best = self.best(history)
         return self.recipe.patience is not None and best > 0 and len(history) - best >= self.recipe.patience
 
-    def _step(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _step(self, x: Tensor, y: Tensor, step: int, share: float) -> tuple[Tensor, Tensor]:
+        """The loss of the batch of which x and y are a `share`, detached, and the outputs for x."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(step, self.steps) * group.get("rate", 1.0)
-        loss, outputs = self.objective.loss(x, y, step, self.steps)
+        with self.shares.normalizing():
+            loss, outputs = self.objective.loss(x, y, step, self.steps)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.shares.backward(loss, self.module.parameters(), share)
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         return loss, outputs
+
+
+def misfits_of_shares(path: str, recipe: FloatTraining, size: int) -> Iterator[str]:
+    """Why `size` ranks cannot divide the batches of a recipe at config path `path`."""
+    if recipe.batch_size < size:
+        yield (
+            f"{path}.batch_size={recipe.batch_size}: must be at least {size}, a sample for each rank. "
+            f"Remedy: {path}.batch_size={size} or more, or --nproc-per-node={recipe.batch_size}"
+        )
 
 
 def _check_finite(loss: Tensor, recipe: FloatTraining, epoch: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from stages.tasks.base import Task
+from stages.training.ranks import ProcessGroup
 
 
 class Objective(Protocol):
@@ -25,6 +26,14 @@ class Objective(Protocol):
 
     def settled(self, step: int, steps: int) -> bool:
         """Whether a network whose training ended after `step` steps can be used as it is."""
+
+
+@runtime_checkable
+class Divided(Protocol):
+    """An `Objective` that learns from batches by more than the loss's gradient: ranges, starting points."""
+
+    def divide(self, group: ProcessGroup) -> None:
+        """From now on each batch is a rank's share of one; learn from all of it."""
 
 
 class FloatObjective:

@@ -30,7 +30,7 @@ from stages.graph.quantized import QuantizedGraph
 from stages.graph.schemes import arranged, resolve_schemes
 from stages.graph.simulate import Simulation
 from stages.integer.program import Requantize
-from stages.quant.estimators.base import Estimator, FakeQuantizer
+from stages.quant.estimators.base import Estimator, Extremes, FakeQuantizer, ObservesRange
 from stages.quant.estimators.scheme import start_of
 from stages.quant.quantizers.base import Dithers, Quantizer, WeightsAndActivations
 from stages.quant.weights import fit_bias, weight_levels
@@ -151,6 +151,12 @@ class QatNetwork(nn.Module):
             floats=self._schemes.floats,
             levels=levels,
         )
+
+    def observe_with(self, shared: Extremes) -> None:
+        """Let values' observed ranges be those of all ranks' samples; a weight is the same on each."""
+        for quantizer in self.activations.values():
+            if isinstance(quantizer, ObservesRange):
+                quantizer.shared = shared
 
     def estimated(self) -> Iterator[nn.Parameter]:
         """The parameters that the estimator learns: scales, clipping values."""

@@ -20,6 +20,7 @@ from stages.tasks.base import Task
 from stages.training.objective import decayed_apart
 from stages.training.qat_layer import BatchNorm, Phase
 from stages.training.qat_network import QatNetwork
+from stages.training.ranks import ProcessGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +127,12 @@ class QatObjective:
         self._teacher = teacher
         self._distillation = distillation
         self._task = task
+        self._group: ProcessGroup | None = None
+
+    def divide(self, group: ProcessGroup) -> None:
+        """Observe ranges, and choose starting ones, over all ranks' samples."""
+        self._group = group
+        self._network.observe_with(group.extremes)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Weights; biases and BatchNorm; what estimators learn, which does not decay either."""
@@ -138,7 +145,7 @@ class QatObjective:
         """See the module's equation; sets the network's phase."""
         self._network.phase = replace(self._schedule.phase(step, steps), draw=step + 1)
         if step == self._schedule.first(steps):
-            self._network.initialize(x)
+            self._initialize(x)
         outputs = self._network(x)
         loss = torch.zeros(())
         if self._distillation.weight < 1.0:  # labels may be none that the task can learn from
@@ -149,6 +156,19 @@ class QatObjective:
             divergence = self._task.divergence(outputs, target, self._distillation.temperature)
             loss = torch.lerp(loss.to(divergence), divergence, self._distillation.weight)
         return loss + self._network.penalty(), outputs
+
+    def _initialize(self, x: Tensor) -> None:
+        """Let the estimators choose from a batch: what they choose are means, so that ranks' are weighted."""
+        self._network.initialize(x)
+        if self._group is None:
+            return
+        with torch.no_grad():
+            learned = list(self._network.estimated())
+            parts = [parameter.reshape(-1) * len(x) for parameter in learned]
+            sums = self._group.add(torch.cat([*parts, x.new_tensor([len(x)])]))
+            means = torch.split(sums[:-1] / sums[-1], [parameter.numel() for parameter in learned])
+            for parameter, mean in zip(learned, means, strict=True):
+                parameter.copy_(mean.view_as(parameter))
 
     def settled(self, step: int, steps: int) -> bool:
         """Early stopping waits for everything that freezes."""

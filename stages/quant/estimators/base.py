@@ -78,6 +78,18 @@ class FakeQuantizer(Protocol):
         """What `x` is rounded by at present, detached."""
 
 
+Extremes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(min, max) of one rank's share of a batch → those of the whole batch."""
+
+
+@runtime_checkable
+class ObservesRange(Protocol):
+    """A `FakeQuantizer` whose range follows what it observes of each batch."""
+
+    shared: Extremes | None
+    """How ranks that divide a batch learn its extremes; None where it is whole."""
+
+
 @runtime_checkable
 class Estimator(Protocol):
     """A component of the configuration group ``estimator``."""

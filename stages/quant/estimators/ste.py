@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.quant.estimators.base import (
+    Extremes,
     FakeQuantizer,
     Levels,
     Start,
@@ -67,6 +68,7 @@ class ObservedRange(nn.Module):
         super().__init__()
         self._start = start
         self._momentum = momentum
+        self.shared: Extremes | None = None
         minimum, maximum = representable(start.qparams)
         self.register_buffer("minimum", minimum)
         self.register_buffer("maximum", maximum)
@@ -95,6 +97,8 @@ class ObservedRange(nn.Module):
             low, high = low * step, high * step
         if self._start.relu:
             low, high = low.clamp_min_(0.0), high.clamp_min_(0.0)
+        if self.shared is not None:
+            low, high = self.shared(low, high)
         self.minimum.lerp_(low.reshape_as(self.minimum), 1.0 - self._momentum)
         self.maximum.lerp_(high.reshape_as(self.maximum), 1.0 - self._momentum)
         found = self._start.scheme(self.minimum, self.maximum)

@@ -36,6 +36,15 @@ def test_the_generator_alone_decides():
     assert torch.equal(first, second) and not torch.equal(first, other)
 
 
+def test_a_part_of_a_batch_moves_as_it_does_in_the_whole():
+    x = torch.rand(7, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = crop_flip(x, torch.Generator().manual_seed(4))
+    generators = [torch.Generator().manual_seed(4) for _ in range(2)]
+    parts = [crop_flip(x[:3], generators[0], 0, 7), crop_flip(x[3:], generators[1], 3, 7)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(*(torch.rand(2, generator=each) for each in generators))
+
+
 def test_what_are_no_images_is_refused():
     with pytest.raises(PipelineError, match=r"moves images .* samples are \(49, 10\)(.|\n)*augment=none"):
         crop_flip(torch.zeros(2, 49, 10), torch.Generator())
