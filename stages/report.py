@@ -19,8 +19,11 @@ from stages.artifacts import (
     Speeds,
     Verdict,
 )
+from stages.data.base import Data, class_names
+from stages.measuring.accuracy import sample_ids
 from stages.reporting.page import RunResults, render
 from stages.reporting.runtimes import closing_runtimes, closing_title, runtime_notes
+from stages.reporting.samples import ChangedSample, changed_samples
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 from stages.tasks.base import Task
@@ -29,7 +32,14 @@ from stages.tasks.classification import Classification
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write ``report.html`` and ``plots/*.svg`` to the run directory, and show the closing table."""
+    """Write ``report.html`` and ``plots/*.svg`` to the run directory, and show the closing table.
+
+    Args:
+        task: what the outputs mean.
+        data: the data set that was evaluated: names of classes, and pictures of samples on which float and
+            integers differ; None leaves both out.
+        samples: how many of its test samples were evaluated, drawn by the run's seed; None for all.
+    """
 
     name: ClassVar[str] = "report"
     consumes: ClassVar[tuple[type, ...]] = (Metrics,)
@@ -47,6 +57,8 @@ class Report:
     cacheable: ClassVar[bool] = False
 
     task: Task = field(default_factory=Classification)
+    data: Data | None = None
+    samples: int | None = None
 
     def check(self) -> None:
         """Nothing can be known to fail."""
@@ -64,6 +76,8 @@ class Report:
             runtimes=inputs.get(RuntimeComparison),
             verdict=inputs.get(Verdict),
             task=self.task,
+            classes=None if self.data is None else class_names(self.data),
+            changed=lambda: self._changed(inputs[Metrics], ctx.seed),
         )
         rendered = render(run, settings=read_settings(ctx.run_dir), date=datetime.now().astimezone())
         page, plots = ctx.run_dir / "report.html", ctx.run_dir / "plots"
@@ -83,3 +97,12 @@ class Report:
             ctx.console.table(closing_title(run.runtimes), columns, rows)
             for note in runtime_notes(run.runtimes):
                 ctx.console.say(f"note: {note}")
+
+    def _changed(self, metrics: Metrics, seed: int) -> tuple[ChangedSample, ...]:
+        if self.data is None:
+            return ()
+        split = self.data.test()
+        rows = sample_ids(split, self.samples, seed)
+        if len(rows) != len(metrics.predictions["labels"]):  # they are of other samples
+            return ()
+        return changed_samples(metrics.predictions, split.images, rows, class_names(self.data))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from stages.reporting.samples import class_name
 from stages.reporting.svg import drawing, element, text
+from stages.reporting.text import shorten
 
 MOST_CLASSES = 30
 """Larger problems show the classes with the most changes."""
@@ -20,6 +22,7 @@ class ClassChange:
     """One class: how often it was predicted, and the share of its samples that was recognised."""
 
     index: int
+    name: str
     float_count: int
     integer_count: int
     float_recall: float | None
@@ -60,10 +63,12 @@ class Changes:
     matrix: NDArray[np.int64]
 
 
-def prediction_changes(predictions: Mapping[str, NDArray[np.int64]]) -> Changes | None:
+def prediction_changes(
+    predictions: Mapping[str, NDArray[np.int64]], names: Sequence[str] | None = None
+) -> Changes | None:
     """Compare ``float`` and ``integer``; None where one of them, or ``labels``, is missing or empty.
 
-    None too where they are not one class a sample.
+    None too where they are not one class a sample. `names` are the classes', by index.
     """
     compared = [predictions.get(name) for name in ("labels", "float", "integer")]
     if any(own is not None and (own.ndim != 1 or own.dtype.kind not in "iu") for own in compared):
@@ -92,6 +97,7 @@ def prediction_changes(predictions: Mapping[str, NDArray[np.int64]]) -> Changes 
         recalls = [int(h[index]) / total if total else None for h in hits]
         return ClassChange(
             index=index,
+            name=class_name(index, names),
             float_count=int(counts[0][index]),
             integer_count=int(counts[1][index]),
             float_recall=recalls[0],
@@ -112,23 +118,39 @@ def prediction_changes(predictions: Mapping[str, NDArray[np.int64]]) -> Changes 
 def confusion_plot(changes: Changes) -> Markup:
     """A cell for each pair of classes, as dark as predictions moved from the row's class to the column's."""
     indices = sorted(row.index for row in changes.classes)
+    named = {row.index: row.name for row in changes.classes}
+    names = [shorten(named[index], 14) for index in indices]
     cell = 30 if len(indices) <= 12 else 20
-    left, top = 56, 48
+    longest = max(map(len, names))
+    slanted = longest > 3  # names that are wider than a cell
+    left, top = max(56, 16 + 7 * longest), 30 + 5 * longest if slanted else 48
     most = max(int(changes.matrix.max(initial=0)), 1)
     marks = [
         text(left, 12, "integer →", class_="title"),
         text(left - 8, top - 8, "float ↓", anchor="end", class_="title"),
     ]
-    for i, name in enumerate(indices):
-        marks.append(text(left - 8, top + cell * (i + 0.5) + 4, str(name), anchor="end", class_="label"))
-        marks.append(text(left + cell * (i + 0.5), top - 8, str(name), anchor="middle", class_="label"))
-        marks.extend(_cells(indices, i, changes.matrix[i].tolist(), most, (left, top, cell)))
+    for i, name in enumerate(names):
+        marks.append(text(left - 8, top + cell * (i + 0.5) + 4, name, anchor="end", class_="label"))
+        x, y = left + cell * (i + 0.5), top - 8
+        if slanted:
+            turn = f"rotate(-50 {x} {y})"
+            marks.append(element("text", name, x=x, y=y, class_="label", transform=turn))
+        else:
+            marks.append(text(x, y, name, anchor="middle", class_="label"))
+        marks.extend(
+            _cells(
+                [named[index] for index in indices], i, changes.matrix[i].tolist(), most, (left, top, cell)
+            )
+        )
     side = cell * len(indices)
-    return drawing(left + side + 8, top + side + 8, "Predictions that changed from float to integer", *marks)
+    beside = 4 * longest if slanted else 8
+    return drawing(
+        left + side + beside, top + side + 8, "Predictions that changed from float to integer", *marks
+    )
 
 
 def _cells(
-    indices: list[int], i: int, counts: list[int], most: int, place: tuple[int, int, int]
+    names: list[str], i: int, counts: list[int], most: int, place: tuple[int, int, int]
 ) -> list[Markup]:
     left, top, cell = place
     marks = []
@@ -139,7 +161,7 @@ def _cells(
             marks.append(element("rect", **box, class_="same" if i == j else "cell"))
             continue
         share = 0.15 + 0.85 * n / most
-        tooltip = element("title", f"{n} from class {indices[i]} to class {indices[j]}")
+        tooltip = element("title", f"{n} from {names[i]} to {names[j]}")
         marks.append(element("rect", **box, class_="cell"))
         marks.append(element("rect", tooltip, **box, class_="heat", fill_opacity=f"{share:.2f}"))
         class_ = "count over" if share > 0.55 else "count"

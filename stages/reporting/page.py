@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
@@ -28,6 +28,7 @@ from stages.reporting.confusion import confusion_plot, prediction_changes
 from stages.reporting.errors import error_plot
 from stages.reporting.layers import Layer, layer_table
 from stages.reporting.runtimes import runtime_columns, runtime_notes, runtime_table
+from stages.reporting.samples import ChangedSample
 from stages.reporting.settings import Settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
 from stages.reporting.weights import weight_plot, weight_ranges
@@ -49,6 +50,9 @@ class RunResults:
     runtimes: RuntimeComparison | None = None
     verdict: Verdict | None = None
     task: Task = field(default_factory=Classification)
+    classes: tuple[str, ...] | None = None
+    changed: Callable[[], tuple[ChangedSample, ...]] = tuple
+    """The samples on which float and integers differ; asked for where there are some."""
 
     @property
     def integer_kernels(self) -> bool | None:
@@ -84,7 +88,7 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
     """
     traced = [one for one in run.runtimes.results if one.layers] if run.runtimes is not None else []
     layers = layer_table(run.observations, run.model, run.program, run.parity, traced)
-    changes = prediction_changes(run.metrics.predictions)
+    changes = prediction_changes(run.metrics.predictions, run.classes)
     values = run.values()
     drawings = {
         "activations": panels(layers) if layers else Markup(),
@@ -111,6 +115,7 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
             runtimes=() if run.runtimes is None else runtime_table(run.task, run.runtimes),
             runtime_notes=() if run.runtimes is None else runtime_notes(run.runtimes),
             changes=changes,
+            changed=run.changed() if changes is not None and changes.changed else (),
             recorded=bool(run.metrics.predictions),
             decision=run.task.decision,
             quality=run.task.batched,

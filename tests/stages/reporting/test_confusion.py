@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.reporting.confusion import MOST_CLASSES, prediction_changes
+from stages.reporting.confusion import MOST_CLASSES, confusion_plot, prediction_changes
 
 triples = st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=1, max_size=80)
 
@@ -53,3 +53,12 @@ def test_many_classes_are_cut_to_those_with_the_most_changes():
 
 def test_without_predictions_there_is_nothing_to_say():
     assert prediction_changes({}) is None
+
+
+def test_classes_go_by_their_names_where_these_are_known():
+    predictions = {"labels": [0, 1, 2], "float": [0, 1, 2], "integer": [1, 1, 0]}
+    given = {name: np.array(values) for name, values in predictions.items()}
+    changes = prediction_changes(given, ("cat", "ox"))
+    assert {row.index: row.name for row in changes.classes} == {0: "cat", 1: "ox", 2: "2"}
+    plot = confusion_plot(changes)
+    assert "1 from cat to ox" in plot and "1 from 2 to cat" in plot
