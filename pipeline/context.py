@@ -74,3 +74,13 @@ class RunContext:
     threads: int = 1
     scratch: Path = Path()
     ranks: Ranks = field(default_factory=Alone)
+
+    def resumed(self, name: str, where: str) -> None:
+        """Say, on the terminal and in the record, that a computation goes on from a killed one's state.
+
+        Args:
+            name: of the computation: ``train``.
+            where: it goes on, as ``after epoch 3 of 15``.
+        """
+        self.console.say(f"  {name} goes on {where}")
+        self.tracker.tags({f"resumed/{name}": where})
