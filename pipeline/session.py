@@ -34,7 +34,7 @@ from pipeline.runner import METRICS, check_ranks, check_wiring, follow_stages, r
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
-from pipeline.tracking.base import Job, Record, SettlesRuns, SweepTracking, Tracker, Tracking
+from pipeline.tracking.base import FINGERPRINT, Job, Record, SettlesRuns, SweepTracking, Tracker, Tracking
 from pipeline.tracking.journal import JOURNALS
 from pipeline.tracking.null import Null
 from pipeline.tracking.record import finite
@@ -44,9 +44,6 @@ log = logging.getLogger(__name__)
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GIVEN = os.environ.get(THREADS[0], "")
 """What the user's shell says, before a run says otherwise."""
-
-FINGERPRINT = "fingerprint"
-"""The tag by which a later run of the same configuration, code and data knows this one."""
 
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 

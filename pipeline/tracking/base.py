@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pipeline.console import Console
 
 
+FINGERPRINT = "fingerprint"
+"""The tag by which a later run of the same configuration, code and data knows an earlier one."""
+
+
 class Tracker(Protocol):
     """An open run. Opened before the first stage, and always finished."""
 

@@ -115,6 +115,7 @@ def model_fields(model: ServedModel, run_dir: Path) -> dict[str, Any]:
         "outputs": list(model.outputs),
         "params": dict(model.params),
         "requirements": list(model.requirements),
+        "config": dict(model.config),
     }
 
 
@@ -136,6 +137,7 @@ def model_of(entry: Entry, run_dir: Path, *, own: bool) -> ServedModel:
         outputs=tuple(entry["outputs"]),
         params=entry["params"],
         requirements=tuple(entry["requirements"]),
+        config=entry["config"],
     )
 
 

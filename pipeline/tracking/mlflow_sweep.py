@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.tracking.base import Job, Record
+from pipeline.tracking.base import FINGERPRINT, Job, Record
 from pipeline.tracking.mlflow_run import MAX_KEY, guarded
 
 PARENT = "mlflow.parentRunId"
-FINGERPRINT = "fingerprint"
 SOURCE = "python -m pipeline"
 
 

@@ -71,9 +71,11 @@ def test_a_model_comes_back_with_its_example(tmp_path):
         outputs=(10,),
         params={"backend": "native"},
         requirements=("numpy",),
+        config={"max_samples": 7},
     )
     fields = json.loads(json.dumps(model_fields(model, tmp_path)))
     again = model_of(fields, tmp_path, own=False)
     assert again.folder == model.folder and again.example.tolist() == model.example.tolist()
     assert (again.example.dtype, again.outputs, again.params) == (np.float32, (10,), model.params)
+    assert again.config == {"max_samples": 7}
     assert (again.name, again.loader_module, again.requirements) == ("program", "stages.serving", ("numpy",))

@@ -29,7 +29,7 @@ def test_loading_gives_back_what_was_saved(
         for name, tensor in expected.tensors.items():
             assert actual.tensors[name].dtype == tensor.dtype
             assert (actual.tensors[name] == tensor).all()
-    # to the same bytes again: a run that takes its program from the store leaves the files of one that made it
+    # to the same bytes again: a run that finds its program stored leaves the files of one that made it
     again = tmp_path_factory.mktemp("again")
     save_program(loaded, again)
     for file in directory.iterdir():
