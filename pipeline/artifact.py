@@ -25,13 +25,25 @@ class Artifact(Protocol):
         """Read what `save` wrote. Raises `ValueError` naming the file where it is not readable."""
 
 
+Figures = tuple[tuple[int | None, Mapping[str, float]], ...]
+"""What a stage recorded as it ran, in order: the step, if there was one, and finite numbers by name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRef:
-    """A stored artifact: its kind, the sha256 over its files, and the folder they lie in."""
+    """A stored artifact.
+
+    Args:
+        kind: its type's name.
+        sha256: over its files, by which what is made from it is addressed.
+        path: the folder they lie in.
+        figures: what its stage recorded; none for an entry of an earlier version.
+    """
 
     kind: str
     sha256: str
     path: Path
+    figures: Figures = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.ranks import Alone, Ranks
 
 if TYPE_CHECKING:
-    from pipeline.artifact import Artifact, ArtifactRef
+    from pipeline.artifact import Artifact, ArtifactRef, Figures
     from pipeline.console import Console
     from pipeline.tracking.base import Tracker
 
@@ -28,10 +28,24 @@ class ArtifactStore(Protocol):
     def scratch(self, kind: str, key: str) -> Path:
         """A folder for the state of a computation under way."""
 
+    def opened(self, ref: ArtifactRef) -> AbstractContextManager[Path]:
+        """A folder with the files that `ref` names, to load them from; gone after the block.
+
+        Raises:
+            ValueError: they are no longer there, or no longer the same.
+        """
+
     def save(
-        self, kind: str, key: str, artifact: Artifact, *, made_from: Mapping[str, Any], seconds: float
+        self,
+        kind: str,
+        key: str,
+        artifact: Artifact,
+        *,
+        made_from: Mapping[str, Any],
+        seconds: float,
+        figures: Figures = (),
     ) -> ArtifactRef:
-        """Keep an artifact. Call within `lock`."""
+        """Keep an artifact, and what its stage recorded. Call within `lock`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +74,13 @@ class RunContext:
     threads: int = 1
     scratch: Path = Path()
     ranks: Ranks = field(default_factory=Alone)
+
+    def resumed(self, name: str, where: str) -> None:
+        """Say, on the terminal and in the record, that a computation goes on from a killed one's state.
+
+        Args:
+            name: of the computation: ``train``.
+            where: it goes on, as ``after epoch 3 of 15``.
+        """
+        self.console.say(f"  {name} goes on {where}")
+        self.tracker.tags({f"resumed/{name}": where})

@@ -11,23 +11,18 @@ that follow take part in what all compute.
 from __future__ import annotations
 
 import json
-import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from pipeline.artifact import Artifact, ArtifactRef, ServedModel
+from pipeline.artifact import Artifact, ServedModel
 from pipeline.context import RunContext
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.seed import derive_seed, seed_everything
-from pipeline.stage import Stage, collective, misfits, misfits_of_ranks, optional_inputs
-from pipeline.store.keys import identity, key_of
+from pipeline.produced import COMPUTE, Produced
+from pipeline.stage import Stage, misfits, misfits_of_ranks, optional_inputs
 from pipeline.tracking.record import RecordingTracker
-
-log = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 """A run's figures, flat name to number, in its directory."""
@@ -118,7 +113,7 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
     check_wiring(stages)
     recorder = RecordingTracker(ctx.tracker)
     ctx = replace(ctx, tracker=recorder)
-    artifacts = _Artifacts(ctx, stages)
+    artifacts = Produced(ctx, stages)
     ctx.ranks.agree(artifacts.digests())
     served: dict[type[Artifact], ServedModel] = {}
     checked = False
@@ -160,7 +155,7 @@ def follow_stages(stages: Sequence[Stage], ctx: RunContext) -> None:
         PipelineError: a stage refuses, or this rank has another configuration, code, data or store.
         RankLostError: another rank has ended.
     """
-    artifacts = _Artifacts(ctx, stages)
+    artifacts = Produced(ctx, stages)
     own, leading = artifacts.digests(), ctx.ranks.agree()
     if differing := [name for name in leading | own if leading.get(name) != own.get(name)]:
         raise PipelineError(
@@ -175,156 +170,6 @@ def follow_stages(stages: Sequence[Stage], ctx: RunContext) -> None:
         artifacts.keep(
             {kind for later in stages[index + 1 :] for kind in (*later.consumes, *optional_inputs(later))}
         )
-
-
-COMPUTE = "compute"
-"""What rank 0 says before all compute a stage; after each stage it says which artifact that has, if any."""
-
-
-class _Artifacts(Mapping[type[Artifact], Any]):
-    """The artifacts so far, by type; loaded from the store when first asked for."""
-
-    def __init__(self, ctx: RunContext, stages: Sequence[Stage]) -> None:
-        self._ctx = ctx
-        # of all stages, before any of them runs: one that cannot be described is refused here
-        self._identities = {
-            stage.name: identity(stage, ctx.threads, ctx.ranks.size)
-            for stage in stages
-            if stage.produces is not None
-        }
-        self._refs: dict[type[Artifact], ArtifactRef] = {}
-        self._loaded: dict[type[Artifact], Any] = {}
-
-    def __getitem__(self, kind: type[Artifact]) -> Any:
-        if kind not in self._loaded:
-            self._loaded[kind] = kind.load(self._path(self._refs[kind]))
-        return self._loaded[kind]
-
-    def _path(self, ref: ArtifactRef) -> Path:
-        """Where the artifact lies for this rank: one that follows has seen rank 0's word for it alone."""
-        if not self._ctx.ranks.rank:
-            return ref.path
-        own = self._ctx.store.find(ref.kind, ref.path.name)
-        if own is None or own.sha256 != ref.sha256:
-            raise PipelineError(
-                f"rank {self._ctx.ranks.rank} does not find {ref.path}, which rank 0 has stored. Remedy: a "
-                "store.path that all machines share, as a folder of a common file system, or an address"
-            )
-        return own.path
-
-    def digests(self) -> dict[str, str]:
-        """A hash of what each stage's key is made of, but for its inputs and seed."""
-        return {name: key_of(ingredients) for name, ingredients in self._identities.items()}
-
-    def found(self, stage: Stage) -> dict[str, str] | None:
-        """What identifies the artifact that a stage has left, as JSON; None where it leaves none."""
-        if stage.produces is None:
-            return None
-        ref = self._refs[stage.produces]
-        return {"sha256": ref.sha256, "path": str(ref.path)}
-
-    def take(self, stage: Stage, told: Mapping[str, str]) -> None:
-        """Rely on the artifact that rank 0 has `found`."""
-        kind = stage.produces
-        if kind is not None:
-            self._refs[kind] = ArtifactRef(kind=kind.kind, sha256=told["sha256"], path=Path(told["path"]))
-            self._loaded.pop(kind, None)
-
-    def take_part(self, stage: Stage) -> None:
-        """Run a collective stage; what it gives is rank 0's to store."""
-        self._run(stage)
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._refs  # without loading it
-
-    def __iter__(self) -> Iterator[type[Artifact]]:
-        return iter(self._refs)
-
-    def __len__(self) -> int:
-        return len(self._refs)
-
-    def find(self, stage: Stage) -> bool:
-        """Take a stage's artifact from the store; False where it has to be computed."""
-        if stage.produces is None or not stage.cacheable:
-            return False
-        ref = self._ctx.store.find(stage.produces.kind, key_of(self._made_from(stage)))
-        if ref is None:
-            return False
-        self._refs[stage.produces] = ref
-        self._loaded.pop(stage.produces, None)
-        return True
-
-    def compute(self, stage: Stage) -> bool:
-        """Run a stage and store its artifact. True where another process did so in the meantime."""
-        if stage.produces is None:
-            self._run(stage)
-            return False
-        ingredients = self._made_from(stage)
-        kind, key = stage.produces.kind, key_of(ingredients)
-        with self._ctx.store.lock(kind, key):
-            if self.find(stage):
-                return True
-            start = time.perf_counter()
-            # a training goes on from its checkpoint on another number of ranks too
-            scratch = self._ctx.store.scratch(
-                kind, key_of({name: value for name, value in ingredients.items() if name != "ranks"})
-            )
-            if collective(stage):
-                self._ctx.ranks.agree(COMPUTE)
-            artifact = self._run(stage, scratch)
-            if not isinstance(artifact, stage.produces):
-                raise PipelineError(
-                    f"stage '{stage.name}' returned {type(artifact).__name__}; "
-                    f"it declares that it produces {stage.produces.__name__}"
-                )
-            seconds = time.perf_counter() - start
-            self._refs[stage.produces] = self._ctx.store.save(
-                kind, key, artifact, made_from=ingredients, seconds=seconds
-            )
-            self._loaded[stage.produces] = artifact
-            shutil.rmtree(scratch, ignore_errors=True)
-        return False
-
-    def keep(self, kinds: set[type[Artifact]]) -> None:
-        """Let go of the artifacts in memory that no later stage consumes."""
-        self._loaded = {kind: artifact for kind, artifact in self._loaded.items() if kind in kinds}
-
-    def _run(self, stage: Stage, scratch: Path = Path()) -> Artifact | None:
-        # its own seed: what ran or did not run before it makes no difference
-        seed_everything(derive_seed(self._ctx.seed, stage.name))
-        log.info("stage %s: running", stage.name)
-        return stage.run(replace(self._ctx, scratch=scratch), _Declared(self, stage))
-
-    def _made_from(self, stage: Stage) -> dict[str, Any]:
-        taken = (*stage.consumes, *(kind for kind in optional_inputs(stage) if kind in self._refs))
-        inputs = {kind.kind: self._refs[kind].sha256 for kind in taken}
-        return {**self._identities[stage.name], "inputs": inputs, "seed": self._ctx.seed}
-
-
-class _Declared(Mapping[type[Artifact], Any]):
-    """A stage's inputs: what it declares and nothing else, since its key covers nothing else.
-
-    An optional one that no stage produced is missing, as of any mapping.
-    """
-
-    def __init__(self, artifacts: _Artifacts, stage: Stage) -> None:
-        self._artifacts = artifacts
-        self._name = stage.name
-        self._declared = (*stage.consumes, *optional_inputs(stage))
-
-    def __getitem__(self, kind: type[Artifact]) -> Any:
-        if kind not in self._declared:
-            raise PipelineError(
-                f"stage '{self._name}' asks for {kind.__name__}; add it to the stage's `consumes` "
-                "or `optional`"
-            )
-        return self._artifacts[kind]
-
-    def __iter__(self) -> Iterator[type[Artifact]]:
-        return (kind for kind in self._declared if kind in self._artifacts)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 _STAGE_MEMBERS = ("name", "consumes", "produces", "cacheable", "check", "run")

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.joining import check_no_sweep, joined
 from pipeline.place import CONF
 from pipeline.ranks import Ranks
+from pipeline.run_folder import LOCK, occupied
 from pipeline.runner import METRICS, check_ranks, check_wiring, follow_stages, run_stages, write_metrics
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
-from pipeline.tracking.base import Job, SweepTracking, Tracker, Tracking
+from pipeline.tracking.base import FINGERPRINT, Job, Record, SettlesRuns, SweepTracking, Tracker, Tracking
+from pipeline.tracking.journal import JOURNALS
 from pipeline.tracking.null import Null
 from pipeline.tracking.record import finite
 
@@ -102,12 +105,17 @@ def _lead(
     """Run the stages, and record the run: in its place in a sweep, where it belongs to one."""
     hydra, console, store = HydraConfig.get(), ctx.console, ctx.store
     run_dir, threads = ctx.run_dir, ctx.threads
+    fingerprint = job_fingerprint(cfg, stages, threads)
+    tags = {FINGERPRINT: fingerprint, **tags}
     sweep = current()
     if sweep is None or not isinstance(run.tracking, SweepTracking):
-        return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
+        with occupied(run_dir):
+            tags |= _settle(run.tracking, run_dir, console, fingerprint)
+            return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
     name = sweep.job_name(hydra.job.num, hydra.overrides.task, _choices())
-    job = Job(sweep=sweep.record, fingerprint=job_fingerprint(cfg, stages, threads), name=name)
-    with store.lock("run", job.fingerprint):
+    job = Job(sweep=sweep.record, fingerprint=fingerprint, name=name)
+    with store.lock("run", job.fingerprint), occupied(run_dir):
+        _settle(run.tracking, run_dir, console, fingerprint)
         record = run.tracking.recorded(job)
         if record is not None and record.finished:
             console.say(f"done before, in run {record.run_id} (sweep.resume=false does it again)")
@@ -139,6 +147,21 @@ def _blamed(ranks: Ranks) -> Iterator[None]:
         raise cause from error
 
 
+def _settle(tracking: object, run_dir: Path, console: Console, fingerprint: str) -> dict[str, str]:
+    """Complete the records of earlier runs; the tag that links this one to the one that it goes on from."""
+    if not isinstance(tracking, SettlesRuns):
+        return {}
+    killed = [record.run_id for record in tracking.settle(run_dir, console) if _same(record, fingerprint)]
+    if not killed:
+        return {}
+    console.say(f"run {killed[-1]} was killed, and is recorded so; this one goes on from what it stored")
+    return {"resumes": killed[-1]}
+
+
+def _same(record: Record, fingerprint: str) -> bool:
+    return record.tags.get(FINGERPRINT) == fingerprint
+
+
 def _record(
     stages: Sequence[Stage], ctx: RunContext, tracker: Tracker, cfg: DictConfig, tags: Mapping[str, str]
 ) -> dict[str, float]:
@@ -146,8 +169,8 @@ def _record(
     try:
         # the options too: MLflow plots parameters, not tags
         options = {group: option for group, option in _choices().items() if option != "None"}
+        tracker.tags(tags)  # first: they say whose run it is, should it be killed
         tracker.params(options | dict(flatten(cfg)))
-        tracker.tags(tags)
         # where a run before this one loaded the libraries
         with _blamed(ctx.ranks), threadpool_limits(ctx.threads):
             metrics = run_stages(stages, replace(ctx, tracker=tracker))
@@ -231,6 +254,8 @@ def _tags(cfg: DictConfig) -> dict[str, str]:
 def _keep(tracker: Tracker, run_dir: Path) -> None:
     """Record all files of the run's folder, but folders in which other runs lie."""
     for path in sorted(run_dir.iterdir()):
+        if path.name == LOCK or fnmatch(path.name, JOURNALS):
+            continue
         if next(path.rglob(".hydra"), None) is None:
             tracker.artifact(path)
         else:

@@ -12,7 +12,7 @@ from pipeline.context import RunContext
 log = logging.getLogger(__name__)
 
 Inputs = Mapping[type[Artifact], Any]
-"""Artifacts by type: ``inputs[FloatModel]``. Loaded from the store when first asked for."""
+"""Artifacts by type: ``inputs[FloatModel]``. Loaded from the store before the stage runs."""
 
 
 @runtime_checkable

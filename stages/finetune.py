@@ -156,6 +156,7 @@ class Finetune:
             objective=objective,
             progress=ctx.console.progress,
             on_epoch=record,
+            on_resume=lambda where: ctx.resumed("finetune", where),
             checkpoint=ctx.scratch / "finetune.safetensors",
             ranks=ctx.ranks,
         )

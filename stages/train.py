@@ -136,6 +136,7 @@ class Train:
                 device=ctx.device,
                 progress=ctx.console.progress,
                 on_epoch=record,
+                on_resume=lambda where: ctx.resumed(name, where),
                 checkpoint=ctx.scratch / f"{name}.safetensors",
                 ranks=ctx.ranks,
             )

@@ -26,7 +26,8 @@ from torch import nn
 
 from pipeline.artifact import Artifact
 from pipeline.errors import PipelineError
-from pipeline.store.local import MANIFEST, Store
+from pipeline.store.local import Store
+from pipeline.store.manifest import MANIFEST
 from stages.data.array_files import ArrayFile
 from stages.data.cifar10 import ARCHIVE, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
 from stages.data.image_folder import image_folder

@@ -30,7 +30,7 @@ class CompareSweep(Callback):
         from pipeline.compare.definition import build_contents
         from pipeline.compare.write import write_comparison  # loads numpy, which --help does without
         from pipeline.errors import PipelineError
-        from pipeline.tracking.mlflow import mlflow_client
+        from pipeline.tracking.mlflow_client import mlflow_client
         from pipeline.tracking.mlflow_run import guarded
 
         uri = OmegaConf.select(config, "tracking.uri")

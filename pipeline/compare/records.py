@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from pipeline.errors import PipelineError, alternatives
-from pipeline.tracking.mlflow import mlflow_client
+from pipeline.tracking.mlflow_client import mlflow_client
 from pipeline.tracking.mlflow_run import SQLITE, guarded
 from pipeline.tracking.mlflow_sweep import PARENT
 

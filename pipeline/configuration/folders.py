@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.errors import ConfigError
 
-_SHARED = ("store.path", "store.cache", "tracking.artifacts", "tracking.uri")
+_SHARED = ("store.path", "store.cache", "tracking.artifacts", "tracking.uri", "tracking.pending")
 _SQLITE = "sqlite:///"
 
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.configuration.schema import StoreConfig
-from pipeline.store.local import MANIFEST, Store, read_manifest
+from pipeline.store.local import Store
+from pipeline.store.manifest import MANIFEST, read_manifest
 
 DAY = 86_400.0
 

@@ -23,10 +23,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.artifact import Artifact, ArtifactRef
-
-MANIFEST = "manifest.json"
-FORMAT = 1
+from pipeline.artifact import Artifact, ArtifactRef, Figures
+from pipeline.store.manifest import FORMAT, MANIFEST, content_hash, figures_hash, figures_of, read_manifest
 
 
 class Store:
@@ -50,7 +48,7 @@ class Store:
             return None
         try:
             ref = self.verify(path)
-        except ValueError as damage:
+        except (ValueError, FileNotFoundError) as damage:
             self._warn(f"stored {kind} is damaged and will be computed again: {damage}")
             return None
         with suppress(OSError):  # another user's, or a disk that is only read
@@ -71,10 +69,38 @@ class Store:
         finally:
             lock.release()
 
+    @contextmanager
+    def opened(self, ref: ArtifactRef) -> Iterator[Path]:
+        """Yield a copy of an entry's files, verified as it was made, that is gone after the block.
+
+        What is verified in its place may change before it is read, or while it is in use: tensors may be the
+        pages of their file.
+
+        Raises:
+            ValueError: a file is missing, or is not what `ref` stands for.
+        """
+        with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+            files = read_manifest(ref.path)["files"]
+            if content_hash(files) != ref.sha256:
+                raise ValueError(f"{ref.path / MANIFEST}: of other content than before")
+            for name, entry in files.items():
+                _copy(ref.path / name, Path(folder) / name, entry["sha256"])
+            yield Path(folder)
+
     def save(
-        self, kind: str, key: str, artifact: Artifact, *, made_from: Mapping[str, Any], seconds: float
+        self,
+        kind: str,
+        key: str,
+        artifact: Artifact,
+        *,
+        made_from: Mapping[str, Any],
+        seconds: float,
+        figures: Figures = (),
     ) -> ArtifactRef:
-        """Write an artifact under its key, replacing a damaged or older entry. Call within `lock`."""
+        """Write an artifact under its key, replacing a damaged or older entry. Call within `lock`.
+
+        Figures stand in the manifest, beside what the artifact's hash is made of.
+        """
         with self._staged(kind, key) as folder:
             artifact.save(folder)
             files = {name: _file_entry(folder / name) for name in _files(folder)}
@@ -82,16 +108,18 @@ class Store:
                 "format": FORMAT,
                 "kind": kind,
                 "key": key,
-                "sha256": _content_hash(files),
+                "sha256": content_hash(files),
                 "stage": made_from.get("stage", ""),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(seconds, 3),
                 "files": files,
+                "figures": {"sha256": figures_hash(figures), "values": figures},
                 "made_from": made_from,
             }
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(self.root / ".scratch" / f"{kind}.{key}", ignore_errors=True)
-        return ArtifactRef(kind=kind, sha256=str(manifest["sha256"]), path=self.root / kind / key)
+        path = self.root / kind / key
+        return ArtifactRef(kind=kind, sha256=str(manifest["sha256"]), path=path, figures=figures)
 
     @contextmanager
     def receive(self, kind: str, key: str) -> Iterator[Path]:
@@ -124,9 +152,11 @@ class Store:
         for name, entry in files.items():
             if _sha256(path / name) != entry["sha256"]:
                 raise ValueError(f"{path / name}: its sha256 is not the manifest's")
-        if (content := _content_hash(files)) != manifest["sha256"]:
+        if (content := content_hash(files)) != manifest["sha256"]:
             raise ValueError(f"{path / MANIFEST}: its sha256 is not that of its files")
-        return ArtifactRef(kind=path.parent.name, sha256=content, path=path)
+        return ArtifactRef(
+            kind=path.parent.name, sha256=content, path=path, figures=figures_of(path, manifest)
+        )
 
     def file_lock(self, kind: str, key: str) -> FileLock:
         """The lock of an entry, not acquired."""
@@ -171,26 +201,6 @@ def _open_to_others(folder: Path) -> None:
         path.chmod(mode | (mode & 0o444) >> 2 if path.is_dir() else mode)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an entry's folder. Raises `ValueError` naming the file where it is not readable."""
-    try:
-        if not (path / MANIFEST).is_file():  # to open a FIFO is to wait
-            raise ValueError("no regular file")
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}, not {FORMAT}")
-        if not {"sha256", "stage", "seconds", "files"} <= set(manifest):
-            raise ValueError("incomplete")
-        files = manifest["files"]
-        if not isinstance(files, dict) or not all(
-            isinstance(entry, dict) and isinstance(entry.get("sha256"), str) for entry in files.values()
-        ):
-            raise ValueError("'files' is no mapping of names to hashes")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path / MANIFEST}: not a readable manifest ({error})") from error
-    return manifest
-
-
 def _files(folder: Path) -> list[str]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     return sorted(name for p in paths if (name := p.relative_to(folder).as_posix()) != MANIFEST)
@@ -205,10 +215,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """sha256 over the sorted names and hashes of an artifact's files: the artifact's identity."""
-    lines = (f"{name}\0{entry['sha256']}\n" for name, entry in sorted(files.items()))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _copy(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file. Raises `ValueError` where what was read does not have the hash."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    try:
+        with source.open("rb") as file, target.open("wb") as copy:
+            while part := file.read(1 << 20):
+                digest.update(part)
+                copy.write(part)
+    except FileNotFoundError as error:
+        raise ValueError(f"{source}: missing") from error
+    if digest.hexdigest() != sha256:
+        raise ValueError(f"{source}: its sha256 is not the manifest's")
 
 
 def _fsync(path: Path) -> None:

@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.artifact import Artifact, ArtifactRef
+from pipeline.artifact import Artifact, ArtifactRef, Figures
 from pipeline.configuration.schema import StoreConfig
 from pipeline.context import ArtifactStore
 from pipeline.errors import PipelineError
-from pipeline.store.local import MANIFEST, Store, read_manifest
+from pipeline.store.local import Store
+from pipeline.store.manifest import MANIFEST, read_manifest
 
 
 class RemoteStore:
@@ -66,11 +67,24 @@ class RemoteStore:
         """The local store's."""
         return self._local.scratch(kind, key)
 
+    @contextmanager
+    def opened(self, ref: ArtifactRef) -> Iterator[Path]:
+        """The local store's copy."""
+        with self._local.opened(ref) as folder:
+            yield folder
+
     def save(
-        self, kind: str, key: str, artifact: Artifact, *, made_from: Mapping[str, Any], seconds: float
+        self,
+        kind: str,
+        key: str,
+        artifact: Artifact,
+        *,
+        made_from: Mapping[str, Any],
+        seconds: float,
+        figures: Figures = (),
     ) -> ArtifactRef:
         """Save locally, then upload: files first, the manifest last."""
-        ref = self._local.save(kind, key, artifact, made_from=made_from, seconds=seconds)
+        ref = self._local.save(kind, key, artifact, made_from=made_from, seconds=seconds, figures=figures)
         try:
             for name, entry in read_manifest(ref.path)["files"].items():
                 address = self._file(entry["sha256"])

@@ -24,7 +24,9 @@ from pipeline.configuration.builder import Builder
 from pipeline.configuration.folders import check_run_folder, check_working_folder
 from pipeline.configuration.refusals import explained
 from pipeline.configuration.schema import register
+from pipeline.disk import said_plainly
 from pipeline.errors import PipelineError
+from pipeline.run_folder import occupy
 from pipeline.sweeps.jobs import Sweep, enter, sweep_fingerprint
 from pipeline.tracking.base import SweepTracking
 
@@ -40,6 +42,8 @@ class SweepCallback(Callback):
         self._tracking: SweepTracking | None = None
         self.failed = 0
         """Jobs that failed, once the sweep has ended."""
+        self.unrecorded = False
+        """Whether the sweep's own record could not be closed."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a job's process, which composes its configuration itself."""
@@ -47,10 +51,12 @@ class SweepCallback(Callback):
         self.__dict__.update(state)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse a run that would write to the wrong folder, before it has one."""
+        """Refuse a run that would write to the wrong folder, before it has one, and make it the run's own."""
         try:
             check_working_folder(config.hydra.job.chdir)
-            check_run_folder(config, Path(config.hydra.run.dir))
+            with said_plainly():
+                check_run_folder(config, Path(config.hydra.run.dir))
+                occupy(Path(config.hydra.run.dir))
         except PipelineError as refusal:
             print(refusal, file=sys.stderr)
             sys.exit(1)
@@ -64,7 +70,9 @@ class SweepCallback(Callback):
             check_working_folder(config.hydra.job.chdir)
             overrides = _overrides(config)
             _check_choices(config, overrides)
-            self._open(config, overrides)
+            with said_plainly():
+                Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+                self._open(config, overrides)
         except (PipelineError, HydraException, OmegaConfBaseException) as refusal:
             print(explained(refusal, sys.argv[1:]), file=sys.stderr)
             sys.exit(1)
@@ -92,10 +100,14 @@ class SweepCallback(Callback):
             _note_failure(config, job_return)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Close the record, once."""
+        """Close the record, once; one that cannot be closed counts as a failure, and says why."""
         tracking, self._tracking = self._tracking, None
         if tracking is not None and self._sweep is not None:
-            tracking.close_sweep(self._sweep.record, error)
+            try:
+                tracking.close_sweep(self._sweep.record, error)
+            except PipelineError as refusal:
+                print(refusal, file=sys.stderr)
+                self.unrecorded = True
 
     def _open(self, config: DictConfig, overrides: list[Override]) -> None:
         builder = Builder(config)
@@ -129,11 +141,12 @@ def abandon(error: BaseException) -> None:
 
 
 def exit_code() -> int:
-    """1 where jobs of the sweep that this process launched failed."""
-    if _launched is None or not _launched.failed:
+    """1 where jobs of the sweep that this process launched failed, or its record did."""
+    if _launched is None:
         return 0
-    print(f"failed jobs: {_launched.failed}; the same command tries them again", file=sys.stderr)
-    return 1
+    if _launched.failed:
+        print(f"failed jobs: {_launched.failed}; the same command tries them again", file=sys.stderr)
+    return int(_launched.failed > 0 or _launched.unrecorded)
 
 
 _WHY = "their own records say why"

@@ -28,7 +28,7 @@ from pipeline.tracking.base import Archive, Record
 _TIMING = re.compile(r"(^|[/_])(cached|m?seconds|per_second|latency|ms|us)(_|/|$)|^(system|speed)/")
 """Metrics of the machine and the moment rather than of the computation."""
 
-_OF_THE_RUN = ("sweep", "fingerprint", "error")
+_OF_THE_RUN = ("sweep", "fingerprint", "error", "resumes")
 """Tags that do not describe the run's configuration."""
 
 
@@ -82,7 +82,7 @@ def _tags(record: Record) -> dict[str, str]:
     kept = {
         name: value
         for name, value in record.tags.items()
-        if name not in facts and name not in _OF_THE_RUN and not name.startswith("mlflow.")
+        if name not in facts and name not in _OF_THE_RUN and not name.startswith(("mlflow.", "resumed/"))
     }
     return {**kept, "replay_of": record.run_id}
 

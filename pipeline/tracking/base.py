@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from pipeline.artifact import ServedModel
     from pipeline.console import Console
+
+
+FINGERPRINT = "fingerprint"
+"""The tag by which a later run of the same configuration, code and data knows an earlier one."""
 
 
 class Tracker(Protocol):
@@ -35,7 +39,11 @@ class Tracker(Protocol):
         """Log a model that can be served and registered."""
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Close the run: FINISHED, FAILED with the error's text, or KILLED where the user stopped it."""
+        """Close the run: FINISHED, FAILED with the error's text, or KILLED where the user stopped it.
+
+        Raises:
+            PipelineError: the record is required, and does not have everything.
+        """
 
     def where(self) -> str:
         """Say in one line how to look at the record."""
@@ -99,10 +107,21 @@ class SweepTracking(Protocol):
         """Close the record as `Tracker.finish` does."""
 
     def recorded(self, job: Job) -> Record | None:
-        """The latest run of a job: a finished one where there is one."""
+        """The latest run of a job, a finished one where there is one; None where the record stays away."""
 
     def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
         """Open a run below the sweep's record; go on with an unfinished `record`."""
+
+
+@runtime_checkable
+class SettlesRuns(Protocol):
+    """A `Tracking` that completes later what a run could not record."""
+
+    def settle(self, run_dir: Path, console: Console) -> Sequence[Record]:
+        """Deliver what earlier runs left; returns those that were killed, and are recorded so from now on.
+
+        What cannot be delivered is a warning. Call with the run's folder held (`pipeline.run_folder`).
+        """
 
 
 @runtime_checkable

@@ -1,55 +1,51 @@
-"""Records runs with MLflow: in an SQLite file beside the runs, or on a server.
-
-MLflow is imported when a run opens, never before: it takes a second or two.
-"""
+"""Records runs with MLflow: in an SQLite file beside the runs, or on a server."""
 
 from __future__ import annotations
 
-import logging
-import os
+import itertools
 import re
-import socket
-import sqlite3
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
-from functools import cache
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from pipeline.console import Console
 from pipeline.errors import PipelineError
-from pipeline.tracking import mlflow_sweep
+from pipeline.tracking import mlflow_sweep, pending
 from pipeline.tracking.base import Job, Record, Tracker
-from pipeline.tracking.local import LocalTracker, OptionalTracker
-from pipeline.tracking.mlflow_run import SQLITE, MLflowTracker, guarded, unreachable
+from pipeline.tracking.journal import JOURNAL, Entry, Journal
+from pipeline.tracking.mlflow_client import database_of, mlflow_client, reach, same_database
+from pipeline.tracking.mlflow_run import LOCKED_FOR, SQLITE, MLflowTracker, guarded, unreachable, within
+from pipeline.tracking.patient import FIRST, LAST, PatientTracker
 
-_ENVIRONMENT = {  # read by MLflow at import, or at each request
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
+T = TypeVar("T")
+
+BUSY = 5.0
+"""Seconds that a run waits for a locked database before it goes on: its journal keeps what it records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MLflow:
     """Where to record.
 
+    A record that goes away during a run does not stop it: what is recorded is kept in ``tracking.jsonl`` of
+    the run's folder and delivered when the record is back, in the same run or by a later one.
+
     Args:
         uri: ``sqlite:///path`` (three slashes and a relative path, four and an absolute one), or the
             address of a server, ``http://host:5000``.
         experiment: name of the experiment; created where it does not exist.
         artifacts: folder that an SQLite experiment's files are copied to. A server has its own.
-        required: False turns an unreachable record into a warning, and `tracking.jsonl` in the run
-            directory keeps what would have been recorded.
+        required: the run is refused where there is no record when it begins, and fails, when all is done,
+            where the record does not have everything. False makes both a warning.
         log_model: log the program as a model, which ``mlflow models serve`` runs.
+        patience: seconds to wait, when a run ends, for a record that is away.
+        pending: folder that names the runs whose record is not complete: the running, and what a later run or
+            ``python -m pipeline.deliver`` has to deliver. None for one beside the database.
     """
 
     uri: str = "sqlite:///outputs/mlflow.db"
@@ -57,20 +53,28 @@ class MLflow:
     artifacts: Path = Path("outputs/mlartifacts")
     required: bool = True
     log_model: bool = True
+    patience: float = 60.0
+    pending: Path | None = None
 
     def __post_init__(self) -> None:
         if not re.match(r"(sqlite:///.|https?://.)", self.uri):
             raise ValueError(f"uri={self.uri!r}: must be sqlite:///path or http(s)://host:port")
         if not self.experiment:
             raise ValueError("experiment='': must not be empty")
+        if not self.patience >= 0.0:
+            raise ValueError(f"patience={self.patience}: must be seconds, 0 or more")
+
+    def settle(self, run_dir: Path, console: Console) -> list[Record]:
+        """Deliver what earlier runs left; returns those that had been killed, and are recorded so now."""
+        return pending.settle(self._pending(), self.attach, self._address(), own=run_dir, warn=console.warn)
 
     def open(self, run_dir: Path, console: Console) -> Tracker:
         """Start an MLflow run named after the last two parts of `run_dir`."""
-        return self._open(run_dir, console, "/".join(run_dir.parts[-2:]), {}, None)
+        return self._open(run_dir, console, "/".join(run_dir.parts[-2:]), {}, None, needed=self.required)
 
     def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
-        """Start, or go on with, a run below the sweep's parent run."""
-        return self._open(run_dir, console, job.name, mlflow_sweep.job_tags(job), record)
+        """Start, or go on with, a run below the sweep's parent run, for which the record was there."""
+        return self._open(run_dir, console, job.name, mlflow_sweep.job_tags(job), record, needed=False)
 
     def open_sweep(self, tags: Mapping[str, str], *, resume: bool) -> Record | None:
         """Find or create the parent run, once even where several processes ask for the same sweep."""
@@ -84,57 +88,152 @@ class MLflow:
             return None  # each job says so for itself
 
     def close_sweep(self, run_id: str, error: BaseException | None = None) -> None:
-        """Close the parent run."""
-        client, experiment = self._connect()
-        MLflowTracker(client, self.uri, experiment, run_id).finish(error)
+        """Close the parent run; wait for a record that is away.
+
+        Raises:
+            PipelineError: it stays away, or has no such run any more: its database was deleted.
+        """
+
+        def close() -> bool:
+            client, experiment = self._connect()
+            if guarded(self.uri, mlflow_sweep.find_run, client, run_id) is None:
+                return False
+            MLflowTracker(client, self.uri, experiment, run_id).finish(error)
+            return True
+
+        if not _patiently(close, self.patience):
+            raise PipelineError(
+                f"tracking.uri={self.uri}: the sweep's run {run_id} is no longer there. Remedy: the same "
+                "command again records the sweep anew, from what is stored"
+            )
 
     def recorded(self, job: Job) -> Record | None:
-        """The latest run with the job's tags, finished ones first."""
-        client, experiment = self._connect()
-        return guarded(self.uri, mlflow_sweep.find_job, client, experiment, job)
+        """The latest run with the job's tags, finished ones first; None where the record stays away."""
+
+        def find() -> Record | None:
+            client, experiment = self._connect()
+            return guarded(self.uri, mlflow_sweep.find_job, client, experiment, job)
+
+        try:
+            return _patiently(find, self.patience)
+        except PipelineError:
+            return None  # the job is done, at worst again, and what it records delivered later
 
     def fetch(self, run_id: str, folder: Path) -> Record:
         """Read a run of any experiment of this database or server."""
         client, _ = self._connect()
         return mlflow_sweep.fetch(client, self.uri, run_id, folder)
 
+    def attach(self, opening: Entry, run_id: str) -> MLflowTracker:
+        """Connect to a run, or begin the one that a journal's first entry describes.
+
+        Raises:
+            PipelineError: the record does not answer.
+        """
+        where = replace(self, experiment=opening["experiment"], artifacts=Path(opening["artifacts"]))
+        client, experiment = where._connect(BUSY)
+        name, tags = opening["name"], opening["tags"]
+
+        def find_or_create() -> Any:
+            found = mlflow_sweep.find_run(client, run_id) if run_id else None
+            return found or mlflow_sweep.create(client, experiment, name, tags, when=opening["time"])
+
+        return where._tracker(client, experiment, within(BUSY, self.uri, find_or_create))
+
     def _open(
-        self, run_dir: Path, console: Console, name: str, tags: Mapping[str, str], record: Record | None
+        self,
+        run_dir: Path,
+        console: Console,
+        name: str,
+        tags: Mapping[str, str],
+        record: Record | None,
+        *,
+        needed: bool,
     ) -> Tracker:
-        no_params: frozenset[str] = frozenset()
+        known = "" if record is None else record.run_id
+        tracker, refusal, floor = None, None, 0
         try:
             client, experiment = self._connect()
             if record is None:
                 run = guarded(self.uri, mlflow_sweep.create, client, experiment, name, tags)
-                run_id, known = str(run.info.run_id), no_params
             else:
-                run_id = record.run_id
-                known = guarded(self.uri, mlflow_sweep.reopen, client, run_id)
-        except PipelineError as refusal:
-            if self.required:
+                run = guarded(self.uri, mlflow_sweep.reopen, client, known)
+            floor = max(run.info.start_time, run.info.end_time or 0)
+            tracker = self._tracker(client, experiment, run)
+            known = tracker.run_id
+        except PipelineError as error:
+            if needed:
                 raise
-            console.warn(f"{refusal}\nrecording in {run_dir} instead (tracking.required=false)")
-            return LocalTracker(run_dir)
-        tracker = MLflowTracker(
-            client, self.uri, experiment, run_id, known_params=known, log_models=self.log_model
+            refusal = error
+        _set_aside(self._pending(), run_dir / JOURNAL)
+        journal = Journal(run_dir / JOURNAL, floor=floor)
+        opening = journal.add(
+            "open",
+            uri=self._address(),
+            experiment=self.experiment,
+            artifacts=str(self.artifacts.absolute()),
+            name=name,
+            tags=dict(tags),
+            time=journal.now(),
         )
-        return tracker if self.required else OptionalTracker(tracker, run_dir, console)
+        if known:
+            journal.add("run", run_id=known)
+        pending.note(self._pending(), journal.file)
+        if refusal is not None:
+            console.warn(f"{refusal}\nthe run goes on; what it records is delivered when that is there")
+        return PatientTracker(
+            lambda run_id: self.attach(opening, run_id or known),
+            journal,
+            run_dir,
+            console,
+            where=self.uri,
+            required=self.required,
+            patience=self.patience,
+            delivered=lambda: pending.forget(self._pending(), journal.file),
+            tracker=tracker,
+        )
 
-    def _connect(self) -> tuple[Any, str]:
+    def _tracker(self, client: Any, experiment: str, run: Any) -> MLflowTracker:
+        return MLflowTracker(
+            client,
+            self.uri,
+            experiment,
+            str(run.info.run_id),
+            known_params=frozenset(run.data.params),
+            log_models=self.log_model,
+            locked_for=BUSY,
+            intact=same_database(self.uri),
+        )
+
+    def _connect(self, locked_for: float = LOCKED_FOR) -> tuple[Any, str]:
         """The client, and the identifier of the experiment, which is created where it does not exist."""
-        if not self.uri.startswith(SQLITE):
-            _reach(self.uri)
-        with self._lock():
-            client = guarded(self.uri, mlflow_client, self.uri)
-            return client, guarded(self.uri, self._find_or_create, client)
+        reach(self.uri)
+        try:
+            with self._lock():
+                client = within(locked_for, self.uri, mlflow_client, self.uri)
+                return client, within(locked_for, self.uri, self._find_or_create, client)
+        except OSError as error:  # of the lock: a disk that is full or only read
+            raise unreachable(self.uri, error) from error
 
     def _lock(self) -> AbstractContextManager[Any]:
         """One process at a time where there is a database file: creating its tables is not safe otherwise."""
         if not self.uri.startswith(SQLITE):
             return nullcontext()
-        database = Path(self.uri.removeprefix(SQLITE))
+        database = database_of(self.uri)
         database.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(database.with_suffix(".lock"))
+        return FileLock(database.with_suffix(".lock"), mode=0o666)
+
+    def _pending(self) -> Path:
+        if self.pending is not None:
+            return self.pending
+        local = self.uri.startswith(SQLITE)
+        return database_of(self.uri).parent / "pending" if local else Path("outputs/pending")
+
+    def _address(self) -> str:
+        """The address as another folder's process would give it."""
+        if not self.uri.startswith(SQLITE):
+            return self.uri
+        return f"{SQLITE}{database_of(self.uri).absolute()}"
 
     def _find_or_create(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
@@ -150,45 +249,25 @@ class MLflow:
         return str(found.experiment_id)
 
 
-@cache
-def mlflow_client(uri: str) -> Any:
-    """MLflow's client, imported here and kept quiet. Creates a new database; the caller holds its lock."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow.tracking import MlflowClient
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # its import sets the level anew
-    if uri.startswith(SQLITE):
-        database = Path(uri.removeprefix(SQLITE))
-        if not database.exists():
-            _create(database)
-        with closing(sqlite3.connect(database)) as file:
-            # writers wait for the disk once a commit, and readers do not wait for writers; kept in the file
-            file.execute("PRAGMA journal_mode=WAL")
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+def _patiently(call: Callable[[], T], seconds: float) -> T:
+    """Call until it succeeds, or `seconds` are over."""
+    give_up = time.monotonic() + seconds
+    pause = FIRST
+    while True:
+        try:
+            return call()
+        except PipelineError:
+            if time.monotonic() >= give_up:
+                raise
+        time.sleep(min(pause, max(0.0, give_up - time.monotonic())))
+        pause = min(2 * pause, LAST)
 
 
-def _create(database: Path) -> None:
-    """Make the database under another name, and rename it when it is whole.
-
-    MLflow takes seconds for its tables, and finds no way into a file that holds some of them: a process that
-    is stopped in the middle leaves a file that nobody opens, which the next one removes.
-    """
-    from mlflow.tracking import MlflowClient
-
-    for left in database.parent.glob(f"{database.name}.new*"):
-        left.unlink()
-    new = database.with_name(f"{database.name}.new")
-    MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)  # creates the tables
-    new.replace(database)
-
-
-def _reach(uri: str) -> None:
-    """Fail at once, with a remedy, where nothing listens at `uri`."""
-    address = urlsplit(uri)
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=3).close()
-    except OSError as error:
-        raise unreachable(uri, error) from error
+def _set_aside(folder: Path, journal: Path) -> None:
+    """Keep the journal of an earlier run in the same folder, which could not be delivered yet."""
+    if not journal.exists():
+        return
+    number = next(n for n in itertools.count(1) if not (journal.parent / f"tracking.{n}.jsonl").exists())
+    aside = journal.rename(journal.parent / f"tracking.{number}.jsonl")
+    pending.forget(folder, journal)
+    pending.note(folder, aside)

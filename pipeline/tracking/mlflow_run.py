@@ -34,6 +34,8 @@ class MLflowTracker:
         run_id: the run's identifier.
         known_params: parameters that the run has already; MLflow refuses to change them.
         log_models: whether `model` does anything.
+        locked_for: seconds to wait while another process holds the database.
+        intact: whether the database is still the file that `client` has open.
     """
 
     def __init__(
@@ -45,12 +47,16 @@ class MLflowTracker:
         *,
         known_params: frozenset[str] = frozenset(),
         log_models: bool = True,
+        locked_for: float = LOCKED_FOR,
+        intact: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client = client
         self._uri = uri
         self._experiment_id = experiment_id
         self._known = known_params
         self._log_models = log_models
+        self._locked_for = locked_for
+        self._intact = intact
         self.run_id = run_id
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -70,12 +76,14 @@ class MLflowTracker:
         for batch in _batches(entities):
             self._call(self._client.log_batch, self.run_id, tags=batch)
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers, now."""
+    def metrics(
+        self, values: Mapping[str, float], step: int | None = None, *, when: int | None = None
+    ) -> None:
+        """Record numbers, now or as of `when`, in milliseconds since 1970."""
         from mlflow.entities import Metric
 
-        now = round(time.time() * 1000)
-        entities = [Metric(_key(name), float(value), now, step or 0) for name, value in values.items()]
+        time_of = round(time.time() * 1000) if when is None else when
+        entities = [Metric(_key(name), float(value), time_of, step or 0) for name, value in values.items()]
         for batch in _batches(entities):
             self._call(self._client.log_batch, self.run_id, metrics=batch)
 
@@ -94,11 +102,13 @@ class MLflowTracker:
 
     def finish(self, error: BaseException | None = None) -> None:
         """Close the run; its tag ``error`` holds the text of an error."""
-        status = "FINISHED"
-        if error is not None:
-            self.tags({"error": f"{type(error).__name__}: {error}"})
-            status = "FAILED" if isinstance(error, Exception) else "KILLED"
-        self._call(self._client.set_terminated, self.run_id, status)
+        self.end(*outcome(error))
+
+    def end(self, status: str, error: str = "", *, when: int | None = None) -> None:
+        """Close the run with a status of MLflow's, now or as of `when`."""
+        if error:
+            self.tags({"error": error})
+        self._call(self._client.set_terminated, self.run_id, status, when)
 
     def where(self) -> str:
         """The command, or the address, that shows the run."""
@@ -107,12 +117,26 @@ class MLflowTracker:
         return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
 
     def _call(self, method: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        guarded(self._uri, method, *args, **kwargs)
+        if not self._intact():
+            raise PipelineError(f"tracking.uri={self._uri}: the database is gone, or another is in its place")
+        within(self._locked_for, self._uri, method, *args, **kwargs)
+
+
+def outcome(error: BaseException | None) -> tuple[str, str]:
+    """MLflow's status of a run that ended with `error`, and the text of it."""
+    if error is None:
+        return "FINISHED", ""
+    return "FAILED" if isinstance(error, Exception) else "KILLED", f"{type(error).__name__}: {error}"
 
 
 def guarded(uri: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call MLflow: wait while the database is locked, and make what else goes wrong a `PipelineError`."""
-    give_up = time.monotonic() + LOCKED_FOR
+    return within(LOCKED_FOR, uri, function, *args, **kwargs)
+
+
+def within(seconds: float, uri: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do as `guarded`, waiting so many seconds."""
+    give_up = time.monotonic() + seconds
     pause = 0.05
     while True:
         try:
@@ -128,7 +152,9 @@ def guarded(uri: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 
 def unreachable(uri: str, error: Exception) -> PipelineError:
     """What to tell the user when MLflow fails: the reason, and the ways around."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    # SQLAlchemy may put how it came to the statement before what the database says
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("(raised as a result")]
+    reason = (lines or [type(error).__name__])[0]
     start = "" if uri.startswith(SQLITE) else "start it (`mlflow server`), correct tracking.uri, or "
     return PipelineError(
         f"tracking.uri={uri}: MLflow failed: {_cut(reason, 300)}\n{start}use tracking=mlflow (a local file), "

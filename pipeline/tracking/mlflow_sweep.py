@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.tracking.base import Job, Record
+from pipeline.tracking.base import FINGERPRINT, Job, Record
 from pipeline.tracking.mlflow_run import MAX_KEY, guarded
 
 PARENT = "mlflow.parentRunId"
-FINGERPRINT = "fingerprint"
 SOURCE = "python -m pipeline"
 
 
@@ -42,23 +41,37 @@ def find_or_create(client: Any, experiment: str, tags: Mapping[str, str], *, res
     return _record(create(client, experiment, name, tags))
 
 
-def create(client: Any, experiment: str, name: str, tags: Mapping[str, str]) -> Any:
-    """A new run, with what MLflow's pages show of who began it, and how."""
+def create(
+    client: Any, experiment: str, name: str, tags: Mapping[str, str], *, when: int | None = None
+) -> Any:
+    """A new run, begun now or at `when`, with what MLflow's pages show of who began it, and how."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # an account without a name, as containers have
         user = ""
     origin = {"mlflow.user": user, "mlflow.source.name": SOURCE, "mlflow.source.type": "LOCAL"}
-    return client.create_run(experiment, run_name=name[:MAX_KEY], tags=origin | dict(tags))
+    return client.create_run(experiment, when, run_name=name[:MAX_KEY], tags=origin | dict(tags))
 
 
-def reopen(client: Any, run_id: str) -> frozenset[str]:
-    """Set a run to RUNNING, without the error it had; returns its parameters' names, which cannot change."""
+def find_run(client: Any, run_id: str) -> Any | None:
+    """A run; None where there is none of that identifier: its database was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def reopen(client: Any, run_id: str) -> Any:
+    """Set a run to RUNNING, without the error it had; returns it."""
     run = client.get_run(run_id)
     client.update_run(run_id, status="RUNNING")
     if "error" in run.data.tags:
         client.delete_tag(run_id, "error")
-    return frozenset(run.data.params)
+    return run
 
 
 def fetch(client: Any, uri: str, run_id: str, folder: Path) -> Record:

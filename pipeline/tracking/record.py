@@ -21,12 +21,13 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
 class RecordingTracker:
     """Passes every call on to `tracker`, and of metrics those that are finite.
 
-    `latest` holds each metric's last finite value.
+    `latest` holds each metric's last finite value, and `history` all of them, with their steps.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self.latest: dict[str, float] = {}
+        self.history: list[tuple[int | None, dict[str, float]]] = []
         self._left_out: set[str] = set()
 
     @property
@@ -51,6 +52,8 @@ class RecordingTracker:
                 log.warning("metric %s=%s: not finite, left out of the record", name, float(value))
         self._tracker.metrics(numbers, step)
         self.latest |= numbers
+        if numbers:
+            self.history.append((step, numbers))
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Pass on."""

@@ -52,6 +52,8 @@ USUAL: Mapping[str, Any] = {
     "headroom": 0,
 }
 
+_NONE = object()
+
 
 def save_program(program: Program, directory: Path) -> None:
     """Write the program's two files into `directory`. Raises ValueError for a program that is not valid."""
@@ -163,7 +165,8 @@ def shared_weights(ops: Iterable[Op]) -> dict[str, str]:
 
 
 def _op_to_json(op: Op, shared: Mapping[str, str]) -> dict[str, Any]:
-    attrs = {name: value for name, value in op.attrs.items() if name not in USUAL or value != USUAL[name]}
+    # in the order of names: a program that was read is written as the one that was made
+    attrs = {name: op.attrs[name] for name in sorted(op.attrs) if op.attrs[name] != USUAL.get(name, _NONE)}
     fields = {"op": op.op, "inputs": op.inputs, "output": op.output, "attrs": attrs}
     if op.output in shared:
         fields["weight_of"] = shared[op.output]

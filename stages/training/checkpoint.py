@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +58,9 @@ def save_checkpoint(
     copies = {
         name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    document = json.dumps({"identity": identity, "history": history, "ranks": ranks})
+    document = json.dumps(
+        {"identity": identity, "history": history, "ranks": ranks, "sha256": digest_of(copies, history)}
+    )
     with written_atomically(file) as temporary:
         save_file(copies, temporary, metadata={KEY: document})
 
@@ -78,16 +81,19 @@ def load_checkpoint(
             if document.get("identity") != identity:
                 log.warning("%s belongs to another training; starting anew", file)
                 return []
-            if (before := document.get("ranks", 1)) != ranks:
-                log.warning(
-                    "the training goes on after %d epochs, on %d ranks instead of %d: its sums have another "
-                    "order from here on, and its weights are not to the bit those of either number",
-                    len(document["history"]),
-                    ranks,
-                    before,
-                )
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
+            tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
+        history = [Epoch(*values) for values in document["history"]]
+        if document.get("sha256") != digest_of(tensors, history):
+            raise ValueError("its sha256 is not that of what it holds")
+        if (before := document.get("ranks", 1)) != ranks:
+            log.warning(
+                "the training goes on after %d epochs, on %d ranks instead of %d: its sums have another "
+                "order from here on, and its weights are not to the bit those of either number",
+                len(history),
+                ranks,
+                before,
+            )
+    except (OSError, KeyError, TypeError, SafetensorError, ValueError) as error:
         log.warning("%s is not readable (%s); starting anew", file, error)
         return []
     weights = {}
@@ -102,4 +108,13 @@ def load_checkpoint(
     module.load_state_dict(weights)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
-    return [Epoch(*values) for values in document["history"]]
+    return history
+
+
+def digest_of(tensors: Mapping[str, Tensor], history: Sequence[Epoch] = ()) -> str:
+    """sha256 over a state on the CPU: one that a disk or a hand changed would give other weights."""
+    digest = hashlib.sha256(json.dumps(history).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -126,6 +126,7 @@ def fit(
     objective: Objective | None = None,
     progress: Progress = _silent,
     on_epoch: Callable[[int, Epoch], None] | None = None,
+    on_resume: Callable[[str], None] | None = None,
     checkpoint: Path | None = None,
     ranks: Ranks | None = None,
 ) -> None:
@@ -142,6 +143,7 @@ def fit(
         progress: shows how far it is, for example ``console.progress``.
         on_epoch: called after each epoch with its number (from 1) and what it gave; after a resumption
             also for the epochs done before.
+        on_resume: called where training goes on from `checkpoint`, with where: ``after epoch 3 of 15``.
         checkpoint: file for the state after each epoch. Where it holds a state of this very training
             (initial weights, data, recipe, seed), training goes on from there, on any number of ranks.
         ranks: the processes that train together, each on its share of every batch (`stages.training.shares`);
@@ -162,6 +164,8 @@ def fit(
     if checkpoint is not None:
         identity = identity_of(module, recipe, task, seed, data.fingerprint())
         history = shares.resume(checkpoint, identity, module, loop.optimizer)
+    if history and on_resume is not None:
+        on_resume(f"after epoch {len(history)} of {recipe.epochs}")
     best = Kept(checkpoint)
     with progress("training", loop.steps) as advance:
         for number, epoch in enumerate(history, start=1):

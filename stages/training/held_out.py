@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
 from pipeline.seed import derive_seed
 from stages.data.base import Data, Split
 from stages.data.batches import batches
 from stages.data.files import written_atomically
 from stages.tasks.base import Task
+from stages.training.checkpoint import digest_of
 
 Rows = NDArray[np.int64]
 
@@ -79,8 +82,28 @@ class Kept:
             self._tensors = tensors
             return
         with written_atomically(self._file) as temporary:
-            save_file(tensors, temporary)
+            save_file(tensors, temporary, metadata={"sha256": digest_of(tensors)})
 
     def restore(self, module: nn.Module) -> None:
-        """Put back what was kept."""
-        module.load_state_dict(self._tensors if self._file is None else load_file(self._file))
+        """Put back what was kept.
+
+        Raises:
+            PipelineError: its file is damaged; it and the checkpoint are removed, and training begins anew.
+        """
+        if self._file is None:
+            module.load_state_dict(self._tensors)
+            return
+        try:
+            with safe_open(self._file, framework="pt") as stored:
+                digest = (stored.metadata() or {}).get("sha256")
+            tensors = load(self._file.read_bytes())
+            if digest != digest_of(tensors):
+                raise ValueError("its sha256 is not that of what it holds")
+        except (OSError, SafetensorError, ValueError) as error:
+            for file in self._file.parent.glob(f"{self._file.name.partition('.')[0]}.*"):
+                file.unlink()
+            raise PipelineError(
+                f"{self._file}: the best epoch's weights are damaged ({error}). Remedy: the same command "
+                "again, which trains anew"
+            ) from error
+        module.load_state_dict(tensors)

@@ -275,7 +275,7 @@ class Project:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, to copy: creating its tables takes seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    code = f"from pipeline.tracking.mlflow import mlflow_client; mlflow_client('sqlite:///{path}')"
+    code = f"from pipeline.tracking.mlflow_client import mlflow_client; mlflow_client('sqlite:///{path}')"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     return path
 

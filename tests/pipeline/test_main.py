@@ -35,7 +35,7 @@ def test_a_run_is_computed_recorded_and_then_taken_from_the_store(project):
 
     project.fakes.ran()
     _, stdout, _ = project.run("seed=5")
-    assert project.fakes.ran() == ["load square", "check show", "show", "load sum"]
+    assert project.fakes.ran() == ["load square", "check show", "load sum", "show"]
     assert stdout.count("cached") == 3 and len(project.runs()) == 2
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from pipeline.console import Console
-from pipeline.tracking.mlflow import MLflow, mlflow_client
+from pipeline.tracking.mlflow import MLflow
+from pipeline.tracking.mlflow_client import mlflow_client
 from stages.artifacts import IntegerProgram, integer_program
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Op, Program, Value

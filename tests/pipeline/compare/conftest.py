@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from pipeline.compare.definition import configured
 from pipeline.compare.figures import Contents, Figure
 from pipeline.compare.records import Outcome, Run
-from pipeline.tracking.mlflow import mlflow_client
+from pipeline.tracking.mlflow_client import mlflow_client
 
 SAMPLES = 400
 RECORDED = 8

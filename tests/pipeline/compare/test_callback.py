@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import conf
 from pipeline.compare.callback import CompareSweep
-from pipeline.tracking.mlflow import mlflow_client
+from pipeline.tracking.mlflow_client import mlflow_client
 
 CONFIG = Path(conf.__file__).parent / "hydra/callbacks/compare.yaml"
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.compare.records import Predictions, read_runs
 from pipeline.errors import PipelineError
-from pipeline.tracking.mlflow import mlflow_client
+from pipeline.tracking.mlflow_client import mlflow_client
 
 PREDICTIONS = Predictions(file="predictions.safetensors", truth="labels", predicted="integer")
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.compare.table_callback import TableOfSweep
-from pipeline.tracking.mlflow import mlflow_client
+from pipeline.tracking.mlflow_client import mlflow_client
 
 DEFINITION = {
     "title": "Granularities",

@@ -17,8 +17,8 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.runner import run_stages
-from pipeline.tracking.base import Job, Tracking
-from pipeline.tracking.local import LocalTracker, OptionalTracker
+from pipeline.tracking import pending
+from pipeline.tracking.base import Job, SettlesRuns, SweepTracking, Tracking
 from pipeline.tracking.mlflow import MLflow
 from pipeline.tracking.mlflow_run import guarded
 from pipeline.tracking.null import Null
@@ -160,36 +160,22 @@ def test_a_server_that_is_no_mlflow_is_a_clear_error(context):
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_an_unreachable_server_that_is_not_required_leaves_a_local_copy(nobody, context, fakes):
+def test_an_unreachable_server_that_is_not_required_leaves_a_local_copy(nobody, context, fakes, tmp_path):
     ctx = context()
-    tracker = MLflow(uri=nobody, required=False).open(ctx.run_dir, ctx.console)
+    tracking = MLflow(uri=nobody, required=False, patience=0, pending=tmp_path / "pending")
+    tracker = tracking.open(ctx.run_dir, ctx.console)
     metrics = run_stages([fakes.Make(), fakes.DoSquare()], context(run_dir=ctx.run_dir, tracker=tracker))
     tracker.finish(PipelineError("late"))
     ctx.console._rich.file.flush()
-    assert "warning: tracking.uri=" in (ctx.run_dir / "terminal.txt").read_text()
+    told = (ctx.run_dir / "terminal.txt").read_text()
+    assert told.count("warning: tracking.uri=") == 2 and "`python -m pipeline.deliver`" in told
     calls = [json.loads(line) for line in (ctx.run_dir / "tracking.jsonl").read_text().splitlines()]
     kept = {name: v for call in calls if call["call"] == "metrics" for name, v in call["values"].items()}
     assert kept == metrics
-    assert calls[-1] == {"call": "finish", "error": "PipelineError('late')"}
-    assert tracker.where() == f"recorded in {ctx.run_dir / 'tracking.jsonl'}"
-
-
-def test_a_server_lost_on_the_way_leaves_a_local_copy_from_there_on(context):
-    class Lost(Null):
-        def metrics(self, values, step=None):
-            raise PipelineError("connection lost")
-
-    ctx = context()
-    tracker = OptionalTracker(Lost(run_id="7"), ctx.run_dir, ctx.console)
-    tracker.tags({"seed": "0"})
-    assert tracker.run_id == "7"
-    tracker.metrics({"a": 1.0}, step=2)
-    tracker.params({"b": 2})
-    lines = (ctx.run_dir / "tracking.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"call": "metrics", "values": {"a": 1.0}, "step": 2},
-        {"call": "params", "values": {"b": "2"}},
-    ]
+    assert (calls[-1]["call"], calls[-1]["status"]) == ("finish", "FAILED")
+    assert calls[-1]["error"] == "PipelineError: late"
+    assert tracker.where() == f"{ctx.run_dir / 'tracking.jsonl'}, to be delivered to {nobody}"
+    assert list(pending.journals(tmp_path / "pending")) == [ctx.run_dir / "tracking.jsonl"]
 
 
 def test_a_locked_database_is_waited_for():
@@ -247,6 +233,7 @@ def test_two_processes_that_create_the_database_at_once_both_succeed(tmp_path):
     [
         ({"uri": "outputs/mlflow.db"}, r"uri='outputs/mlflow\.db': must be sqlite:///path or http"),
         ({"experiment": ""}, r"experiment='': must not be empty"),
+        ({"patience": -1.0}, r"patience=-1\.0: must be seconds, 0 or more"),
     ],
 )
 def test_wrong_settings_are_refused(values, text):
@@ -256,12 +243,12 @@ def test_wrong_settings_are_refused(values, text):
 
 def test_all_are_what_the_group_promises(tmp_path):
     assert isinstance(MLflow(), Tracking) and isinstance(Null(), Tracking)
+    assert isinstance(MLflow(), SweepTracking) and isinstance(MLflow(), SettlesRuns)
     null = Null().open(tmp_path, None)
     null.metrics({"a": 1.0})
     null.artifact(tmp_path)
     null.finish()
     assert null.where() == "not tracked (tracking=none)" and list(tmp_path.iterdir()) == []
-    assert LocalTracker(tmp_path).run_id == ""
 
 
 STOPPED = """

@@ -29,6 +29,11 @@ def test_loading_gives_back_what_was_saved(
         for name, tensor in expected.tensors.items():
             assert actual.tensors[name].dtype == tensor.dtype
             assert (actual.tensors[name] == tensor).all()
+    # to the same bytes again: a run that finds its program stored leaves the files of one that made it
+    again = tmp_path_factory.mktemp("again")
+    save_program(loaded, again)
+    for file in directory.iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes()
 
 
 @pytest.fixture

@@ -154,6 +154,29 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, caplog):
     assert "is not readable" in caplog.text
 
 
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_a_checkpoint_in_which_one_byte_changed_is_not_used(tmp_path, caplog, place):
+    """It would be trained on, to other weights."""
+    file = tmp_path / "training.safetensors"
+    expected = trained()
+    with pytest.raises(KilledError):
+        trained(checkpoint=file, progress=killed_after(5))
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 1
+    file.write_bytes(content)
+    assert equal(trained(checkpoint=file), expected)
+    assert "starting anew" in caplog.text
+
+
+def test_a_resumed_training_says_after_which_epoch(tmp_path):
+    file, said = tmp_path / "training.safetensors", []
+    with pytest.raises(KilledError):
+        trained(checkpoint=file, progress=killed_after(5), on_resume=said.append)
+    assert said == []
+    trained(checkpoint=file, on_resume=said.append)
+    assert said == ["after epoch 1 of 3"]
+
+
 def test_a_finished_training_is_not_repeated(tmp_path):
     file = tmp_path / "training.safetensors"
     expected = trained(checkpoint=file)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from pipeline.errors import PipelineError
 from stages.data.base import Split
 from stages.data.digits import Digits
 from stages.tasks.classification import Classification
@@ -112,6 +113,21 @@ def test_early_stopping_resumes_after_a_kill(tmp_path, stop_after):
         train(RESTLESS, tmp_path / "training.safetensors", stop_after)
     resumed, again = train(RESTLESS, tmp_path / "training.safetensors")
     assert [epoch.held_out for epoch in resumed] == [epoch.held_out for epoch in expected]
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_weights_of_the_best_epoch_that_were_damaged_are_told_and_trained_anew(tmp_path):
+    file = tmp_path / "training.safetensors"
+    _, weights = train(RESTLESS, file)
+    best = tmp_path / "training.best.safetensors"
+    content = bytearray(best.read_bytes())
+    content[-1] ^= 1
+    best.write_bytes(content)
+    with pytest.raises(
+        PipelineError, match=r"best epoch's weights are damaged .*Remedy: the same command again"
+    ):
+        train(RESTLESS, file)
+    _, again = train(RESTLESS, file)
     assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
 
 
