@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from pipeline.environment import Place, launched
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, worded
 from pipeline.ranks import RankLostError, Ranks
 
 PATIENCE = timedelta(days=30)
@@ -192,11 +192,12 @@ class ProcessGroup:
             _unhurried()
             return RankLostError(reason)
         with suppress(RuntimeError):
-            self._store.set(f"failed/{self.rank}", str(error))
+            text = worded(error)
+            self._store.set(f"failed/{self.rank}", text)
             deadline = time.monotonic() + (ANSWER if self.rank else 0.0)
             while time.monotonic() < deadline:  # what all ranks see alike, rank 0 alone says
-                if self._failure(0) == str(error):
-                    return RankLostError(str(error))
+                if self._failure(0) == text:
+                    return RankLostError(text)
                 time.sleep(0.05)
         return error
 
