@@ -57,7 +57,7 @@ def run(folder: Path, ranks: int, *overrides: str) -> tuple[int, str, str]:
 
 
 def entries(folder: Path) -> dict[str, tuple[str, str]]:
-    """Of each kind, the key and the hash of what is stored."""
+    """The key and the hash of what is stored, by kind."""
     manifests = [json.loads(file.read_text()) for file in folder.glob("outputs/store/*/*/manifest.json")]
     return {manifest["kind"]: (manifest["key"], manifest["sha256"]) for manifest in manifests}
 
@@ -110,7 +110,7 @@ def test_a_rank_that_fails_ends_all_with_its_reason(tmp_path):
 
 
 def test_a_rank_that_is_killed_ends_all_and_its_training_goes_on_with_one(tmp_path):
-    process = start(tmp_path, 2, "training.distributed=ddp", "training.float.epochs=40")
+    process = start(tmp_path, 2, "training.distributed=ddp", "training.float.epochs=9")
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("outputs/store/.scratch/*/train.safetensors")):
         assert time.monotonic() < deadline and process.poll() is None
@@ -118,8 +118,11 @@ def test_a_rank_that_is_killed_ends_all_and_its_training_goes_on_with_one(tmp_pa
     os.kill(_rank(1, tmp_path), signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "another rank has ended without a word: it was killed" in stderr
-    code, stdout, stderr = run(tmp_path, 1, "training.float.epochs=40", "stages.evaluate=null", *STOP)
+    (log,) = tmp_path.glob("outputs/runs/*/*/pipeline.log")
+    # torchrun ends rank 0 at once; that is first where it does not talk at the moment
+    lost = "another rank has ended without a word: it was killed" in stderr
+    assert lost or "SystemExit: 143" in log.read_text()
+    code, stdout, stderr = run(tmp_path, 1, "training.float.epochs=9", *STOP)
     assert code == 0, stdout + stderr
     *_, log = sorted(tmp_path.glob("outputs/runs/*/*/pipeline.log"))
     assert "on 1 ranks instead of 2" in log.read_text()
@@ -128,8 +131,8 @@ def test_a_rank_that_is_killed_ends_all_and_its_training_goes_on_with_one(tmp_pa
 
 STOP = tuple(
     f"stages.{name}=null"
-    for name in ("capture", "baseline", "observe", "calibrate", "convert", "describe", "parity", "export",
-                 "runtimes", "verdict", "report", "verify")
+    for name in ("capture", "baseline", "observe", "calibrate", "convert", "describe", "evaluate", "parity",
+                 "export", "runtimes", "verdict", "report", "verify")
 )  # fmt: skip
 
 

@@ -76,8 +76,9 @@ def test_a_replay_asks_the_environment_only_where_it_is_trusted(project, monkeyp
         (None, 1, None),
         ("2", 2, None),
         ("2", None, "torchrun --nproc-per-node=2 -m pipeline"),
-    ]
-    + [(None, 4, "no torchrun"), ("2", 4, "torchrun --nproc-per-node=2 -m pipeline replay=abc")],
+        ("2", 4, "torchrun --nproc-per-node=2 -m pipeline replay=abc"),
+        (None, 4, "no torchrun"),
+    ],
 )
 def test_a_replay_needs_as_many_processes_as_the_run_had(monkeypatch, recorded, there, remedy):
     for name, value in (("RANK", 0), ("WORLD_SIZE", there), ("MASTER_ADDR", "host")):
