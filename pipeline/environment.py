@@ -20,7 +20,7 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class LaunchedProcess:
     """Where a process stands among those that were started together.
 
     Args:
@@ -36,7 +36,7 @@ class Place:
     local_size: int = 1
 
 
-def launched(variables: Mapping[str, str] | None = None) -> Place | None:
+def launched(variables: Mapping[str, str] | None = None) -> LaunchedProcess | None:
     """The place that ``torchrun``, or who else sets its variables, gave this process; None where nobody did.
 
     Args:
@@ -48,7 +48,7 @@ def launched(variables: Mapping[str, str] | None = None) -> Place | None:
     if not (rank.isdecimal() and size.isdecimal() and given.get("MASTER_ADDR")):
         return None
     local_rank, local_size = given.get("LOCAL_RANK", ""), given.get("LOCAL_WORLD_SIZE", "")
-    return Place(
+    return LaunchedProcess(
         rank=int(rank),
         size=int(size),
         local_rank=int(local_rank) if local_rank.isdecimal() else 0,

@@ -30,6 +30,11 @@ class ParityError(PipelineError):
     """The integers do not give what the simulation promised, beyond the configured tolerance."""
 
 
+def worded(error: BaseException) -> str:
+    """What to say of an error in one line or few: a refusal's message, the type too of any other."""
+    return str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+
+
 def alternatives(name: str, valid: Iterable[str]) -> str:
     """Say which names are valid, the closest first: ``did you mean 'bits'? valid: bits, signed``."""
     names = sorted(valid)

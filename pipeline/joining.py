@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.environment import launched
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, worded
 from pipeline.ranks import Alone, Joining, RankLostError, Ranks
 
 GRACE = 20.0
@@ -92,4 +92,4 @@ def say_of_rank(error: BaseException) -> None:
         return
     if isinstance(error, ConfigError):
         time.sleep(GRACE)
-    print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
+    print(f"rank {rank}: {worded(error)}", file=sys.stderr, flush=True)

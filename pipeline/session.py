@@ -92,8 +92,10 @@ def execute(
     with joined(run.ranks) as ranks:
         ctx = replace(ctx, ranks=ranks, device=ranks.device(run.device))
         check_ranks(stages, ranks.size)
+        path = run.store.path if "://" in run.store.path else str(Path(run.store.path).absolute())
+        path = ranks.agree(path)
         if ranks.rank:
-            return _follow(run, stages, ctx)
+            return _follow(run, stages, ctx, path)
         if ranks.size > 1:
             tags["ranks"] = str(ranks.size)
         return _lead(run, stages, ctx, cfg, tags)
@@ -125,11 +127,18 @@ def _lead(
         return _record(stages, ctx, run.tracking.open_job(run_dir, console, job, record), cfg, tags)
 
 
-def _follow(run: RunConfig, stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
-    """Take part as another rank than the first: quietly, and with no record; there are no figures."""
+def _follow(run: RunConfig, stages: Sequence[Stage], ctx: RunContext, path: str) -> dict[str, float]:
+    """Take part as another rank than the first: quietly, and with no record; there are no figures.
+
+    Args:
+        run: its settings.
+        stages: in order.
+        ctx: as of the first.
+        path: of the first rank's store.
+    """
     console = Console(quiet=True, prefix=f"rank {ctx.ranks.rank}: ")
     # what rank 0 has just stored is to be found, where all is computed anew too
-    store = open_store(replace(run.store, reuse=True), warn=console.warn)
+    store = open_store(replace(run.store, path=path, reuse=True), warn=console.warn)
     with _blamed(ctx.ranks), threadpool_limits(ctx.threads):
         follow_stages(stages, replace(ctx, console=console, store=store))
     return {}

@@ -20,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.recorded import read_record
 from pipeline.console import Console
-from pipeline.environment import environment
+from pipeline.environment import environment, launched
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.joining import follows
 from pipeline.session import execute, threads_of
 from pipeline.tracking.base import Archive, Record
 
@@ -50,11 +51,25 @@ def replay(cfg: DictConfig) -> None:
         given = {"tracking": cfg.tracking, "trust": cfg.trust}
         again = OmegaConf.create({**settings, "objectives": [], "replay": None, **given})
         again.store = {"path": f"{folder}/store"}
+        check_as_many(record)
         recorded = record.tags.get("threads", "")
         again.threads = cfg.threads or (int(recorded) if recorded.isdecimal() else again.get("threads"))
         metrics = execute(again, tags=_tags(record), code=tuple(cfg.trust))
         facts = environment() | {"threads": str(threads_of(again))}
-    _compare(record, metrics, facts, Console())
+    if not follows():
+        _compare(record, metrics, facts, Console())
+
+
+def check_as_many(record: Record) -> None:
+    """Raise `ConfigError` where as many processes as the run had are not there: its sums depend on it."""
+    place = launched()
+    there, recorded = 1 if place is None else place.size, record.tags.get("ranks", "1")
+    if str(there) != recorded:
+        several = f"torchrun --nproc-per-node={recorded} -m pipeline replay={record.run_id}"
+        raise ConfigError(
+            f"replay={record.run_id}: the run was computed by {recorded} processes, and here are {there}, "
+            f"which divide its sums otherwise. Remedy: {'no torchrun' if recorded == '1' else several}"
+        )
 
 
 def differences(

@@ -22,8 +22,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
-from pipeline.environment import Place, launched
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.environment import LaunchedProcess, launched
+from pipeline.errors import ConfigError, PipelineError, worded
 from pipeline.ranks import RankLostError, Ranks
 
 PATIENCE = timedelta(days=30)
@@ -63,7 +63,7 @@ class Distributed:
         Raises:
             PipelineError: there are too few GPUs, no nccl, or the others cannot be met.
         """
-        place = launched() or Place(rank=0, size=1)
+        place = launched() or LaunchedProcess(rank=0, size=1)
         check_gpus(self.device, place)
         store, control = self._meet(place)
         try:
@@ -72,7 +72,7 @@ class Distributed:
             with suppress(RuntimeError):  # where another has gone before
                 dist.destroy_process_group()
 
-    def _meet(self, place: Place) -> tuple[Store, dist.ProcessGroup]:
+    def _meet(self, place: LaunchedProcess) -> tuple[Store, dist.ProcessGroup]:
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             torch.cuda.set_device(place.local_rank)
@@ -97,7 +97,7 @@ class Distributed:
         return store, control
 
 
-def check_gpus(device: str, place: Place) -> None:
+def check_gpus(device: str, place: LaunchedProcess) -> None:
     """Raise `PipelineError` where a rank has no GPU of its own on `device`."""
     if not device.startswith("cuda"):
         return
@@ -123,7 +123,7 @@ def check_gpus(device: str, place: Place) -> None:
 class ProcessGroup:
     """`pipeline.ranks.Ranks` over torch.distributed, with sums of tensors beside them."""
 
-    def __init__(self, place: Place, store: Store, control: dist.ProcessGroup) -> None:
+    def __init__(self, place: LaunchedProcess, store: Store, control: dist.ProcessGroup) -> None:
         self.rank, self.size = place.rank, place.size
         self._local_rank = place.local_rank
         self._store = store
@@ -192,11 +192,12 @@ class ProcessGroup:
             _unhurried()
             return RankLostError(reason)
         with suppress(RuntimeError):
-            self._store.set(f"failed/{self.rank}", str(error))
+            text = worded(error)
+            self._store.set(f"failed/{self.rank}", text)
             deadline = time.monotonic() + (ANSWER if self.rank else 0.0)
             while time.monotonic() < deadline:  # what all ranks see alike, rank 0 alone says
-                if self._failure(0) == str(error):
-                    return RankLostError(str(error))
+                if self._failure(0) == text:
+                    return RankLostError(text)
                 time.sleep(0.05)
         return error
 

@@ -86,3 +86,10 @@ def test_durations_read_as_people_say_them():
         "59 min 59 s",
         "2 h 1 min",
     ]
+
+
+def test_a_prefix_says_whose_warnings_they_are():
+    stream = io.StringIO()
+    console = Console(quiet=True, rich=RichConsole(file=stream, width=80), prefix="rank 1: ")
+    use(console)
+    assert stream.getvalue() == "rank 1: warning: careful [here]\n"

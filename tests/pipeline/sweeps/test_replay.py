@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sweeps.replay import differences
+from pipeline.errors import ConfigError
+from pipeline.sweeps.replay import check_as_many, differences
+from pipeline.tracking.base import Record
 
 NAMES = st.sampled_from(["integer/top1", "train/loss", "model/integer_bytes", "train/top1"])
 NUMBERS = st.floats(allow_nan=True)
@@ -65,6 +67,31 @@ def test_a_replay_asks_the_environment_only_where_it_is_trusted(project, monkeyp
     assert code == 1 and "stages.make.value: " in stderr and "trust=[oc.decode]" in stderr
     trusted = "trust=[oc.env,oc.decode]"
     assert project.run("tracking=mlflow", f"replay={original}", trusted)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "there", "remedy"),
+    [
+        (None, None, None),
+        (None, 1, None),
+        ("2", 2, None),
+        ("2", None, "torchrun --nproc-per-node=2 -m pipeline"),
+        ("2", 4, "torchrun --nproc-per-node=2 -m pipeline replay=abc"),
+        (None, 4, "no torchrun"),
+    ],
+)
+def test_a_replay_needs_as_many_processes_as_the_run_had(monkeypatch, recorded, there, remedy):
+    for name, value in (("RANK", 0), ("WORLD_SIZE", there), ("MASTER_ADDR", "host")):
+        monkeypatch.setenv(name, "" if there is None else str(value))
+    tags = {} if recorded is None else {"ranks": recorded}
+    record = Record(run_id="abc", finished=True, metrics={}, tags=tags)
+    if remedy is None:
+        check_as_many(record)
+        return
+    with pytest.raises(ConfigError) as refusal:
+        check_as_many(record)
+    assert f"computed by {recorded or 1} processes, and here are {there or 1}" in str(refusal.value)
+    assert f"Remedy: {remedy}" in str(refusal.value)
 
 
 def test_a_replay_of_a_run_with_an_infinite_figure_compares_the_finite_ones(project):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.environment import Place
+from pipeline.environment import LaunchedProcess
 from pipeline.errors import PipelineError
 from stages.training.fit import FloatTraining, misfits_of_shares
 from stages.training.ranks import Distributed, check_gpus
@@ -126,7 +126,7 @@ def test_ranks_on_gpus_need_one_each(monkeypatch, device, gpus, rank, reason):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
-    place = Place(rank=rank, size=8, local_rank=rank, local_size=8)
+    place = LaunchedProcess(rank=rank, size=8, local_rank=rank, local_size=8)
     if reason is None:
         check_gpus(device, place)
         return
