@@ -38,10 +38,10 @@ def read_record(file: Path, run: str, trust: Collection[str] = ()) -> DictConfig
     """
     text = read_yaml(file)
     yaml: Any = import_module("yaml")
+    damaged = (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, AssertionError)
     try:
         logged = OmegaConf.create(text)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        # keys that are lists, or twice there; tags of no type
+    except damaged as error:  # keys that are lists, or twice there; tags of no type; a number alone
         reason = " ".join(str(error).split())
         raise ConfigError(f"replay={run}: the record's configuration cannot be read ({reason})") from error
     if not isinstance(logged, DictConfig):

@@ -6,11 +6,13 @@ import torch
 from pipeline.console import Console
 from pipeline.context import RunContext
 from stages.artifacts import FloatModel, Observations
+from stages.backends import native
 from stages.data.digits import Digits
 from stages.graph.capture import capture
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.observe import Observe
 from stages.training.fit import FloatTraining, fit
+from tests.stages.backends.native_kernels.walk import walk_parts
 
 
 class Recorder:
@@ -21,6 +23,21 @@ class Recorder:
 
     def metrics(self, values, step=None):
         self.seen.append((step, dict(values)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def walked_plans():
+    """Whatever the native engine gets in any test is walked before, and stays within its memory."""
+    planned = native.parts
+
+    def parts(program, *, keep):
+        found = planned(program, keep=keep)
+        walk_parts(found, program)
+        return found
+
+    native.parts = parts
+    yield
+    native.parts = planned
 
 
 @pytest.fixture

@@ -142,3 +142,67 @@ def test_other_files_are_refused_with_the_remedy(tmp_path):
     for name, message in cases.items():
         with pytest.raises(PipelineError, match=message):
             ExportedModel(path=str(tmp_path / name)).build((2,), 2)
+
+
+DAMAGED = {
+    "no text": lambda _: b"\xff\xfe",
+    "no JSON": lambda _: b"{",
+    "deep": lambda _: b"[" * 10**5,
+    "a list": lambda _: b"[]",
+    "null": lambda _: b"null",
+    "no tensors": lambda _: b'{"config": 3}',
+    "no entries": lambda _: b'{"config": {"0.weight": true}}',
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["models/model.json", "model_weights_config.json", "model_constants_config.json"]
+)
+@pytest.mark.parametrize("change", DAMAGED)
+def test_a_damaged_member_is_named(archive, tmp_path, name, change):
+    model = changed(archive, tmp_path / "c.pt2", name, DAMAGED[change])
+    with pytest.raises(PipelineError, match=r"c.pt2: (.|\n)*Remedy: export") as error:
+        model.build((3, 8, 8), 5)
+    if change not in ("no tensors", "no entries") or "config" in name:
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02", b"PK"])
+def test_damaged_sample_inputs_are_refused(archive, tmp_path, content):
+    model = changed(archive, tmp_path / "c.pt2", "sample_inputs/model.pt", lambda _: content)
+    with pytest.raises(PipelineError, match=r"its sample inputs are more than tensors,.* damaged"):
+        model.build((3, 8, 8), 5)
+
+
+def saved_with(weight: torch.Tensor, path) -> ExportedModel:
+    """A network that computes on one parameter, of any kind."""
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(weight, requires_grad=False)
+
+        def forward(self, x):
+            return (
+                x * self.weight.real.float().sum() if weight.is_complex() else x * self.weight.float().sum()
+            )
+
+    dynamic = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(Holder(), (torch.zeros(2, 3),), dynamic_shapes=dynamic), path)
+    return ExportedModel(path=str(path))
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (torch.zeros(3, dtype=torch.complex64), "'weight' is complex64, which is none of float16"),
+        (torch.zeros(3).to(torch.float8_e4m3fn), "'weight' is float8_e4m3fn, which is none of float16"),
+        (torch.tensor([1.0, float("nan"), 2.0]), "'weight' holds NaN or infinity in 1 of 3 places"),
+        (torch.tensor([1.0, float("inf"), 2.0]), "'weight' holds NaN or infinity in 1 of 3 places"),
+    ],
+)
+def test_weights_that_are_no_plain_finite_numbers_are_named(tmp_path, weight, said):
+    with pytest.raises(PipelineError, match=f"a.pt2: {said}(.|\n)*Remedy: "):
+        saved_with(weight, tmp_path / "a.pt2").build((3,), 3)
+    saved_with(torch.ones(3), tmp_path / "b.pt2").build((3,), 3)

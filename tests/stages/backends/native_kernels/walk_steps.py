@@ -1,0 +1,244 @@
+"""What each kind of step reads and writes, as its C++ does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.stages.backends.native_kernels.walk_memory import LANES, Place, Walk, up
+
+BLOCK = 64
+COLUMNS, ROWS, PIXELS = 128, 8, 16
+"""What source/depthwise.h has room for."""
+MOST_DIMENSIONS = 8
+"""What source/move.h has room for."""
+NAMES = (
+    *("INPUT", "OUTPUT", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "AVG_POOL"),
+    *("MAX_POOL", "COPY", "SOFTMAX", "LAYER_NORM", "MATMUL", "MOVE"),
+)
+"""The engine's kinds of steps, in its order."""
+
+
+def external(self: Walk, step: Any, image: Place) -> None:
+    self.that(0 <= step.external < len(self.sample_bytes), f"array {step.external}")
+    needed = image.height * image.width * image.channels
+    self.that(needed <= self.sample_bytes[step.external], f"{needed} bytes of a sample")
+    self.that(step.flip in (0, 128), f"flip {step.flip}")
+    if step.channels_last:  # all rows are one run
+        self.that(image.border_h == image.border_w == 0, "rows of tokens with a border")
+    elif NAMES[step.kind] == "INPUT" and image.stride == 4:
+        self.that(image.channels <= 4, "more planes than four")
+
+
+def read_input(self: Walk, step: Any) -> None:
+    external(self, step, self.image(step.target))
+
+
+def write_output(self: Walk, step: Any) -> None:
+    external(self, step, self.image(step.source))
+
+
+def window(self: Walk, step: Any, source: Place, target: Place) -> Iterator[int]:
+    """The first pixels of all corners' windows: checked to lie within the image and its border."""
+    for axis, sizes in (("h", (source.height, source.border_h)), ("w", (source.width, source.border_w))):
+        size, border = sizes
+        kernel, stride, pad, dilation = (
+            getattr(step, f"{name}_{axis}") for name in ("kernel", "stride", "pad", "dilation")
+        )
+        many = target.height if axis == "h" else target.width
+        self.that(kernel >= 1 and stride >= 1 and dilation >= 1 and pad >= 0, f"window along {axis}")
+        last = (many - 1) * stride - pad + (kernel - 1) * dilation
+        self.that(pad <= border, f"pads {pad} along {axis}, and the border has {border}")
+        self.that(last < size + border, f"reads {last} along {axis} of {size} with a border of {border}")
+    for y in {0, target.height - 1}:
+        for x in {0, target.width - 1}:
+            for i in {0, step.kernel_h - 1}:
+                for j in {0, step.kernel_w - 1}:
+                    row = y * step.stride_h - step.pad_h + i * step.dilation_h
+                    yield source.at(row, x * step.stride_w - step.pad_w + j * step.dilation_w)
+
+
+def residual(self: Walk, step: Any, target: Place, first: int, channels: int) -> None:
+    """Sixteen levels at a time of the pixels that are added."""
+    if step.residual < 0:
+        return
+    added = self.image(step.residual)
+    self.that((added.height, added.width) == (target.height, target.width), f"adds {added} to {target}")
+    self.that(first + channels <= added.channels, f"adds channel {first + channels}")
+    last = added.at(target.height - 1, target.width - 1) + first
+    self.levels(added, added.at(0, 0), last + channels, "adds")
+    self.loaded(added.start, last + up(channels, LANES), "adds")
+
+
+def written(self: Walk, step: Any, target: Place, first: int, channels: int) -> None:
+    """Whole vectors where they lie within the pixel, else those channels alone."""
+    self.that(first >= 0 and channels >= 1, f"writes {channels} channels from {first} on")
+    end = first + channels
+    if first == 0 and up(channels, LANES) <= target.stride:
+        end = up(channels, LANES)
+    self.that(end <= target.stride, f"writes channels up to {end}, in pixels of {target.stride} bytes")
+
+
+def conv(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    self.that(step.channels % 4 == 0 and 0 < step.sum_channels <= step.channels, "channels")
+    self.that(step.source_channel >= 0, "source_channel")
+    last = step.source_channel + step.sum_channels
+    self.that(last <= source.channels, f"reads channels up to {last} of {source.channels}")
+    for pixel in window(self, step, source, target):
+        start = pixel + step.source_channel
+        self.levels(source, start, start + step.sum_channels, "reads levels")
+        self.loaded(start, start + step.channels, "loads")
+    one = step.kernel_h * step.kernel_w == step.stride_h * step.stride_w == 1 and not step.pad_h | step.pad_w
+    if one and not source.border_w and not target.border_w:  # rows join
+        self.that(source.width == target.width, f"joins rows of {source.width} and {target.width}")
+    products = step.kernel_h * step.kernel_w * step.channels
+    vectors = up(step.target_channels, LANES) // LANES
+    if NAMES[step.kind] == "CONV":
+        self.constants(step.weight, vectors * LANES * products, "weight")
+        self.constants(step.bias, vectors * LANES, "bias")
+    if step.requantize.weight_zero_point:
+        self.constants(step.requantize.weight_zero_point, vectors * LANES, "weight_zero_point")
+    self.ratios(step, step.target_channels)
+    written(self, step, target, step.target_channel, step.target_channels)
+    if NAMES[step.kind] == "CONV":
+        residual(self, step, target, step.target_channel, step.target_channels)
+
+
+def depthwise(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    self.that(step.channels == step.target_channels <= min(source.channels, target.stride), "channels")
+    blocks = up(step.channels, BLOCK)
+    for pixel in window(self, step, source, target):
+        self.levels(source, pixel, pixel + step.channels, "reads levels")
+        self.loaded(pixel, pixel + blocks, "loads")
+    self.that(1 <= step.kernel_h <= ROWS and 1 <= step.pixels <= PIXELS and step.passes >= 1, "a tile")
+    span = (min(step.pixels, target.width) - 1) * step.stride_w + (step.kernel_w - 1) * step.dilation_w + 1
+    self.that(span <= COLUMNS, f"a tile of {span} columns")
+    groups = (step.kernel_h + 3) // 4
+    self.constants(step.weight, blocks * 4 * step.passes * groups * step.kernel_w, "weight")
+    self.constants(step.bias, blocks, "bias")
+    self.ratios(step, blocks)
+    written(self, step, target, 0, step.channels)
+    residual(self, step, target, 0, step.channels)
+
+
+def alike(self: Walk, *images: Place) -> None:
+    self.that(len({(i.height, i.width, i.stride) for i in images}) == 1, f"rows of {images}")
+    self.that(all(i.stride % LANES == 0 for i in images), "rows of no whole vectors")
+
+
+def add(self: Walk, step: Any) -> None:
+    alike(self, *map(self.image, (step.source, step.residual, step.target)))
+    self.ratios(step, LANES)
+
+
+def multiply(self: Walk, step: Any) -> None:
+    target = self.image(step.target)
+    for one in map(self.image, (step.source, step.residual)):
+        self.that(one.height in (1, target.height) and one.width in (1, target.width), f"{one} over {target}")
+        if one.channels != 1:
+            self.that(one.channels == target.channels and one.stride >= target.stride, f"{one} over {target}")
+    self.that(target.stride % LANES == 0, "pixels of no whole vectors")
+    self.ratios(step, LANES)
+
+
+def pool(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    for name in ("kernel", "stride", "dilation"):
+        self.that(min(getattr(step, f"{name}_h"), getattr(step, f"{name}_w")) >= 1, name)
+    self.that(target.stride % LANES == 0 and source.stride >= target.stride, f"{source} to {target}")
+    for axis, size in (("h", target.height), ("w", target.width)):  # what the engine counts in 32 bits
+        reach = size * getattr(step, f"stride_{axis}") + getattr(step, f"kernel_{axis}") * getattr(
+            step, f"dilation_{axis}"
+        )
+        self.that(reach < 2**31, f"a window that ends at {reach}")
+    if NAMES[step.kind] == "MAX_POOL":
+        self.constants(step.table, 1, "table")
+    else:
+        self.ratios(step, LANES)
+
+
+def copy(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    if step.flatten:
+        count = source.height * source.width * source.channels
+        self.that(count <= target.stride, f"{count} levels into {target.stride} bytes")
+        return
+    self.that(
+        step.divide_h >= 1 and step.divide_w >= 1 and step.stride_h >= 1 and step.stride_w >= 1, "steps"
+    )
+    for axis, many in (("h", target.height), ("w", target.width)):
+        last = (many - 1) * getattr(step, f"stride_{axis}") - getattr(step, f"pad_{axis}")
+        size = (source.height if axis == "h" else source.width) * getattr(step, f"divide_{axis}")
+        self.that(-(2**31) <= last < 2**31 and size < 2**31, f"{last} along {axis} of {size}")
+    self.that(step.source_channel >= 0 and step.target_channel >= 0 and step.channels >= 1, "channels")
+    read, end = step.source_channel + step.channels, step.target_channel + step.channels
+    self.that(read <= source.channels, f"reads channels up to {read} of {source.channels}")
+    self.that(end <= target.channels, f"writes channels up to {end} of {target.channels}")
+    if step.table:
+        self.constants(step.table, 256, "table")
+
+
+def softmax(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    rows(self, source, target)
+    self.constants(step.bias, 256, "exponentials")
+    if step.residual >= 0:
+        keep = self.image(step.residual)
+        self.that(keep.channels == source.channels, f"keeps {keep.channels} of {source.channels}")
+        self.that(keep.height in (1, source.height) and keep.width in (1, source.width), f"keeps by {keep}")
+        self.loaded(keep.start, keep.at(keep.height - 1, keep.width - 1) + up(keep.channels, LANES), "keep")
+
+
+def rows(self: Walk, source: Place, target: Place) -> None:
+    shapes = [(one.height, one.width, one.channels) for one in (source, target)]
+    self.that(shapes[0] == shapes[1], f"rows of {source} to {target}")
+    last = source.at(source.height - 1, source.width - 1)
+    self.loaded(source.start, last + up(source.channels, LANES), "loads")
+
+
+def layer_norm(self: Walk, step: Any) -> None:
+    source = self.image(step.source)
+    rows(self, source, self.image(step.target))
+    self.constants(step.bias, up(source.channels, LANES), "gamma")
+    self.constants(step.offset, up(source.channels, LANES), "beta")
+    self.that(0 <= step.shift < 64, f"shift {step.shift}")
+
+
+def matmul(self: Walk, step: Any) -> None:
+    a, b = self.image(step.source), self.image(step.residual)
+    inner = step.sum_channels
+    self.that(inner > 0 and b.height % inner == 0, f"{b.height} rows in matrices of {inner}")
+    self.that(b.width == 1 and not b.border_h and not b.border_w, f"matrices within {b}")
+    matrices = b.height // inner
+    self.that(a.height % matrices == 0, f"{a.height} rows for {matrices} matrices")
+    columns = up(step.target_channels, LANES)
+    self.that(step.target_channels <= b.channels, f"{step.target_channels} columns of {b.channels}")
+    self.loaded(b.start, b.at(b.height - 1, 0) + columns, "loads")
+    conv(self, step)
+
+
+def move(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    self.that(1 <= step.passes <= MOST_DIMENSIONS, f"{step.passes} dimensions")
+    self.constants(step.bias, 5 * step.passes, "dimensions")
+    units = [[1, one.stride, one.row] for one in (source, target)]
+    first = [source.at(-step.pad_h, -step.pad_w) + step.source_channel, target.at(0, 0)]
+    last = list(first)
+    for i in range(step.passes):
+        count, *pairs = step.bias[5 * i : 5 * i + 5]
+        self.that(count >= 1 and pairs[0] in (0, 1, 2) and pairs[2] in (0, 1, 2), f"dimension {i}")
+        for side in (0, 1):
+            unit, many = pairs[2 * side : 2 * side + 2]
+            self.that(many >= 0, f"dimension {i} goes back")
+            last[side] += (count - 1) * units[side][unit] * many
+    for image, start, end, what in zip((source, target), first, last, ("reads", "writes"), strict=True):
+        self.levels(image, start, end + 1, what)
+
+
+WALKS: dict[str, Callable[[Walk, Any], None]] = {
+    **{"INPUT": read_input, "OUTPUT": write_output, "CONV": conv, "DEPTHWISE": depthwise},
+    **{"ADD": add, "MULTIPLY": multiply, "AVG_POOL": pool, "MAX_POOL": pool, "COPY": copy},
+    **{"SOFTMAX": softmax, "LAYER_NORM": layer_norm, "MATMUL": matmul, "MOVE": move},
+}
