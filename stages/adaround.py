@@ -96,6 +96,7 @@ class AdaRound:
                     quantized.weights[name],
                     patches,
                     partial(activate, layer.node),
+                    quantized.graph.mask(layer.node.params["weight"]),
                 )
                 nearest = float(rounded.nearest_error.sum())
                 relative = float(rounded.error.sum()) / nearest if nearest else 1.0

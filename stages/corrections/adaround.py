@@ -81,7 +81,13 @@ class Rounding:
         return BETA[1] + (BETA[0] - BETA[1]) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def round(
-        self, weight: Tensor, bias: Tensor | None, qparams: QParams, patches: Patches, activation: Activation
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        qparams: QParams,
+        patches: Patches,
+        activation: Activation,
+        mask: Tensor | None = None,
     ) -> Rounded:
         """Choose a layer's levels.
 
@@ -94,6 +100,7 @@ class Rounding:
             qparams: the weight's grid.
             patches: inputs and targets.
             activation: f, element by element.
+            mask: where a pruned weight may differ from 0, bool, its shape; zeros stay. None for all.
         """
         layer = _Layer(bias, patches, activation)
         scale, zero_point = qparams.broadcast(weight.ndim)
@@ -105,9 +112,13 @@ class Rounding:
 
         optimizer = torch.optim.Adam([v], lr=self.learning_rate)
         batch = min(self.batch_size, len(patches))
+
+        def h_of(v: Tensor) -> Tensor:
+            return _h(v) if mask is None else _h(v) * mask  # 0 is a level, and its own floor
+
         for iteration in range(self.iterations):
             start = iteration % (len(patches) // batch) * batch
-            h = _h(v)
+            h = h_of(v)
             q = (floor + h + zero_point).clamp(qparams.quant_min, qparams.quant_max)
             rows = slice(start, start + batch)
             loss = layer.squared_error((q - zero_point) * scale, rows).sum() / (batch * e0)
@@ -118,7 +129,7 @@ class Rounding:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-        up = (_h(v.detach()) >= 0.5).to(floor.dtype)
+        up = (h_of(v.detach()) >= 0.5).to(floor.dtype)
         found = (floor + up + zero_point).clamp(qparams.quant_min, qparams.quant_max)
         error = layer.error((found - zero_point) * scale)
         better = error < nearest_error
