@@ -12,6 +12,7 @@ from pipeline.stage import Inputs, Stage
 from stages.artifacts import IntegerProgram, QuantizedModel
 from stages.graph.lower import lower
 from stages.integer.bounds import check_accumulators
+from stages.integer.coded import Coder, decode_program, encode_program
 from stages.integer.program import Requantize
 from stages.quant.quantizers.chosen import chosen_quantizer
 
@@ -26,6 +27,8 @@ class Convert:
             once, as TFLite under TFLITE_SINGLE_ROUNDING), ``float`` (float32 multiplication, half to
             even, as oneDNN and onnxruntime) or ``tflm`` (operator by operator as TFLite Micro, in TFLite's
             form: `stages.integer.profiles.adapt`).
+        coder: saves the program in few bytes, which later stages run as they are decoded: ``range``, or
+            ``huffman``, Deep Compression's (`stages.integer.coded`); None saves it plainly.
     """
 
     name: ClassVar[str] = "convert"
@@ -34,6 +37,7 @@ class Convert:
     cacheable: ClassVar[bool] = True
 
     requantize: Requantize = "fixed_point"
+    coder: Coder | None = None
 
     def misfits(self, stages: Sequence[Stage]) -> Iterator[str]:
         """Activations that stay float."""
@@ -54,4 +58,7 @@ class Convert:
             check_accumulators(program)
         except ValueError as error:
             raise PipelineError(str(error)) from error
-        return IntegerProgram(program=program)
+        if self.coder is None:
+            return IntegerProgram(program=program)
+        coded = encode_program(program, self.coder)
+        return IntegerProgram(program=decode_program(coded), coded=coded)

@@ -84,6 +84,7 @@ class Evaluate:
         values |= {**(baseline.values if baseline else {}), **(integers.metrics() if integers else {})}
         if {"model/float_bytes", "model/integer_bytes"} <= set(values):
             values["model/compression"] = values["model/float_bytes"] / values["model/integer_bytes"]
+            values["model/file_compression"] = values["model/float_bytes"] / values["model/file_bytes"]
         return Metrics(
             values=values,
             predictions={"labels": labels, **{n: self.task.decisions(own) for n, own in outputs.items()}},

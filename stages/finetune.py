@@ -22,7 +22,7 @@ from stages.graph.ir import Graph
 from stages.integer.program import Requantize
 from stages.quant.estimators.base import Estimator
 from stages.quant.granularity.per_group import PerGroup
-from stages.quant.quantizers.base import ChoosesLevels, WeightsAndActivations
+from stages.quant.quantizers.base import WeightsAndActivations, untrainable
 from stages.quant.quantizers.chosen import chosen_granularity
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
@@ -81,7 +81,7 @@ class Finetune:
                 "training=post_training, or a quantizer for them"
             )
         for path, weight in self.quantizer.of_weights():
-            if isinstance(weight, ChoosesLevels) and not weight.elementwise:
+            if untrainable(weight):
                 raise ValueError(
                     f"quantizer.{path}: {type(weight).__name__} chooses levels for a whole weight, which has "
                     "no gradient. Remedy: quantizer=symmetric, or training=post_training"

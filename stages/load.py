@@ -17,11 +17,10 @@ from pipeline.stage import Inputs, Stage
 from stages.artifacts import IntegerProgram
 from stages.data.base import Data
 from stages.integer.bounds import check_accumulators
+from stages.integer.files import program_files
 from stages.models.base import Model, fingerprint_of, program_of
 from stages.tasks.base import Task, require_fit
 from stages.tasks.classification import Classification
-
-FILES = ("program.json", "tensors.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Load:
     def fingerprint(self) -> str:
         """The sha256 of the program's files. Raises `PipelineError` where one is missing."""
         digest = hashlib.sha256()
-        for name in FILES:
+        for name in program_files(Path(self.program)):
             try:
                 digest.update(hashlib.sha256((Path(self.program) / name).read_bytes()).digest())
             except OSError as error:

@@ -35,8 +35,6 @@ def expected(overrides):
             reasons.append(f"stage '{name}': correction={name} is for networks that are not trained after")
     if trains(overrides) and "granularity=per_group" in overrides:
         reasons.append("stage 'finetune': granularity=per_group: scales of groups are not trained")
-    if trains(overrides) and "quantizer=codebook" in overrides:
-        reasons.append("Codebook chooses levels for a whole weight")
     for name in ("codebook", "stochastic"):
         if f"quantizer={name}" in overrides and "correction=[adaround]" in overrides:
             reasons.append(f"stage 'adaround': correction=adaround: {name.capitalize()} chooses the levels")

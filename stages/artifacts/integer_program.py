@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from pipeline.artifact import ServedModel
 from stages.backends.base import Executable, load_backend, predict
 from stages.integer.bounds import INT16_MAX, layer_accumulators
-from stages.integer.format import load_program, save_program, shared_weights
+from stages.integer.document import shared_weights
+from stages.integer.files import read_program, write_program
+from stages.integer.format import program_bytes
 from stages.integer.packing import stored_bytes
 from stages.integer.program import Integers, Program
 
@@ -36,14 +39,21 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerProgram:
-    """The network as integers only, and the ways to run it; from any thread, and in the child of a fork."""
+    """The network as integers only, and the ways to run it; from any thread, and in the child of a fork.
+
+    Args:
+        program: its operators.
+        coded: the file that it is saved as, which `stages.integer.coded.encode_program` gave; None for
+            ``program.json`` and ``tensors.safetensors``.
+    """
 
     kind: ClassVar[str] = "integer_program"
     program: Program
+    coded: bytes | None = None
 
     def save(self, directory: Path) -> None:
-        """Write program.json and tensors.safetensors."""
-        save_program(self.program, directory)
+        """Write program.json and tensors.safetensors, or program.coded."""
+        write_program(self.program, directory, self.coded)
 
     def write_files(self, run_dir: Path) -> None:
         """Write the run's ``program/``."""
@@ -68,7 +78,13 @@ class IntegerProgram:
     @classmethod
     def load(cls, directory: Path | str) -> Self:
         """Read a saved program; ValueError names the file and what is wrong with it."""
-        return cls(program=load_program(Path(directory)))
+        program, coded = read_program(Path(directory))
+        return cls(program=program, coded=coded)
+
+    @cached_property
+    def file_bytes(self) -> int:
+        """The bytes of its file, or files."""
+        return sum(map(len, program_bytes(self.program))) if self.coded is None else len(self.coded)
 
     @property
     def _executables(self) -> dict[str, Executable]:
@@ -92,7 +108,9 @@ class IntegerProgram:
         return self._executable(backend).run(q)
 
     def metrics(self) -> dict[str, float]:
-        """``model/integer_bytes``: weights at their bits, shared ones once, biases, multipliers, zero points.
+        """``model/file_bytes``: all that is saved of it, everything in it.
+
+        ``model/integer_bytes``: weights at their bits, shared ones once, biases, multipliers, zero points.
 
         ``convert/layers``: those that accumulate integers; ``convert/int16_layers``: those of them whose
         accumulators 16 bits would hold, whatever the input.
@@ -106,6 +124,7 @@ class IntegerProgram:
         ]
         accumulators = layer_accumulators(self.program).values()
         return {
+            "model/file_bytes": float(self.file_bytes),
             "model/integer_bytes": float(sum(map(stored_bytes, arrays))),
             "convert/layers": float(len(accumulators)),
             "convert/int16_layers": float(sum(largest <= INT16_MAX for largest in accumulators)),

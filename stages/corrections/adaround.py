@@ -90,6 +90,7 @@ class Rounding:
 
         optimizer = torch.optim.Adam([soft.v], lr=self.learning_rate)
         batch = min(self.batch_size, len(patches))
+
         for iteration in range(self.iterations):
             start = iteration % (len(patches) // batch) * batch
             h = soft.h()

@@ -10,7 +10,7 @@ attached to a depthwise 1×1 convolution with weight 1, one over vectors scales 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,9 +41,9 @@ def fold_batch_norm(graph: Graph) -> Graph:
     stored once, where the same BatchNorm, or none, is folded into it.
     """
     graph = attach_batch_norm(graph)
-    params, frozen = dict(graph.params), set(graph.frozen)
-    nodes = tuple(_fold(node, params, frozen) for node in graph.nodes)
-    return _named(replace(graph, nodes=nodes, params=params, frozen=frozenset(frozen)))
+    change = _Change(params=dict(graph.params), frozen=set(graph.frozen), pruned=set(graph.pruned))
+    nodes = tuple(_fold(node, change) for node in graph.nodes)
+    return _named(change.of(graph, nodes))
 
 
 def attach_batch_norm(graph: Graph) -> Graph:
@@ -53,7 +53,7 @@ def attach_batch_norm(graph: Graph) -> Graph:
     """
     graph = _dropout_behind(fold_scales(recognize_norms(graph)))
     nodes: dict[str, Node] = {}
-    params, frozen = dict(graph.params), set(graph.frozen)
+    change = _Change(params=dict(graph.params), frozen=set(graph.frozen), pruned=set(graph.pruned))
     renamed: dict[str, str] = {}
     for node in graph.nodes:
         node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
@@ -62,19 +62,13 @@ def attach_batch_norm(graph: Graph) -> Graph:
             continue
         layer = nodes[node.inputs[0]]
         if is_layer(layer) and len(graph.users(_original(renamed, layer.name))) == 1:
-            layer = _fold(layer, params, frozen)  # where it has had a BatchNorm before
+            layer = _fold(layer, change)  # where it has had a BatchNorm before
             renamed[node.name] = layer.name
         else:
-            layer = _depthwise(node, params, frozen)
+            layer = _depthwise(node, change)
         nodes[layer.name] = _attach(node, layer)
     return _named(
-        replace(
-            graph,
-            nodes=tuple(nodes.values()),
-            params=params,
-            output=renamed.get(graph.output, graph.output),
-            frozen=frozenset(frozen),
-        )
+        replace(change.of(graph, tuple(nodes.values())), output=renamed.get(graph.output, graph.output))
     )
 
 
@@ -106,20 +100,36 @@ def folded_layer(
     return (weight * gain.reshape(-1, *[1] * (weight.ndim - 1))).float(), shift.float()
 
 
-def _fold(node: Node, params: dict[str, Tensor], frozen: set[str]) -> Node:
+@dataclass(frozen=True, kw_only=True)
+class _Change:
+    """Parameters as they come to be, and which of them rest or are pruned."""
+
+    params: dict[str, Tensor]
+    frozen: set[str]
+    pruned: set[str]
+
+    def of(self, graph: Graph, nodes: tuple[Node, ...]) -> Graph:
+        """The graph with other nodes, over these parameters."""
+        rest, pruned = frozenset(self.frozen), frozenset(self.pruned)
+        return replace(graph, nodes=nodes, params=self.params, frozen=rest, pruned=pruned)
+
+
+def _fold(node: Node, change: _Change) -> Node:
     """The layer without its BatchNorm; adds what it is folded to, under keys that say what it is made of."""
     if "bn_mean" not in node.params:
         return node
-    weight, bias = folded_layer(node, params, gain_of(node, params))
+    weight, bias = folded_layer(node, change.params, gain_of(node, change.params))
     attrs = {name: value for name, value in node.attrs.items() if not name.startswith("bn_")}
     made_from = {
         role: repr((role, node.attrs["bn_eps"], *(node.params.get(part) for part in parts)))
         for role, parts in _MADE_FROM.items()
     }
-    params |= {made_from["weight"]: weight, made_from["bias"]: bias}
+    change.params.update({made_from["weight"]: weight, made_from["bias"]: bias})
     for role, parts in _TRAINED.items():
-        if all(node.params[part] in frozen for part in parts if part in node.params):
-            frozen.add(made_from[role])
+        if all(node.params[part] in change.frozen for part in parts if part in node.params):
+            change.frozen.add(made_from[role])
+    if node.params["weight"] in change.pruned:  # zeros times the gain
+        change.pruned.add(made_from["weight"])
     return replace(node, attrs=attrs, params=made_from)
 
 
@@ -141,6 +151,7 @@ def _named(graph: Graph) -> Graph:
         nodes=tuple(nodes),
         params={names[key]: tensor for key, tensor in graph.params.items() if key in names},
         frozen=frozenset(names[key] for key in graph.frozen if key in names),
+        pruned=frozenset(names[key] for key in graph.pruned if key in names),
     )
 
 
@@ -171,11 +182,11 @@ def _attach(norm: Node, layer: Node) -> Node:
     return replace(layer, attrs={**layer.attrs, **attrs}, params={**layer.params, **keys})
 
 
-def _depthwise(node: Node, params: dict[str, Tensor], frozen: set[str]) -> Node:
+def _depthwise(node: Node, change: _Change) -> Node:
     channels = node.shape[0]
     key = repr(("ones", node.name))
-    params[key] = torch.ones(channels, 1, 1, 1)
-    frozen.add(key)  # the module has no such weight to train
+    change.params[key] = torch.ones(channels, 1, 1, 1)
+    change.frozen.add(key)  # the module has no such weight to train
     ones, zeros = (1, 1), (0, 0)
     attrs = {"stride": ones, "padding": zeros, "dilation": ones, "groups": channels}
     return replace(node, op="conv2d", attrs=attrs, params={"weight": key})

@@ -53,13 +53,15 @@ class Node:
 class Graph:
     """Nodes in execution order, the first an ``input``; the value named `output` is the result.
 
-    Parameters whose keys are in `frozen` stay as they are in training. Nodes may share a parameter.
+    Parameters whose keys are in `frozen` stay as they are in training. Nodes may share a parameter. Those
+    whose keys are in `pruned` have a mask, which is where they are not 0: what comes later keeps their zeros.
     """
 
     nodes: tuple[Node, ...]
     params: Mapping[str, Tensor]
     output: str
     frozen: frozenset[str] = frozenset()
+    pruned: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Node:
         """The node that computes the value `name`."""
@@ -94,6 +96,10 @@ class Graph:
     def roles(self, node: Node) -> dict[str, Tensor]:
         """A node's parameters by role."""
         return {role: self.params[key] for role, key in node.params.items()}
+
+    def mask(self, key: str) -> Tensor | None:
+        """Where a pruned parameter may differ from 0, bool, its shape; None for one that is not pruned."""
+        return self.params[key] != 0 if key in self.pruned else None
 
     def with_params(self, params: Mapping[str, Tensor]) -> Graph:
         """The same nodes over other values of (some of) the parameters."""

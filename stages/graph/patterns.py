@@ -119,4 +119,4 @@ def _used(graph: Graph) -> Graph:
     nodes = tuple(node for node in graph.nodes if node.name in needed)
     keys = {key for node in nodes for key in node.params.values()}
     params = {key: tensor for key, tensor in graph.params.items() if key in keys}
-    return replace(graph, nodes=nodes, params=params, frozen=graph.frozen & keys)
+    return replace(graph, nodes=nodes, params=params, frozen=graph.frozen & keys, pruned=graph.pruned & keys)

@@ -49,6 +49,7 @@ class _Change:
     renamed: dict[str, str] = field(default_factory=dict)
     params: dict[str, Tensor] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
+    pruned: set[str] = field(default_factory=set)
 
     def add(self, tensor: Tensor, role: str, *made_from: str | None) -> str:
         """A parameter under a key that says what it is made of; at rest where all of that is."""
@@ -60,6 +61,8 @@ class _Change:
         self.params[name] = tensor.float()
         if all(key in self.graph.frozen for key in keys):
             self.frozen.add(name)
+        if role == "weight" and any(key in self.graph.pruned for key in keys):  # zeros times a factor
+            self.pruned.add(name)
         return name
 
     def result(self) -> Graph:
@@ -76,6 +79,7 @@ class _Change:
             params={**self.graph.params, **self.params},
             output=self.renamed.get(self.graph.output, self.graph.output),
             frozen=self.graph.frozen | self.frozen,
+            pruned=self.graph.pruned | self.pruned,
         )
 
 

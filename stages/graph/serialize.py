@@ -18,6 +18,7 @@ def save_graph(graph: Graph, directory: Path) -> None:
         "output": graph.output,
         "nodes": [asdict(node) for node in graph.nodes],
         "frozen": sorted(graph.frozen),
+        "pruned": sorted(graph.pruned),
     }
     (directory / "graph.json").write_text(json.dumps(document))
     used = {key for node in graph.nodes for key in node.params.values()}
@@ -33,6 +34,7 @@ def load_graph(directory: Path) -> Graph:
         params=load_file(directory / "params.safetensors"),
         output=document["output"],
         frozen=frozenset(document["frozen"]),
+        pruned=frozenset(document["pruned"]),
     )
 
 

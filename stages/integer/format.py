@@ -6,8 +6,9 @@
      "ops": [{"op": …, "inputs": […], "output": …, "attrs": {…}, "layout": …, "shapes": [[…]],
               "packed": {"shape": […], "bits": …}, "weight_of": output}]}
 
-Attributes that have their usual value (`USUAL`) are left out. Tensors lie in one array a dtype
-(`stages.integer.flat`). A weight that needs fewer than 8 bits is packed (`stages.integer.packing`), and
+Attributes that have their usual value (`stages.integer.document.USUAL`) are left out. Tensors lie in one
+array a dtype (`stages.integer.flat`). A weight that needs fewer than 8 bits is packed
+(`stages.integer.packing`), and
 ``weight.indices`` and ``weight.levels`` take its place; loading unpacks it. A weight that an operator before
 has too, as layers that share one do, is stored there alone, and ``weight_of`` names that operator's output.
 """
@@ -16,47 +17,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from stages.integer.document import (
+    MALFORMED,
+    reason,
+    shared_weights,
+    unusual_attrs,
+    value_from_json,
+    value_to_json,
+    with_usual_attrs,
+)
 from stages.integer.flat import flatten, unflatten
-from stages.integer.kernel import signature
 from stages.integer.limits import MAX_OPERATORS
 from stages.integer.packing import Packed, pack, unpack
-from stages.integer.program import FORMAT_VERSION, Op, Program, Value
+from stages.integer.program import FORMAT_VERSION, Op, Program
 from stages.integer.validate import validate
-
-MALFORMED = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    OverflowError,
-    ZeroDivisionError,
-    RecursionError,
-)
-"""What reading fields raises where a file holds other types, or numbers out of all proportion."""
-
-USUAL: Mapping[str, Any] = {
-    "stride": (1, 1),
-    "padding": (0, 0),
-    "dilation": (1, 1),
-    "narrow": 0,
-    "groups": 1,
-    "ceil_mode": False,
-    "headroom": 0,
-}
-
-_NONE = object()
 
 
 def save_program(program: Program, directory: Path) -> None:
     """Write the program's two files into `directory`. Raises ValueError for a program that is not valid."""
+    document, tensors = program_bytes(program)
+    (directory / "program.json").write_bytes(document)
+    (directory / "tensors.safetensors").write_bytes(tensors)
+
+
+def program_bytes(program: Program) -> tuple[bytes, bytes]:
+    """What the two files hold. Raises ValueError for a program that is not valid."""
     validate(program)
     shared = shared_weights(program.ops)
     layouts, forms, arrays = flatten([_stored(op, op.output in shared) for op in program.ops])
@@ -65,12 +57,11 @@ def save_program(program: Program, directory: Path) -> None:
         "requantize": program.requantize,
         "input": program.input,
         "output": program.output,
-        "values": {name: _value_to_json(value) for name, value in program.values.items()},
+        "values": {name: value_to_json(value) for name, value in program.values.items()},
         "layouts": layouts,
         "ops": [_op_to_json(op, shared) | form for op, form in zip(program.ops, forms, strict=True)],
     }
-    (directory / "program.json").write_text(json.dumps(document, separators=(",", ":")))
-    save_file(arrays, directory / "tensors.safetensors")
+    return json.dumps(document, separators=(",", ":")).encode(), save(arrays)
 
 
 def load_program(directory: Path) -> Program:
@@ -85,7 +76,7 @@ def load_program(directory: Path) -> Program:
         document = json.loads(path.read_text())
         version = document["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable integer program ({_reason(error)})") from error
+        raise ValueError(f"{path}: not a readable integer program ({reason(error)})") from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format {version}, but this version reads format {FORMAT_VERSION}. "
@@ -97,7 +88,7 @@ def load_program(directory: Path) -> Program:
             raise ValueError(f"{len(document['ops'])} operators: must be at most {MAX_OPERATORS}")
         tensors = unflatten(document["layouts"], document["ops"], arrays)
         program = Program(
-            values={name: _value_from_json(name, fields) for name, fields in document["values"].items()},
+            values={name: value_from_json(name, fields) for name, fields in document["values"].items()},
             ops=_ops_from_json(document["ops"], tensors),
             input=document["input"],
             output=document["output"],
@@ -105,9 +96,9 @@ def load_program(directory: Path) -> Program:
         )
         validate(program)
     except KeyError as error:
-        raise ValueError(f"{path}: {_reason(error)}") from error
+        raise ValueError(f"{path}: {reason(error)}") from error
     except MALFORMED as error:
-        raise ValueError(f"{path}: {_reason(error)}") from error
+        raise ValueError(f"{path}: {reason(error)}") from error
     return program
 
 
@@ -131,43 +122,9 @@ def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return loaded
 
 
-def _value_to_json(value: Value) -> dict[str, Any]:
-    return {
-        "shape": value.shape,
-        "scale": value.scale,
-        "zero_point": value.zero_point,
-        "levels": (value.quant_min, value.quant_max),
-    }
-
-
-def _value_from_json(name: str, fields: Mapping[str, Any]) -> Value:
-    quant_min, quant_max = fields["levels"]
-    return Value(
-        name=name,
-        shape=tuple(fields["shape"]),
-        scale=float(fields["scale"]),
-        zero_point=fields["zero_point"],
-        quant_min=quant_min,
-        quant_max=quant_max,
-    )
-
-
-def shared_weights(ops: Iterable[Op]) -> dict[str, str]:
-    """By output of each operator whose weight one before has too, that one's output."""
-    first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-    shared = {}
-    for op in ops:
-        if (weight := op.tensors.get("weight")) is not None:
-            owner = first.setdefault((str(weight.dtype), weight.shape, weight.tobytes()), op.output)
-            if owner != op.output:
-                shared[op.output] = owner
-    return shared
-
-
 def _op_to_json(op: Op, shared: Mapping[str, str]) -> dict[str, Any]:
-    # in the order of names: a program that was read is written as the one that was made
-    attrs = {name: op.attrs[name] for name in sorted(op.attrs) if op.attrs[name] != USUAL.get(name, _NONE)}
-    fields = {"op": op.op, "inputs": op.inputs, "output": op.output, "attrs": attrs}
+    attrs = unusual_attrs(op)
+    fields: dict[str, Any] = {"op": op.op, "inputs": op.inputs, "output": op.output, "attrs": attrs}
     if op.output in shared:
         fields["weight_of"] = shared[op.output]
     elif packed := _packed_weight(op):
@@ -227,17 +184,4 @@ def _op_from_json(fields: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
         output=fields["output"],
         tensors=_unpacked(tensors, fields),
     )
-    attrs = {name: USUAL[name] for name in signature(op).attr_names(op) if name in USUAL}
-    attrs |= {name: _tuples(value) for name, value in fields.get("attrs", {}).items()}
-    return replace(op, attrs=attrs)
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists where programs have tuples."""
-    if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return with_usual_attrs(op, fields.get("attrs", {}))

@@ -74,5 +74,13 @@ def closing_table(
         ),
         row(f"images per second{threads}", count, *(f"{form}/images_per_second" for form in forms)),
         row("bytes", count, "model/float_bytes", "", "model/integer_bytes"),
+        row("bytes, with all that the file holds", count, "", "", "model/file_bytes"),
         row("times smaller", lambda v: MISSING if v is None else f"{v:.2f}", "", "", "model/compression"),
+        row(
+            "times smaller, the file",
+            lambda v: MISSING if v is None else f"{v:.2f}",
+            "",
+            "",
+            "model/file_compression",
+        ),
     ]

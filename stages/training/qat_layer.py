@@ -38,7 +38,9 @@ from stages.graph.fold import folded_layer, gain_of
 from stages.graph.ir import Node
 from stages.graph.operators.layers import exact_sums, linear_map
 from stages.quant.estimators.base import Estimator, FakeQuantizer, Start
+from stages.quant.estimators.shared import SharedWeights
 from stages.quant.qparams import QParams
+from stages.quant.quantizers.base import SharesLevels
 from stages.quant.weights import fit_bias, quantize_bias
 
 BatchNorm = Literal["corrected", "naive", "frozen"]
@@ -89,6 +91,7 @@ class QatLayer(nn.Module):
         start: where that begins, on the folded weight; None keeps the layer float.
         dither: adds the noise of rounding by chance, (x, scale, draw) to x's shape; None rounds to nearest.
         batch_norm: how phases with batch statistics fold.
+        shares: where the levels that the weight shares start; None for levels of an even grid.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class QatLayer(nn.Module):
         start: Start | None,
         dither: Dither | None,
         batch_norm: BatchNorm,
+        shares: SharesLevels | None = None,
     ) -> None:
         super().__init__()
         self.node = node
@@ -118,7 +122,13 @@ class QatLayer(nn.Module):
                 start, qparams=replace(start.qparams, scale=start.qparams.scale / self._magnitude())
             )
         self._start = start
-        self.quantizer: FakeQuantizer | None = None if start is None else estimator.weight(start)
+        self.quantizer: FakeQuantizer | None = None
+        self._shares = shares is not None
+        if start is not None and shares is not None:
+            with torch.no_grad():
+                self.quantizer = SharedWeights(start, shares.centroids(self._seen(), start.qparams))
+        elif start is not None:
+            self.quantizer = estimator.weight(start)
 
     def share_quantizer(self, others: Iterable[QatLayer]) -> None:
         """Take the quantizer of a layer with the very same weight, if both start from the same grid."""
@@ -151,6 +161,18 @@ class QatLayer(nn.Module):
         assert self.quantizer is not None
         own = self.quantizer.qparams()
         return replace(own, scale=own.scale * self._magnitude()) if self._scales_follow else own
+
+    @torch.no_grad()
+    def shared_levels(self, qparams: QParams) -> Tensor | None:
+        """The levels that a codebook has chosen, int8, the weight's shape; None without one.
+
+        Args:
+            qparams: the folded weight's grid, `fit_bias` applied.
+        """
+        if not self._shares:
+            return None
+        weight = self._rounded_folded(self.folded()[0], Phase())
+        return self._whole(weight, weight, qparams, Phase()).to(qparams.dtype)
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -232,9 +254,8 @@ class QatLayer(nn.Module):
         if self.quantizer is None:
             return linear_map(self.node.attrs, c, learned * grids.input_scale, bias) / grids.output_scale
         qparams = fit_bias(self.qparams(), weight, bias, grids.input_scale)
-        scale, zero_point = qparams.broadcast(weight.ndim)
-        whole = torch.round(self._dithered(weight.detach(), qparams, phase) / scale).add_(zero_point)
-        whole.clamp_(qparams.quant_min, qparams.quant_max).sub_(zero_point)
+        scale = qparams.broadcast(weight.ndim)[0]
+        whole = self._whole(weight, learned, qparams, phase)
         integer_bias = None
         if bias is not None:
             steps = quantize_bias(bias, grids.input_scale, qparams.scale)
@@ -246,6 +267,13 @@ class QatLayer(nn.Module):
         ratio = grids.input_scale.double() * qparams.scale.double() / grids.output_scale.double()
         by_channel = ratio.float() if ratio.ndim == 0 else ratio.float().reshape(-1, *[1] * (weight.ndim - 2))
         return sums.float().mul_(by_channel)
+
+    def _whole(self, weight: Tensor, learned: Tensor, qparams: QParams, phase: Phase) -> Tensor:
+        """The centred levels of the folded weight, whole numbers: the nearest, or those of its codebook."""
+        scale, zero_point = qparams.broadcast(weight.ndim)
+        real = learned.detach() if self._shares else self._dithered(weight.detach(), qparams, phase)
+        whole = torch.round(real / scale).add_(zero_point)
+        return whole.clamp_(qparams.quant_min, qparams.quant_max).sub_(zero_point)
 
     def _rounded_unfolded(self, phase: Phase) -> Tensor:
         """``w_q / g``: the weight before folding, rounded to the levels that it will have after."""

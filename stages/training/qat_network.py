@@ -32,7 +32,7 @@ from stages.graph.simulate import Simulation
 from stages.integer.program import Requantize
 from stages.quant.estimators.base import Estimator, Extremes, FakeQuantizer, ObservesRange
 from stages.quant.estimators.scheme import start_of
-from stages.quant.quantizers.base import Dithers, Quantizer, WeightsAndActivations
+from stages.quant.quantizers.base import Dithers, Quantizer, SharesLevels, WeightsAndActivations
 from stages.quant.weights import fit_bias, weight_levels
 from stages.training.qat_forward import Forward, on_cpu
 from stages.training.qat_layer import BatchNorm, Dither, Phase, QatLayer
@@ -90,7 +90,9 @@ class QatNetwork(nn.Module):
                 )
             start = None if own is None else start_of(quantized.weights[name], own)
             node = self._graph[name]
-            layer = QatLayer(node, tensors, estimator, start, _dither(own, weight_name(node)), batch_norm)
+            shares = own if isinstance(own, SharesLevels) else None
+            dither = _dither(own, weight_name(node))
+            layer = QatLayer(node, tensors, estimator, start, dither, batch_norm, shares)
             layer.share_quantizer(o for o in self._layers() if self._schemes.weights.get(o.node.name) == own)
             self.layers[_escape(name)] = layer
         self.unquantized = nn.ParameterDict(
@@ -141,8 +143,11 @@ class QatNetwork(nn.Module):
             input_scale = activations[self._sources[node.inputs[0]]].scale
             qparams = on_cpu(layer.qparams())
             weights[node.name] = fit_bias(qparams, weight, graph.param(node, "bias"), input_scale)
-            own = self._schemes.weights[node.name]
-            if (chosen := weight_levels(own, weight, weights[node.name], weight_name(node))) is not None:
+            chosen = layer.shared_levels(weights[node.name])
+            if chosen is None:
+                own = self._schemes.weights[node.name]
+                chosen = weight_levels(own, weight, weights[node.name], weight_name(node))
+            if chosen is not None:
                 levels[node.name] = chosen
         return QuantizedGraph(
             graph=graph,

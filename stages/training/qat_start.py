@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -9,26 +11,34 @@ from pipeline.errors import PipelineError
 from stages.graph.fold import fold_batch_norm
 from stages.graph.ir import Graph
 from stages.graph.schemes import Schemes
-from stages.quant.quantizers.base import ChoosesLevels
+from stages.quant.quantizers.base import untrainable
 from stages.training.qat_layer import batches_key
 
 
 def tensors_of(graph: Graph) -> dict[str, Tensor]:
     """What training moves: parameters, frozen ones without gradient, and statistics of BatchNorm as buffers.
 
-    Layers that share a parameter in the float network share it here.
+    Layers that share a parameter in the float network share it here. A pruned one keeps its zeros: no
+    gradient reaches them, and decay and momentum of 0 are 0.
     """
     tensors: dict[str, Tensor] = {}
     for node in graph.nodes:
         for role, key in node.params.items():
             statistic = role in ("bn_mean", "bn_var")
-            tensor = graph.params[key].clone()
-            tensors.setdefault(
-                key, tensor if statistic else nn.Parameter(tensor, requires_grad=key not in graph.frozen)
-            )
+            if key in tensors:
+                continue
+            tensors[key] = tensor = graph.params[key].clone()
+            if not statistic:
+                tensors[key] = nn.Parameter(tensor, requires_grad=key not in graph.frozen)
+                if (mask := graph.mask(key)) is not None and tensors[key].requires_grad:
+                    tensors[key].register_hook(partial(_masked, mask))  # type: ignore[no-untyped-call]
         if "bn_mean" in node.params:
             tensors.setdefault(batches_key(node), torch.tensor(node.attrs["bn_batches"]))
     return tensors
+
+
+def _masked(mask: Tensor, gradient: Tensor) -> Tensor:
+    return torch.where(mask.to(gradient.device), gradient, 0.0)
 
 
 def check_same_network(graph: Graph, calibrated: Graph) -> None:
@@ -51,7 +61,7 @@ def check_same_network(graph: Graph, calibrated: Graph) -> None:
 def trainable(schemes: Schemes) -> Schemes:
     """Raise `PipelineError` for a quantizer that looks at a whole weight instead of rounding values."""
     for name, quantizer in schemes.weights.items():
-        if isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise:
+        if untrainable(quantizer):
             raise PipelineError(
                 f"'{name}': {type(quantizer).__name__} chooses levels for a whole weight, which has no "
                 "gradient. Remedy: quantizer=symmetric, or training=post_training"

@@ -28,7 +28,6 @@ from stages.quant.estimators.lsq import Lsq
 from stages.quant.estimators.ste import Ste
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.quantizers.base import WeightsAndActivations
-from stages.quant.quantizers.codebook import Codebook
 from stages.quant.quantizers.symmetric import Symmetric
 from stages.training.fit import FloatTraining, fit
 from stages.training.qat_objective import QatSchedule
@@ -37,6 +36,22 @@ from tests.composed import built
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = Digits()
+
+
+class Whole:
+    """A quantizer of whole weights whose levels training cannot move."""
+
+    elementwise = False
+    signed = True
+    bits = 4
+
+    def qparams(self, minimum, maximum, ch_axis=None):
+        raise NotImplementedError
+
+    def levels(self, weight, qparams, name):
+        raise NotImplementedError
+
+
 QUANTIZER = WeightsAndActivations(weight=Symmetric(bits=2, signed=True), activation=Symmetric(bits=4))
 STAGE = Finetune(
     data=DATA,
@@ -176,7 +191,7 @@ def test_the_artifact_survives_the_store(finished, tmp_path):
         ({"recipe": FloatTraining(epochs=0)}, "recipe.epochs=0: must be at least 1"),
         ({"quantizer_learning_rate": 0.0}, "quantizer_learning_rate=0.0: must be positive, or null"),
         ({"quantizer": replace(QUANTIZER, activation=None)}, "activation=None: training rounds activations"),
-        ({"quantizer": replace(QUANTIZER, weight=Codebook())}, "Codebook chooses levels for a whole weight"),
+        ({"quantizer": replace(QUANTIZER, weight=Whole())}, "Whole chooses levels for a whole weight"),
     ],
 )
 def test_settings_are_checked(settings, text):

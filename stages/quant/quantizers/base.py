@@ -57,6 +57,14 @@ class ChoosesLevels(Protocol):
 
 
 @runtime_checkable
+class SharesLevels(ChoosesLevels, Protocol):
+    """A quantizer by which a layer's weights share few levels, which training moves."""
+
+    def centroids(self, weight: Tensor, qparams: QParams) -> Tensor:
+        """Where the levels of a layer's weight start, float (k,), in steps of its grid; 0 among them."""
+
+
+@runtime_checkable
 class Dithers(Protocol):
     """A quantizer that rounds by chance while a network is trained."""
 
@@ -69,6 +77,12 @@ class Dithers(Protocol):
             name: of the layer or value.
             draw: counts training steps from 1; 0 is the draw that `ChoosesLevels.levels` makes.
         """
+
+
+def untrainable(quantizer: Quantizer) -> bool:
+    """Whether it chooses levels for a whole weight in a way that has no gradient."""
+    whole = isinstance(quantizer, ChoosesLevels) and not quantizer.elementwise
+    return whole and not isinstance(quantizer, SharesLevels)
 
 
 LayerRule = Mapping[str, Quantizer | int] | Literal["float"]

@@ -45,11 +45,20 @@ class Codebook:
         """The grid that centroids lie on: `Symmetric`'s of 8 bits over ``[minimum, maximum]``."""
         return Symmetric(bits=8, signed=True).qparams(minimum, maximum, ch_axis)
 
+    def centroids(self, weight: Tensor, qparams: QParams) -> Tensor:
+        """Those of a layer's weight in steps of its grid, float64 (2^bits,), ascending, one of them 0.
+
+        Weights that are 0, as pruned ones are, have that one, and draw no other.
+        """
+        scale, _ = qparams.broadcast(weight.ndim)
+        steps = (weight / scale).clamp(qparams.quant_min, qparams.quant_max)
+        others = steps[weight != 0]
+        return kmeans(others if others.numel() else steps, 2**self.bits, TOLERANCE)
+
     def levels(self, weight: Tensor, qparams: QParams, name: str) -> Tensor:
         """The layer's weight as the nearest levels of its codebook; int8, the weight's shape."""
         scale, _ = qparams.broadcast(weight.ndim)
         steps = (weight / scale).clamp(qparams.quant_min, qparams.quant_max)
-        centroids = kmeans(steps, 2**self.bits, TOLERANCE)
-        codebook: Tensor = torch.unique(centroids.round())
+        codebook: Tensor = torch.unique(self.centroids(weight, qparams).round())
         nearest = torch.bucketize(steps, midpoints(codebook).float())
         return codebook[nearest].to(qparams.dtype)

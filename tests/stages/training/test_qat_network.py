@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -281,10 +282,53 @@ def test_chance_draws_anew_in_each_step_and_again_after_a_resumption(module, x):
     assert not torch.equal(outputs[0], outputs[1])
 
 
-def test_a_codebook_is_refused(module, x):
-    quantizer = WeightsAndActivations(weight=Codebook(bits=4), activation=Symmetric(bits=8))
-    with pytest.raises(PipelineError, match=r"Codebook chooses levels for a whole weight.*Remedy"):
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A quantizer of whole weights whose levels training cannot move."""
+
+    elementwise: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
+    bits: int = 4
+
+    def qparams(self, minimum, maximum, ch_axis=None):
+        return Codebook(bits=self.bits).qparams(minimum, maximum, ch_axis)
+
+    def levels(self, weight, qparams, name):
+        return Codebook(bits=self.bits).levels(weight, qparams, name)
+
+
+def test_a_quantizer_of_whole_weights_is_refused(module, x):
+    quantizer = WeightsAndActivations(weight=Whole(), activation=Symmetric(bits=8))
+    with pytest.raises(PipelineError, match=r"Whole chooses levels for a whole weight.*Remedy"):
         network(module, x, Ste(), quantizer=quantizer)
+
+
+@pytest.mark.parametrize("granularity", [PerTensor(), PerChannel()])
+def test_a_codebook_trains_what_is_deployed(module, x, granularity):
+    quantizer = WeightsAndActivations(weight=Codebook(bits=2), activation=Symmetric(bits=8))
+    net = network(module, x, Ste(), quantizer=quantizer, granularity=granularity)
+    before = {name: layer.quantizer.centroids.clone() for name, layer in net.layers.items()}
+    net = train(net, x).eval()
+    quantized = assert_simulated(net, x)
+    for name, layer in net.layers.items():
+        assert len(quantized.levels[name.replace("/", ".")].unique()) <= 4
+        assert not torch.equal(layer.quantizer.centroids, before[name])
+
+
+def test_pruned_weights_stay_zero_in_training(module, x):
+    graph = captured(module)
+    key = next(node.params["weight"] for node in graph.nodes if node.op == "conv2d")
+    weight = graph.params[key].clone()
+    weight.flatten()[::3] = 0.0
+    graph = replace(graph.with_params({key: weight}), pruned=frozenset({key}))
+    for own in (Symmetric(bits=4, signed=True), Affine(bits=4, signed=True), Codebook(bits=3)):
+        quantizer = WeightsAndActivations(weight=own, activation=Symmetric(bits=8))
+        net = QatNetwork(graph, calibrated(graph, x, quantizer, PerChannel()), quantizer, Ste())
+        quantized = train(net, x).quantized()
+        (name,) = (pruned.removesuffix(".weight") for pruned in quantized.graph.pruned)
+        zero = quantized.weights[name].broadcast(4)[1].expand(weight.shape)
+        levels = quantized.integer_weight(quantized.graph[name])
+        assert (levels == zero).flatten()[::3].all() and (levels != zero).any()
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -1,0 +1,1 @@
+"""Pruning: which weights stay, when the others go, and the training in between."""
