@@ -33,7 +33,7 @@ from pipeline.run_folder import LOCK, occupied
 from pipeline.runner import METRICS, check_ranks, check_wiring, follow_stages, run_stages, write_metrics
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
-from pipeline.sweeps.jobs import current, job_fingerprint, threads_per_job
+from pipeline.sweeps.jobs import changed_settings, current, job_fingerprint, threads_per_job
 from pipeline.tracking.base import FINGERPRINT, Job, Record, SettlesRuns, SweepTracking, Tracker, Tracking
 from pipeline.tracking.journal import JOURNALS
 from pipeline.tracking.null import Null
@@ -71,9 +71,7 @@ def execute(
     threads = threads_of(cfg)
     # libraries read these variables when they load, which is when the stages are built
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    if (
-        is_busy()
-    ):  # threads that wait for each other by spinning keep the ones that they wait for from running
+    if is_busy():  # threads that spin keep those that they wait for from running
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console = Console()
     run, stages = _build(cfg, code)
@@ -113,7 +111,8 @@ def _lead(
     if sweep is None or not isinstance(run.tracking, SweepTracking):
         with occupied(run_dir):
             tags |= _settle(run.tracking, run_dir, console, fingerprint)
-            return _record(stages, ctx, run.tracking.open(run_dir, console), cfg, tags)
+            changed = changed_settings(hydra.overrides.task, _choices())
+            return _record(stages, ctx, run.tracking.open(run_dir, console, _options(), changed), cfg, tags)
     name = sweep.job_name(hydra.job.num, hydra.overrides.task, _choices())
     job = Job(sweep=sweep.record, fingerprint=fingerprint, name=name)
     with store.lock("run", job.fingerprint), occupied(run_dir):
@@ -176,10 +175,8 @@ def _record(
 ) -> dict[str, float]:
     """Run the stages with an open tracker, and close it."""
     try:
-        # the options too: MLflow plots parameters, not tags
-        options = {group: option for group, option in _choices().items() if option != "None"}
         tracker.tags(tags)  # first: they say whose run it is, should it be killed
-        tracker.params(options | dict(flatten(cfg)))
+        tracker.params(_options() | dict(flatten(cfg)))  # MLflow plots parameters, not tags
         # where a run before this one loaded the libraries
         with _blamed(ctx.ranks), threadpool_limits(ctx.threads):
             metrics = run_stages(stages, replace(ctx, tracker=tracker))
@@ -249,6 +246,11 @@ def _choices() -> dict[str, str]:
     return {
         str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/") and "@" not in str(k)
     }
+
+
+def _options() -> dict[str, str]:
+    """The choices that are made, without groups that are left empty."""
+    return {group: option for group, option in _choices().items() if option != "None"}
 
 
 def _tags(cfg: DictConfig) -> dict[str, str]:

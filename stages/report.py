@@ -26,6 +26,7 @@ from stages.reporting.runtimes import closing_runtimes, closing_title, runtime_n
 from stages.reporting.samples import ChangedSample, changed_samples
 from stages.reporting.settings import read_settings
 from stages.reporting.summary import CLOSING_COLUMNS, closing_table
+from stages.reporting.text import markdown
 from stages.tasks.base import Task
 from stages.tasks.classification import Classification
 
@@ -87,9 +88,12 @@ class Report:
             (plots / f"{name}.svg").write_text(drawing, encoding="utf-8")
         ctx.tracker.artifact(page)
         ctx.tracker.artifact(plots)
-        ctx.console.table(
-            "result", CLOSING_COLUMNS, closing_table(run.values(), run.integer_kernels, self.task)
-        )
+        closing = closing_table(run.values(), run.integer_kernels, self.task)
+        ctx.tracker.describe(markdown(CLOSING_COLUMNS, closing, run.metrics.notes))
+        if self.data is not None:
+            facts = {"samples": run.values().get("test/samples"), "shape": list(self.data.shape)}
+            ctx.tracker.dataset(self.data.name, self.data.fingerprint(), facts)
+        ctx.console.table("result", CLOSING_COLUMNS, closing)
         for note in run.metrics.notes:
             ctx.console.say(f"note: {note}")
         if run.runtimes is not None:

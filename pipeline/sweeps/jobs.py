@@ -50,6 +50,16 @@ class Sweep:
         return " ".join(words)
 
 
+def changed_settings(overrides: Iterable[str], groups: Container[str]) -> list[str]:
+    """What a command line sets beside groups' options and what has no part in figures: ``weight.bits=4``."""
+    pairs = [(key.lstrip("+"), value) for key, _, value in (line.partition("=") for line in overrides)]
+    return [
+        f"{key.partition('.')[2] or key}={value}"
+        for key, value in pairs
+        if key not in groups and key.partition(".")[0] not in ("store", "tracking", "hydra", "threads")
+    ]
+
+
 _current: Sweep | None = None
 
 

@@ -32,6 +32,12 @@ class Tracker(Protocol):
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record finite numbers as they become known."""
 
+    def describe(self, text: str) -> None:
+        """Say in Markdown what came of the run: what a record shows before all else."""
+
+    def dataset(self, name: str, fingerprint: str, facts: Mapping[str, object]) -> None:
+        """Record what was measured on: its name, the identity of its content, and what else is known."""
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file, or a folder with all it holds, into the record."""
 
@@ -81,8 +87,16 @@ class Record:
 class Tracking(Protocol):
     """What the configuration group ``tracking`` chooses: opens a `Tracker` for each run."""
 
-    def open(self, run_dir: Path, console: Console) -> Tracker:
+    def open(
+        self, run_dir: Path, console: Console, choices: Mapping[str, str], changed: Sequence[str] = ()
+    ) -> Tracker:
         """Start recording the run that writes to `run_dir`.
+
+        Args:
+            run_dir: its folder.
+            console: told what goes wrong.
+            choices: the option of each configuration group, which a run may be called by.
+            changed: further settings, ``weight.bits=4``.
 
         Raises:
             PipelineError: the record cannot be reached, and the configuration requires it.

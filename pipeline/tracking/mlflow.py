@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +46,8 @@ class MLflow:
         patience: seconds to wait, when a run ends, for a record that is away.
         pending: folder that names the runs whose record is not complete: the running, and what a later run or
             ``python -m pipeline.deliver`` has to deliver. None for one beside the database.
+        named_by: the groups whose options a run is called by, followed by the settings that the command
+            changes; jobs of a sweep are called by what they differ in.
     """
 
     uri: str = "sqlite:///outputs/mlflow.db"
@@ -55,6 +57,7 @@ class MLflow:
     log_model: bool = True
     patience: float = 60.0
     pending: Path | None = None
+    named_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.match(r"(sqlite:///.|https?://.)", self.uri):
@@ -68,9 +71,13 @@ class MLflow:
         """Deliver what earlier runs left; returns those that had been killed, and are recorded so now."""
         return pending.settle(self._pending(), self.attach, self._address(), own=run_dir, warn=console.warn)
 
-    def open(self, run_dir: Path, console: Console) -> Tracker:
-        """Start an MLflow run named after the last two parts of `run_dir`."""
-        return self._open(run_dir, console, "/".join(run_dir.parts[-2:]), {}, None, needed=self.required)
+    def open(
+        self, run_dir: Path, console: Console, choices: Mapping[str, str], changed: Sequence[str] = ()
+    ) -> Tracker:
+        """Start an MLflow run named by its choices, or by its folder where it has none."""
+        words = [*(choices[group] for group in self.named_by if group in choices), *changed]
+        name = " ".join(words) or "/".join(run_dir.parts[-2:])
+        return self._open(run_dir, console, name, {}, None, needed=self.required)
 
     def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
         """Start, or go on with, a run below the sweep's parent run, for which the record was there."""

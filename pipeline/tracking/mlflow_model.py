@@ -13,8 +13,8 @@ import numpy as np
 from pipeline.artifact import ServedModel
 
 
-def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> None:
-    """Log `model` as an output of an open run, with signature and input example.
+def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> str:
+    """Log `model` as an output of an open run, with signature and input example; returns its identifier.
 
     A run that was interrupted after this, and goes on, keeps its one model. Step by step through the client:
     MLflow's own ``log_model`` works on the process's current run and experiment, and loads the model for a
@@ -57,6 +57,7 @@ def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> 
     outputs = client.get_run(run_id).outputs
     if outputs is None or logged.model_id not in {output.model_id for output in outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
 
 
 @contextmanager

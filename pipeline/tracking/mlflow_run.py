@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +22,12 @@ SQLITE = "sqlite:///"
 MAX_PARAM, MAX_TAG, MAX_KEY, BATCH = 6000, 5000, 250, 100  # MLflow's limits
 LOCKED_FOR = 60.0
 """Seconds to keep trying while another process holds the database."""
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's pages show as a run's description."""
+
+DIGEST = 8
+"""Characters of a data set's digest, as many as MLflow's own have."""
 
 _UNSAFE = re.compile(r"[^\w\-. /:]")
 
@@ -95,10 +103,39 @@ class MLflowTracker:
         else:
             self._call(self._client.log_artifact, self.run_id, str(path), folder or None)
 
-    def model(self, model: ServedModel) -> None:
-        """Log as a pyfunc model with signature and input example, unless the configuration says not to."""
-        if self._log_models:
-            self._call(log_model, self._client, self._experiment_id, self.run_id, model)
+    def dataset(self, name: str, fingerprint: str, facts: Mapping[str, object]) -> None:
+        """Record the data set that figures were measured on, as MLflow's pages list and filter it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        digest = hashlib.sha256(fingerprint.encode()).hexdigest()[:DIGEST]
+        source = json.dumps({"fingerprint": fingerprint})
+        dataset = Dataset(_cut(name, MAX_KEY), digest, "local", source, profile=json.dumps(dict(facts)))
+        context = InputTag("mlflow.data.context", "evaluation")
+        self._call(self._client.log_inputs, self.run_id, [DatasetInput(dataset, [context])])
+
+    def model(
+        self, model: ServedModel, figures: Mapping[str, float] | None = None, *, when: int | None = None
+    ) -> None:
+        """Log as a pyfunc model with signature and input example, unless the configuration says not to.
+
+        Args:
+            model: what is logged.
+            figures: the run's, which the model's own page has as well.
+            when: as of which time, in milliseconds since 1970; None for now.
+        """
+        from mlflow.entities import Metric
+
+        if not self._log_models:
+            return
+        model_id: list[str] = []
+        self._call(lambda: model_id.append(log_model(self._client, self._experiment_id, self.run_id, model)))
+        time_of = round(time.time() * 1000) if when is None else when
+        entities = [
+            Metric(_key(name), float(value), time_of, 0, model_id=model_id[0])
+            for name, value in (figures or {}).items()
+        ]
+        for batch in _batches(entities):
+            self._call(self._client.log_batch, self.run_id, metrics=batch)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Close the run; its tag ``error`` holds the text of an error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ class Null:
 
     run_id: str = ""
 
-    def open(self, run_dir: Path, console: Console) -> Null:
+    def open(
+        self, run_dir: Path, console: Console, choices: Mapping[str, str], changed: Sequence[str] = ()
+    ) -> Null:
         """Nothing to open."""
         return self
 
@@ -27,6 +29,12 @@ class Null:
         """Ignore."""
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Ignore."""
+
+    def describe(self, text: str) -> None:
+        """Ignore."""
+
+    def dataset(self, name: str, fingerprint: str, facts: Mapping[str, object]) -> None:
         """Ignore."""
 
     def artifact(self, path: Path, folder: str = "") -> None:

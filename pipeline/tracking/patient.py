@@ -8,21 +8,27 @@ with patience when the run ends. What is left then stays in the run's folder, fo
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.artifact import ServedModel
 from pipeline.console import Console
 from pipeline.errors import PipelineError
 from pipeline.tracking.journal import Entry, Journal, found, inside, model_fields, model_of
-from pipeline.tracking.mlflow_run import MLflowTracker, outcome
+from pipeline.tracking.mlflow_run import NOTE, MLflowTracker, outcome
 
 FIRST, LAST = 1.0, 60.0
 """Seconds between tries: doubled each time."""
 
 SHARE = 3.0
 """Least time between tries, as a multiple of what the last one took: they do not hold up the run."""
+
+MAX_NAME = 100
+_UNNAMEABLE = re.compile(r"[^\w-]+")
+"""What a model's name is left without: some of it MLflow refuses."""
 
 Connect = Callable[[str], MLflowTracker]
 """The run of an identifier, ready to record; or a new one where it is empty, or there is none of it.
@@ -70,6 +76,7 @@ class PatientTracker:
         self._tracker = tracker
         self.run_id = "" if tracker is None else tracker.run_id
         self._sent = 0 if tracker is None else len(journal.entries)
+        self._figures: dict[str, float] = {}
         self._pause = FIRST
         self._next = time.monotonic() + FIRST
 
@@ -85,14 +92,26 @@ class PatientTracker:
         """Record, now or later, with the time of now."""
         numbers = {name: float(value) for name, value in values.items()}
         self._record("metrics", values=numbers, step=step, time=self._journal.now())
+        if step is None:  # figures of the whole run, which its model has as well
+            self._figures |= numbers
+
+    def describe(self, text: str) -> None:
+        """Record, now or later, where MLflow's pages show a run's description."""
+        self._record("tags", values={NOTE: text})
+
+    def dataset(self, name: str, fingerprint: str, facts: Mapping[str, object]) -> None:
+        """Record, now or later."""
+        self._record("dataset", name=name, fingerprint=fingerprint, facts=dict(facts))
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file of the run's folder, now or later."""
         self._record("artifact", path=inside(self._run_dir, path), folder=folder)
 
     def model(self, model: ServedModel) -> None:
-        """Record a model in the run's folder, now or later."""
-        self._record("model", **model_fields(model, self._run_dir))
+        """Record a model in the run's folder, now or later, called as the run is."""
+        called = _UNNAMEABLE.sub("-", str(self._journal.entries[0]["name"]))[:MAX_NAME]
+        fields = model_fields(replace(model, name=called), self._run_dir)
+        self._record("model", **fields, figures=self._figures, time=self._journal.now())
 
     def finish(self, error: BaseException | None = None) -> None:
         """Close the run; wait for a record that is away, unless the user wants it to stop now.
@@ -197,6 +216,8 @@ def send(entry: Entry, tracker: MLflowTracker, run_dir: Path, *, own: bool = Tru
             tracker.tags(entry["values"])
         elif call == "metrics":
             tracker.metrics(entry["values"], entry["step"], when=entry["time"])
+        elif call == "dataset":
+            tracker.dataset(entry["name"], entry["fingerprint"], entry["facts"])
         elif call == "artifact":
             path = run_dir / entry["path"] if own else found(run_dir, entry["path"])
             if path.exists():  # else deleted since
@@ -204,7 +225,7 @@ def send(entry: Entry, tracker: MLflowTracker, run_dir: Path, *, own: bool = Tru
         elif call == "model":
             model = model_of(entry, run_dir, own=own)
             if model.folder.is_dir():
-                tracker.model(model)
+                tracker.model(model, entry.get("figures", {}), when=entry.get("time"))
         elif call == "finish":
             tracker.end(entry["status"], entry["error"], when=entry["time"])
         elif call not in ("open", "run"):

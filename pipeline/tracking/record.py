@@ -55,6 +55,14 @@ class RecordingTracker:
         if numbers:
             self.history.append((step, numbers))
 
+    def describe(self, text: str) -> None:
+        """Pass on."""
+        self._tracker.describe(text)
+
+    def dataset(self, name: str, fingerprint: str, facts: Mapping[str, object]) -> None:
+        """Pass on."""
+        self._tracker.dataset(name, fingerprint, facts)
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Pass on."""
         self._tracker.artifact(path, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 MISSING = "–"
 
@@ -73,3 +74,10 @@ def shorten(name: str, length: int) -> str:
 
 def _signed(value: float, magnitude: str) -> str:
     return f"−{magnitude}" if value < 0 else magnitude
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
+    """A table, and notes below it, as Markdown; columns after the first are aligned to the right."""
+    rule = ["---", *["---:"] * (len(columns) - 1)]
+    table = [f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |" for row in (columns, rule, *rows)]
+    return "\n".join([*table, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"

@@ -22,6 +22,7 @@ from stages.artifacts import (
     QuantizedModel,
     Verdict,
 )
+from stages.data.noise import Noise
 from stages.graph.ir import Graph, Node
 from stages.graph.quantized import QuantizedGraph
 from stages.integer.program import Program, Value
@@ -140,3 +141,24 @@ def test_a_second_report_replaces_the_first(inputs, tmp_path):
     run(Report(), inputs, tmp_path)
     run(Report(), inputs | {Metrics: Metrics(values={"integer/agreement": 1.0})}, tmp_path)
     assert "<td>90.00%</td>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_record_shows_the_closing_table_and_names_the_data(inputs, tmp_path):
+    told: dict[str, object] = {}
+
+    class Told(Recorder):
+        def describe(self, text):
+            told["text"] = text
+
+        def dataset(self, name, fingerprint, facts):
+            told["data"] = (name, fingerprint, dict(facts))
+
+    data = Noise(samples=4)
+    stream = io.StringIO()
+    console = Console(rich=RichConsole(file=stream, width=100))
+    ctx = RunContext(run_dir=tmp_path, seed=0, device="cpu", tracker=Told(), store=None, console=console)
+    Report(data=data).run(ctx, inputs)
+    lines = str(told["text"]).splitlines()
+    assert lines[1] == "| --- | ---: | ---: | ---: |"
+    assert "| top-1 | 91.00% | – | 90.00% |" in lines and lines[-1] == "- a backend fell back"
+    assert told["data"] == (data.name, data.fingerprint(), {"samples": None, "shape": list(data.shape)})

@@ -65,7 +65,7 @@ def logged(tmp_path_factory):
     program = a_program()
     program.write_files(folder)
     tracking = MLflow(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=folder / "files")
-    tracker = tracking.open(folder, Console(quiet=True))
+    tracker = tracking.open(folder, Console(quiet=True), {})
     tracker.model(program.served(folder))
     tracker.model(program.served(folder))  # as a run does that was killed in between
     tracker.finish()

@@ -57,8 +57,11 @@ class Run:
     def artifact(self, path: Any, folder: str = "") -> None:
         self._call("artifact", path, folder)
 
-    def model(self, model: Any) -> None:
-        self._call("model", model)
+    def dataset(self, name: str, fingerprint: str, facts: Any) -> None:
+        self._call("dataset", name, fingerprint, facts)
+
+    def model(self, model: Any, figures: Any = None, *, when: int | None = None) -> None:
+        self._call("model", model, figures, when)
 
     def end(self, status: str, error: str = "", *, when: int | None = None) -> None:
         self._call("end", status, error, when)

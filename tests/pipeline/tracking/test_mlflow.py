@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,12 +43,12 @@ def client(tracking):
 @pytest.fixture
 def opened(tracking, context):
     ctx = context()
-    return tracking.open(ctx.run_dir, ctx.console)
+    return tracking.open(ctx.run_dir, ctx.console, {})
 
 
 def test_mlflow_gets_what_metrics_json_holds(fakes, context, tracking, client):
     ctx = context()
-    tracker = tracking.open(ctx.run_dir, ctx.console)
+    tracker = tracking.open(ctx.run_dir, ctx.console, {})
     stages = [fakes.Make(), fakes.DoSquare(), fakes.Add(), fakes.Show()]
     run_stages(stages, context(run_dir=ctx.run_dir, tracker=tracker))
     tracker.finish()
@@ -63,7 +65,7 @@ def test_what_is_not_finite_is_not_recorded(fakes, context, tracking, client, mo
     values = {"square/sqnr_db": float("inf"), "square/share": float("nan"), "square/known": 1e308}
     monkeypatch.setattr(fakes.Square, "metrics", lambda self: values)
     ctx = context()
-    tracker = tracking.open(ctx.run_dir, ctx.console)
+    tracker = tracking.open(ctx.run_dir, ctx.console, {})
     run_stages([fakes.Make(), fakes.DoSquare()], context(run_dir=ctx.run_dir, tracker=tracker))
     tracker.finish()
     data = client().get_run(tracker.run_id).data
@@ -113,12 +115,12 @@ def test_files_and_folders_are_copied(opened, client, tmp_path):
 def test_a_deleted_experiment_says_how_to_get_it_back(tracking, context, client):
     lost = MLflow(uri=tracking.uri, experiment="lost", artifacts=tracking.artifacts)
     ctx = context()
-    lost.open(ctx.run_dir, ctx.console).finish()
+    lost.open(ctx.run_dir, ctx.console, {}).finish()
     client().delete_experiment(client().get_experiment_by_name("lost").experiment_id)
     with pytest.raises(
         PipelineError, match=r"tracking\.experiment='lost' is deleted in .*experiments restore"
     ):
-        lost.open(ctx.run_dir, ctx.console)
+        lost.open(ctx.run_dir, ctx.console, {})
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def test_an_unreachable_server_is_a_clear_error_at_once(nobody, context):
     ctx = context()
     start = time.monotonic()
     with pytest.raises(PipelineError) as error:
-        MLflow(uri=nobody).open(ctx.run_dir, ctx.console)
+        MLflow(uri=nobody).open(ctx.run_dir, ctx.console, {})
     assert time.monotonic() - start < 5
     assert f"tracking.uri={nobody}: MLflow failed: [Errno 111] Connection refused" in str(error.value)
     assert "correct tracking.uri" in str(error.value) and "tracking.required=false" in str(error.value)
@@ -156,14 +158,14 @@ def test_a_server_that_is_no_mlflow_is_a_clear_error(context):
         threading.Thread(target=refuse, daemon=True).start()
         ctx = context()
         with pytest.raises(PipelineError, match="MLflow failed: "):
-            MLflow(uri=f"http://127.0.0.1:{server.getsockname()[1]}").open(ctx.run_dir, ctx.console)
+            MLflow(uri=f"http://127.0.0.1:{server.getsockname()[1]}").open(ctx.run_dir, ctx.console, {})
         server.shutdown(socket.SHUT_RDWR)
 
 
 def test_an_unreachable_server_that_is_not_required_leaves_a_local_copy(nobody, context, fakes, tmp_path):
     ctx = context()
     tracking = MLflow(uri=nobody, required=False, patience=0, pending=tmp_path / "pending")
-    tracker = tracking.open(ctx.run_dir, ctx.console)
+    tracker = tracking.open(ctx.run_dir, ctx.console, {})
     metrics = run_stages([fakes.Make(), fakes.DoSquare()], context(run_dir=ctx.run_dir, tracker=tracker))
     tracker.finish(PipelineError("late"))
     ctx.console._rich.file.flush()
@@ -206,7 +208,7 @@ def test_a_record_with_infinities_comes_back_without_them(tracking, context, cli
 
 def create(tracking, run_dir, console, barrier, results):
     barrier.wait()
-    tracker = tracking.open(run_dir, console)
+    tracker = tracking.open(run_dir, console, {})
     tracker.metrics({"x": 1.0})
     tracker.finish()
     results.put(tracker.run_id)
@@ -244,7 +246,7 @@ def test_wrong_settings_are_refused(values, text):
 def test_all_are_what_the_group_promises(tmp_path):
     assert isinstance(MLflow(), Tracking) and isinstance(Null(), Tracking)
     assert isinstance(MLflow(), SweepTracking) and isinstance(MLflow(), SettlesRuns)
-    null = Null().open(tmp_path, None)
+    null = Null().open(tmp_path, None, {})
     null.metrics({"a": 1.0})
     null.artifact(tmp_path)
     null.finish()
@@ -271,7 +273,7 @@ if how == "among the tables":
         if len(made) == 40:
             os._exit(9)
 
-MLflow(uri="sqlite:///m.db", artifacts=pathlib.Path("a")).open(pathlib.Path("runs/x/y"), Console()).finish()
+MLflow(uri="sqlite:///m.db", artifacts=pathlib.Path("a")).open(pathlib.Path("runs/x/y"), Console(), {}).finish()
 """
 
 
@@ -288,3 +290,19 @@ def test_a_process_stopped_while_it_creates_the_database_leaves_no_broken_one(tm
     again = run("not at all")
     assert again.returncode == 0, again.stderr
     assert sorted(path.name for path in tmp_path.glob("m.db*")) == ["m.db"]
+
+
+def test_a_run_is_called_by_its_choices_and_shows_what_came_of_it(context, tracking, client):
+    ctx = context()
+    named = replace(tracking, named_by=("model", "experiment", "quantizer"))
+    choices = {"quantizer": "affine", "model": "net", "granularity": "per_tensor"}
+    tracker = named.open(ctx.run_dir, ctx.console, choices, ["weight.bits=4"])
+    tracker.describe("| top-1 | 98% |")
+    tracker.dataset("digits", "content 1", {"samples": 360.0})
+    tracker.finish()
+    run = client().get_run(tracker.run_id)
+    assert run.info.run_name == "net affine weight.bits=4"
+    assert run.data.tags["mlflow.note.content"] == "| top-1 | 98% |"
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.name == "digits" and json.loads(given.dataset.profile) == {"samples": 360.0}
+    assert given.dataset.digest == hashlib.sha256(b"content 1").hexdigest()[:8]

@@ -188,10 +188,17 @@ def test_files_and_models_wait_too(begin, record, clock):
         params={},
         requirements=(),
     )
+    tracker.metrics({"integer/top1": 0.5})
+    tracker.metrics({"train/loss": 2.0}, 3)
+    tracker.describe("| a |")
+    tracker.dataset("digits", "content 1", {"samples": 360.0})
     tracker.model(model)
     record.away = False
     clock.now += 5
     tracker.finish()
-    ((file, logged, _),) = record.runs.values()
+    ((file, _, _, described, dataset, logged, _),) = record.runs.values()
     assert file == ("artifact", ctx.run_dir / "report.html", "pages")
+    assert described == ("tags", {"mlflow.note.content": "| a |"})
+    assert dataset == ("dataset", "digits", "content 1", {"samples": 360.0})
     assert logged[1].folder == model.folder and logged[1].example.shape == (1, 2)
+    assert logged[2] == {"integer/top1": 0.5}  # figures of the run, not a step's
