@@ -75,13 +75,14 @@ class MLflow:
         self, run_dir: Path, console: Console, choices: Mapping[str, str], changed: Sequence[str] = ()
     ) -> Tracker:
         """Start an MLflow run named by its choices, or by its folder where it has none."""
-        words = [*(choices[group] for group in self.named_by if group in choices), *changed]
-        name = " ".join(words) or "/".join(run_dir.parts[-2:])
-        return self._open(run_dir, console, name, {}, None, needed=self.required)
+        called = " ".join([*(choices[group] for group in self.named_by if group in choices), *changed])
+        name = called or "/".join(run_dir.parts[-2:])
+        return self._open(run_dir, console, name, {}, None, called=called, needed=self.required)
 
     def open_job(self, run_dir: Path, console: Console, job: Job, record: Record | None) -> Tracker:
         """Start, or go on with, a run below the sweep's parent run, for which the record was there."""
-        return self._open(run_dir, console, job.name, mlflow_sweep.job_tags(job), record, needed=False)
+        tags = mlflow_sweep.job_tags(job)
+        return self._open(run_dir, console, job.name, tags, record, called=job.name, needed=False)
 
     def open_sweep(self, tags: Mapping[str, str], *, resume: bool) -> Record | None:
         """Find or create the parent run, once even where several processes ask for the same sweep."""
@@ -155,6 +156,7 @@ class MLflow:
         tags: Mapping[str, str],
         record: Record | None,
         *,
+        called: str,
         needed: bool,
     ) -> Tracker:
         known = "" if record is None else record.run_id
@@ -196,6 +198,7 @@ class MLflow:
             where=self.uri,
             required=self.required,
             patience=self.patience,
+            called=called,
             delivered=lambda: pending.forget(self._pending(), journal.file),
             tracker=tracker,
         )

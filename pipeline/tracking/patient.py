@@ -48,6 +48,7 @@ class PatientTracker:
         where: how to look at the record, while there is no connection.
         required: whether the run fails, when all is done, where the record cannot be delivered.
         patience: seconds to wait for the record at the end.
+        called: what models are called; empty for their own names.
         delivered: called when the record has everything.
         tracker: the connection, if it is there; then the journal names the run.
     """
@@ -62,6 +63,7 @@ class PatientTracker:
         where: str,
         required: bool = True,
         patience: float = 60.0,
+        called: str = "",
         delivered: Callable[[], None] = lambda: None,
         tracker: MLflowTracker | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class PatientTracker:
         self._where = where
         self._required = required
         self._patience = patience
+        self._called = called
         self._delivered = delivered
         self._tracker = tracker
         self.run_id = "" if tracker is None else tracker.run_id
@@ -108,8 +111,8 @@ class PatientTracker:
         self._record("artifact", path=inside(self._run_dir, path), folder=folder)
 
     def model(self, model: ServedModel) -> None:
-        """Record a model in the run's folder, now or later, called as the run is."""
-        called = _UNNAMEABLE.sub("-", str(self._journal.entries[0]["name"]))[:MAX_NAME]
+        """Record a model in the run's folder, now or later."""
+        called = _UNNAMEABLE.sub("-", self._called)[:MAX_NAME] or model.name
         fields = model_fields(replace(model, name=called), self._run_dir)
         self._record("model", **fields, figures=self._figures, time=self._journal.now())
 

@@ -273,7 +273,8 @@ if how == "among the tables":
         if len(made) == 40:
             os._exit(9)
 
-MLflow(uri="sqlite:///m.db", artifacts=pathlib.Path("a")).open(pathlib.Path("runs/x/y"), Console(), {}).finish()
+tracking = MLflow(uri="sqlite:///m.db", artifacts=pathlib.Path("a"))
+tracking.open(pathlib.Path("runs/x/y"), Console(), {}).finish()
 """
 
 
