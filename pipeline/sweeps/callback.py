@@ -71,8 +71,8 @@ class SweepCallback(Callback):
             overrides = _overrides(config)
             _check_choices(config, overrides)
             with said_plainly():
-                Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
                 self._open(config, overrides)
+                Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         except (PipelineError, HydraException, OmegaConfBaseException) as refusal:
             print(explained(refusal, sys.argv[1:]), file=sys.stderr)
             sys.exit(1)
