@@ -11,7 +11,7 @@ from pipeline.context import RunContext
 from pipeline.errors import ConfigError
 from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, IntegerProgram, QuantizedModel, Speeds
-from stages.backends.base import Backend
+from stages.backends.base import Backend, instruction_set_of
 from stages.data.base import Data
 from stages.data.batches import batches
 from stages.measuring.forms import Form, float_form, integer_form, prepare, simulated_form
@@ -62,6 +62,7 @@ class MeasureSpeed:
         program = None if integers is None else integers.program
         threads = getattr(self.backend, "threads", None) or torch.get_num_threads()
         forms: dict[str, Form] = {}
+        instruction_set = ""
         if model is not None:
             forms["float"] = float_form(model.graph)
         if (simulated := simulated_form(quantized, program)) is not None:
@@ -69,8 +70,13 @@ class MeasureSpeed:
         if program is not None:
             executable, _ = prepare(program, _on_threads(self.backend, threads), self.data)
             forms["integer"] = integer_form(executable, program)
+            instruction_set = instruction_set_of(executable)
         x, _ = next(batches(self.data.test(), self.batch_size, self.data))
-        return measure_speeds(forms, x, threads=threads, rounds=self.rounds, seconds=self.seconds)
+        speeds = measure_speeds(forms, x, threads=threads, rounds=self.rounds, seconds=self.seconds)
+        if not instruction_set:
+            return speeds
+        ctx.tracker.tags({"backend/instruction_set": instruction_set})
+        return replace(speeds, instruction_set=instruction_set)
 
 
 def _on_threads(backend: Backend | None, threads: int) -> Backend | None:

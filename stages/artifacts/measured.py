@@ -85,12 +85,14 @@ class Speeds:
         forms: ``float``, ``simulated``, ``integer``, as far as they are there.
         threads: on which all of them ran.
         batch_size: images a call.
+        instruction_set: that the integer kernels were compiled for; empty where that is not their choice.
     """
 
     kind: ClassVar[str] = "speeds"
     forms: Mapping[str, Speed]
     threads: int
     batch_size: int
+    instruction_set: str = ""
 
     def save(self, directory: Path) -> None:
         """Write ``speeds.json``."""

@@ -42,6 +42,20 @@ class Predicts(Protocol):
         """Float input (N, *shape) to float output (N, *shape)."""
 
 
+@runtime_checkable
+class CompiledKernels(Protocol):
+    """An executable whose kernels are compiled for one instruction set of several."""
+
+    @property
+    def instruction_set(self) -> str:
+        """As configuration names it."""
+
+
+def instruction_set_of(executable: Executable) -> str:
+    """What an executable's kernels are compiled for; empty where it does not say."""
+    return executable.instruction_set if isinstance(executable, CompiledKernels) else ""
+
+
 def predict(executable: Executable, program: Program, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Quantize the input, run on integers, dequantize the output.
 

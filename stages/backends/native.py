@@ -1,4 +1,4 @@
-"""Our own kernels in C++ for CPUs with AVX-512 VNNI: the reference's integers, in every rounding mode."""
+"""Our own kernels in C++ for many CPUs: the reference's integers, in every rounding mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pipeline.environment import threads_in_use
 from pipeline.errors import PipelineError
 from stages.backends.base import EXACT, Executable, Tolerance, check_counts
-from stages.backends.native_kernels.library import find_library
+from stages.backends.native_kernels.instruction_sets import check_name
+from stages.backends.native_kernels.library import Library, find_library
 from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import ByReference, Part, parts
 from stages.backends.native_kernels.structures import ExternalArray
@@ -45,8 +46,8 @@ os.register_at_fork(after_in_child=_unlock)
 class _Prepared:
     """A program's parts, and memory for their steps: an arena a thread, from a multiple of 64 bytes on."""
 
-    def __init__(self, program: Program, threads: int, *, keep: bool) -> None:
-        self.parts: list[Part] = parts(program, keep=keep)
+    def __init__(self, program: Program, library: Library, threads: int, *, keep: bool) -> None:
+        self.parts: list[Part] = parts(program, keep=keep, dot_offset=library.dot_offset)
         size = 64 + max((part.arena_bytes for part in self.parts if isinstance(part, Plan)), default=0)
         self._memory = [np.zeros(size, np.uint8) for _ in range(threads)]
         starts = (memory.ctypes.data for memory in self._memory)
@@ -62,21 +63,22 @@ class NativeExecutable:
 
     name = "native"
 
-    def __init__(self, program: Program, library: ctypes.CDLL, *, batch_size: int, threads: int) -> None:
+    def __init__(self, program: Program, library: Library, *, batch_size: int, threads: int) -> None:
         check_accumulators(program)
         self._program = program
         self._library = library
+        self.instruction_set = library.isa
         self._batch_size = batch_size
         self._threads = threads
-        self._runner = _Prepared(program, threads, keep=False)
+        self._runner = _Prepared(program, library, threads, keep=False)
         slow = sorted({part.op.op for part in self._runner.parts if isinstance(part, ByReference)})
         self.notes = (f"backend native: {', '.join(slow)} by the reference's kernels",) if slow else ()
         self._lock = threading.Lock()  # calls share the arenas and the team
         _LIVING.add(self)
         self._team = None
         if threads > 1:
-            self._team = library.team(threads)
-            weakref.finalize(self, library.disband, self._team)
+            self._team = library.functions.team(threads)
+            weakref.finalize(self, library.functions.disband, self._team)
 
     def run(self, q: Integers) -> Integers:
         """Levels in, levels out."""
@@ -92,7 +94,7 @@ class NativeExecutable:
             return dequantize_output(self._program, self.run(quantize_input(self._program, x)))
         x = np.ascontiguousarray(x, dtype=np.float32)
         q = np.empty(x.shape, value.dtype)
-        self._library.quantize(
+        self._library.functions.quantize(
             x.ctypes.data,
             q.ctypes.data,
             x.size,
@@ -121,7 +123,7 @@ class NativeExecutable:
     @cached_property
     def _tracer(self) -> _Prepared:
         """Steps that hand out every value."""
-        return _Prepared(self._program, self._threads, keep=True)
+        return _Prepared(self._program, self._library, self._threads, keep=True)
 
     def _batches(self, q: Integers) -> Iterator[Integers]:
         """What the engine alone runs needs no splitting: its memory does not grow with the samples."""
@@ -159,7 +161,7 @@ class NativeExecutable:
         external = (ExternalArray * len(arrays))(*(ExternalArray(_address(a), a[:1].nbytes) for a in arrays))
         taken = (ctypes.c_double * len(plan.steps))()
         with self._lock:
-            self._library.run(
+            self._library.functions.run(
                 plan.steps,
                 plan.images,
                 len(plan.steps),
@@ -182,8 +184,9 @@ class Native:
     Args:
         threads: samples in work at a time; None for one a core.
         batch_size: most samples that go together through operators which only the reference has.
-        fallback: run on oneDNN where there is no compiler or the CPU lacks AVX-512 VNNI, and say so; False
-            refuses instead.
+        fallback: run on oneDNN where there is no compiler, and say so; False refuses instead.
+        isa: the instruction set to compile kernels for, of those that this CPU has: avx512vnni, avxvnni,
+            avx2, neon_i8mm, neon_dotprod, neon, scalar; None for the fastest. All give the same integers.
     """
 
     name: ClassVar[str] = "native"
@@ -193,13 +196,18 @@ class Native:
     threads: int | None = None
     batch_size: int = 64
     fallback: bool = True
+    isa: str | None = None
 
     def __post_init__(self) -> None:
+        check_name(self.isa)
         check_counts(threads=self.threads, batch_size=self.batch_size)
 
     def compile(self, program: Program) -> Executable:
-        """Prepare steps. Raises `PipelineError` where the engine cannot run and `fallback` is off."""
-        library = find_library()
+        """Prepare steps.
+
+        Raises `PipelineError` where this CPU lacks `isa`, or the engine cannot run and `fallback` is off.
+        """
+        library = find_library(self.isa)
         if not isinstance(library, str):
             threads = self.threads or threads_in_use()
             return NativeExecutable(program, library, batch_size=self.batch_size, threads=threads)

@@ -8,13 +8,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipeline.environment import available_cores
+from stages.backends.native_kernels.library import find_library
 
 PACKAGES = ("torch", "numpy", "onnxruntime", "openvino", "nncf", "torchao")
 
 
 def machine() -> dict[str, str]:
-    """The processor, its cores, the load of other processes at the start, and the packages' versions."""
-    facts = {"processor": _processor(), "cores": str(available_cores()), "python": platform.python_version()}
+    """The processor, its cores, the load of other processes at the start, and the packages' versions.
+
+    ``native`` is the instruction set that the native engine takes here, or why it cannot run.
+    """
+    library = find_library()
+    native = library if isinstance(library, str) else library.isa
+    facts = {
+        "processor": _processor(),
+        "native": native,
+        "cores": str(available_cores()),
+        "python": platform.python_version(),
+    }
     if hasattr(os, "getloadavg"):
         facts["load"] = f"{os.getloadavg()[0]:.2f}"
     for package in PACKAGES:

@@ -1,13 +1,15 @@
 """All forms are timed on the same threads, every time the stage runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.tracking.null import Null
 from stages.artifacts import FloatModel, IntegerProgram, QuantizedModel
+from stages.backends.native import Native
 from stages.backends.reference import Reference
 from stages.calibrate import Calibrate
 from stages.data.digits import Digits
@@ -75,3 +77,21 @@ def test_settings_that_measure_nothing_are_refused():
         MeasureSpeed(**QUICK | {"rounds": 2})
     with pytest.raises(ConfigError, match=r"speed\.seconds=0: must be above 0; stages\.speed=null"):
         MeasureSpeed(**QUICK | {"seconds": 0})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags(Null):
+    """Remembers tags."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def tags(self, values):
+        self.kept.update(values)
+
+
+def test_it_records_what_native_kernels_are_compiled_for(ctx, inputs):
+    tracker = Tags()
+    run = replace(ctx, tracker=tracker)
+    speeds = MeasureSpeed(backend=Native(threads=1, isa="scalar"), **QUICK).run(run, inputs)
+    assert speeds.instruction_set == tracker.kept["backend/instruction_set"] == "scalar"
+    assert MeasureSpeed(backend=Reference(threads=1), **QUICK).run(ctx, inputs).instruction_set == ""

@@ -40,10 +40,12 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     geometry = _geometry(op, weight.shape[2:])
     residual = op.inputs[1] if len(op.inputs) == 2 else ""
     added = (("term", term(op, program, name=residual, prefix="residual_")),) if residual else ()
-    constants = bias(op, weight, zero_point, x.zero_point)
     pads = tuple(op.attrs.get("padding", (0, 0)))
     if groups == len(weight) == image_shape(x)[0] and groups > 1 and _fits_depthwise(op, weight.shape[2:]):
-        packed, passes = pack_depthwise(weight - zero_point.reshape(-1, 1, 1, 1))
+        centred = weight - zero_point.reshape(-1, 1, 1, 1)
+        packed, passes = pack_depthwise(centred)
+        lacking = pins.dot_offset * centred.sum(axis=(1, 2, 3))
+        constants = bias(op, weight, zero_point, x.zero_point, lacking)
         fields = (
             *geometry,
             *added,
@@ -56,6 +58,8 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             ("requantize", requantize(op, program, pins, rows=slice(0, groups))),
         )
         return [Draft(StepKind.DEPTHWISE, op.output, op.inputs[0], residual, fields, pads)]
+    lacking = pins.dot_offset * weight.sum(axis=(1, 2, 3))
+    constants = bias(op, weight, zero_point, x.zero_point, lacking)
     inputs, outputs = weight.shape[1], len(weight) // groups
     drafts = []
     for group in range(groups):

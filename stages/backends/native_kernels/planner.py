@@ -54,9 +54,14 @@ class Plan:
 
 
 class Pins:
-    """Arrays that must live as long as the steps that point to them."""
+    """Arrays that must live as long as the steps that point to them.
 
-    def __init__(self) -> None:
+    Args:
+        dot_offset: what the products of the engine that gets them take away from levels first.
+    """
+
+    def __init__(self, *, dot_offset: int = 0) -> None:
+        self.dot_offset = dot_offset
         self.arrays: list[NDArray[Any]] = []
 
     def __call__(self, array: NDArray[Any], ctype: type) -> Any:

@@ -5,7 +5,8 @@ Over unsigned levels qx of a padded image, with ``zx`` in the padding,
     ``Σ (qx−zx)(qw−zw) + bias = Σ qx·qw − zw·Σ qx + [bias − zx·Σ (qw−zw)]``
 
 The engine computes the first two sums; the bracket is its bias. Where ``qw−zw`` fits int8, as with weights of
-less than 8 bits, it takes the place of qw, and there is no second sum.
+less than 8 bits, it takes the place of qw, and there is no second sum. An instruction set that multiplies
+signed bytes only has ``Σ (qx−128)·qw`` as its first sum, and ``128·Σ qw`` more in its bias.
 """
 
 from __future__ import annotations
@@ -38,12 +39,24 @@ def levels(op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def bias(
-    op: Op, weight: NDArray[np.int64], zero_point: NDArray[np.int64], input_zero_point: int
+    op: Op,
+    weight: NDArray[np.int64],
+    zero_point: NDArray[np.int64],
+    input_zero_point: int,
+    lacking: NDArray[np.int64] | int = 0,
 ) -> NDArray[np.int32]:
-    """The bracket above, (O,) and zeros to fill the last vectors; wraps as sums in int32 do."""
+    """The bracket above, (O,) and zeros to fill the last vectors; wraps as sums in int32 do.
+
+    Args:
+        op: has the bias.
+        weight: (O, I/groups, kH, kW), as `levels` gives them.
+        zero_point: (O,), of those weights.
+        input_zero_point: zx.
+        lacking: (O,), what the engine's first sum lacks.
+    """
     centred = weight - zero_point.reshape(-1, 1, 1, 1)
     total = op.tensors["bias"].astype(np.int64) - input_zero_point * centred.sum(axis=(1, 2, 3))
-    return _fill(total, 0, DEPTHWISE_CHANNELS).astype(np.int32)
+    return _fill(total + lacking, 0, DEPTHWISE_CHANNELS).astype(np.int32)
 
 
 def pack(weight: NDArray[np.int64]) -> NDArray[np.int8]:

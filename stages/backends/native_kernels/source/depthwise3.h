@@ -5,54 +5,29 @@
 
 namespace {
 
-// 64 channels in AVX-512 registers, or 32 in AVX2's: half the work where a block is no wider.
-struct Full {
-    using Int = __m512i;
+// A block of 64 channels at a time. The instruction set's `Part` has the same members for fewer channels: where
+// registers are narrower, or a block is.
+struct Whole {
+    using Register = Int;
+    using Taps = Weights;
+    using Bounds = Packing;
     static constexpr int CHANNELS = 64;
-    static Int load(const void *p) { return _mm512_loadu_si512(p); }
-    static Int zero() { return _mm512_setzero_si512(); }
-    static Int low8(Int a, Int b) { return _mm512_unpacklo_epi8(a, b); }
-    static Int high8(Int a, Int b) { return _mm512_unpackhi_epi8(a, b); }
-    static Int low16(Int a, Int b) { return _mm512_unpacklo_epi16(a, b); }
-    static Int high16(Int a, Int b) { return _mm512_unpackhi_epi16(a, b); }
-    static Int dot(Int acc, Int a, Int b) { return _mm512_dpbusd_epi32(acc, a, b); }
-    static Int scaled(Int x, const float *ratio) {
-        return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(x), _mm512_loadu_ps(ratio)));
-    }
+    static Register load(const void *p) { return ::load(p); }
+    static Register zero() { return fill(0); }
+    static Register low8(Register a, Register b) { return zip8_low(a, b); }
+    static Register high8(Register a, Register b) { return zip8_high(a, b); }
+    static Register low16(Register a, Register b) { return zip16_low(a, b); }
+    static Register high16(Register a, Register b) { return zip16_high(a, b); }
+    static Taps taps(const void *p) { return load_weights(p); }
+    static Register dot(Register sum, Register x, Taps w) { return dot_each(sum, x, w); }
+    static Register scaled(Register x, const float *ratio) { return rounded(times(floats(x), load_floats(ratio))); }
     // The first `vectors` of 16 levels.
-    static void store(uint8_t *out, const Int *x, const Requantization &r, int vectors) {
-        const Int zero_point = _mm512_set1_epi16(int16_t(r.zero_point));
-        const Int low = _mm512_set1_epi8(int8_t(r.low + r.zero_point)), high = _mm512_set1_epi8(int8_t(r.high + r.zero_point));
-        const Int a = _mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), zero_point);
-        const Int b = _mm512_adds_epi16(_mm512_packs_epi32(x[2], x[3]), zero_point);
-        const Int levels = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), low), high);
-        if (vectors == 4) return _mm512_storeu_si512(out, levels);
-        _mm256_storeu_si256(reinterpret_cast<__m256i *>(out), _mm512_castsi512_si256(levels));
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(out + 32), _mm512_extracti32x4_epi32(levels, 2));
-    }
-};
-
-struct Half {
-    using Int = __m256i;
-    static constexpr int CHANNELS = 32;
-    static Int load(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
-    static Int zero() { return _mm256_setzero_si256(); }
-    static Int low8(Int a, Int b) { return _mm256_unpacklo_epi8(a, b); }
-    static Int high8(Int a, Int b) { return _mm256_unpackhi_epi8(a, b); }
-    static Int low16(Int a, Int b) { return _mm256_unpacklo_epi16(a, b); }
-    static Int high16(Int a, Int b) { return _mm256_unpackhi_epi16(a, b); }
-    static Int dot(Int acc, Int a, Int b) { return _mm256_dpbusd_epi32(acc, a, b); }
-    static Int scaled(Int x, const float *ratio) {
-        return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(x), _mm256_loadu_ps(ratio)));
-    }
-    static void store(uint8_t *out, const Int *x, const Requantization &r, int vectors) {
-        const Int zero_point = _mm256_set1_epi16(int16_t(r.zero_point));
-        const Int low = _mm256_set1_epi8(int8_t(r.low + r.zero_point)), high = _mm256_set1_epi8(int8_t(r.high + r.zero_point));
-        const Int a = _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), zero_point);
-        const Int b = _mm256_adds_epi16(_mm256_packs_epi32(x[2], x[3]), zero_point);
-        const Int levels = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(a, b), low), high);
-        if (vectors == 2) return _mm256_storeu_si256(reinterpret_cast<Int *>(out), levels);
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(out), _mm256_castsi256_si128(levels));
+    static void store(uint8_t *out, const Bounds &bounds, const Register *x, int vectors) {
+        const Register levels = pack_lanes(bounds, x[0], x[1], x[2], x[3]);
+        if (vectors == 4) return ::store(out, levels);
+        if (vectors == 1) return store_sixteen(out, quarter<0>(levels));
+        store_half<0>(out, levels);
+        if (vectors == 3) store_sixteen(out + 32, quarter<2>(levels));
     }
 };
 
@@ -71,30 +46,33 @@ struct Block {
 };
 
 template <class V>
-inline void load_column(const uint8_t *x, int64_t row, typename V::Int *out) {
-    const typename V::Int a = V::load(x), b = V::load(x + row), c = V::load(x + 2 * row), zero = V::zero();
-    typename V::Int ab = V::low8(a, b), c0 = V::low8(c, zero);
+inline void load_column(const uint8_t *x, int64_t row, typename V::Register *out) {
+    const typename V::Register a = V::load(x), b = V::load(x + row), c = V::load(x + 2 * row), zero = V::zero();
+    typename V::Register ab = V::low8(a, b), c0 = V::low8(c, zero);
     out[0] = V::low16(ab, c0), out[1] = V::high16(ab, c0);
     ab = V::high8(a, b), c0 = V::high8(c, zero);
     out[2] = V::low16(ab, c0), out[3] = V::high16(ab, c0);
 }
 
+// A row of outputs of V::CHANNELS channels, the first of them `part` channels into the block.
 template <class V, int STRIDE>
-void depthwise3_row(const uint8_t *x, int64_t row, int64_t pixel, const int8_t *weight, const Block &block, const Requantization &r,
+void depthwise3_row(const uint8_t *x, int64_t row, int64_t pixel, const int8_t *weight, const Block &block, int part, const Requantization &r,
                     uint8_t *out, int64_t out_stride, int width, int vectors) {
-    typename V::Int w[3][4], columns[3][4];
+    const typename V::Bounds bounds(r.zero_point, r.low + r.zero_point, r.high + r.zero_point);
+    typename V::Taps w[3][4];
+    typename V::Register columns[3][4];
     for (int i = 0; i < 3; i++)
-        for (int q = 0; q < 4; q++) w[i][q] = V::load(weight + (i * 4 + q) * 64);
+        for (int q = 0; q < 4; q++) w[i][q] = V::taps(weight + (i * 4 + q) * 64 + part);
     for (int i = 0; i < 3 - STRIDE; i++, x += pixel) load_column<V>(x, row, columns[i]);
     for (int p = 0; p < width; p++, out += out_stride) {
         for (int i = 3 - STRIDE; i < 3; i++, x += pixel) load_column<V>(x, row, columns[i]);
-        typename V::Int sum[4];
+        typename V::Register sum[4];
         for (int q = 0; q < 4; q++) {
-            sum[q] = V::load(block.bias[q]);
+            sum[q] = V::load(block.bias[q] + part / 4);
             for (int i = 0; i < 3; i++) sum[q] = V::dot(sum[q], columns[i][q], w[i][q]);
-            sum[q] = V::scaled(sum[q], block.ratio[q]);
+            sum[q] = V::scaled(sum[q], block.ratio[q] + part / 4);
         }
-        V::store(out, sum, r, vectors);
+        V::store(out, bounds, sum, vectors);
         for (int i = 0; i < 3 - STRIDE; i++)
             for (int q = 0; q < 4; q++) columns[i][q] = columns[i + STRIDE][q];
     }
@@ -112,12 +90,13 @@ inline void convolve_depthwise3(const EngineStep &s, const Image *images, uint8_
     for (int channel = 0; channel < s.channels; channel += 64, weight += 3 * 256) {
         const Block block(s, channel);
         const int vectors = std::min(4, (s.channels - channel + 15) / 16);
-        const bool wide = vectors > 2;
-        const auto row = wide ? (s.stride_w == 1 ? depthwise3_row<Full, 1> : depthwise3_row<Full, 2>)
-                              : (s.stride_w == 1 ? depthwise3_row<Half, 1> : depthwise3_row<Half, 2>);
-        for (int y = from; y < to; y++)
-            row(in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + channel, in.row(), in.stride, weight, block, s.requantize,
-                out.at(arena, y, 0) + channel, out.stride, out.width, vectors);
+        const bool whole = WHOLE_BLOCKS && 16 * vectors > Part::CHANNELS;
+        const auto row = whole ? (s.stride_w == 1 ? depthwise3_row<Whole, 1> : depthwise3_row<Whole, 2>)
+                               : (s.stride_w == 1 ? depthwise3_row<Part, 1> : depthwise3_row<Part, 2>);
+        for (int part = 0; part < 16 * vectors; part += whole ? 64 : Part::CHANNELS)
+            for (int y = from; y < to; y++)
+                row(in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + channel + part, in.row(), in.stride, weight, block, part, s.requantize,
+                    out.at(arena, y, 0) + channel + part, out.stride, out.width, vectors - part / 16);
     }
 }
 

@@ -1,6 +1,5 @@
 // The engine: runs the planner's steps over samples, each sample through the whole network before the next, so
 // that activations stay in cache.
-#include <cpuid.h>
 #include <atomic>
 #include <chrono>
 #include "conv.h"
@@ -82,30 +81,17 @@ void layout(int64_t *sizes) {
     sizes[0] = sizeof(Image), sizes[1] = sizeof(EngineStep), sizes[2] = sizeof(Requantization), sizes[3] = sizeof(Ratio);
 }
 
-// What this CPU lacks, or null. By cpuid and xgetbv themselves: not every compiler brings the library that
-// __builtin_cpu_supports asks.
-const char *missing() {
-    uint32_t eax, ebx, ecx, edx, low, high;
-    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE)) return "AVX-512";
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    const uint32_t registers = 0xE6;  // of SSE, AVX and AVX-512, which the system keeps
-    if ((low & registers) != registers || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return "AVX-512";
-    if (!(ebx & bit_AVX512F)) return "AVX-512";
-    if (!(ebx & bit_AVX512BW) || !(ebx & bit_AVX512DQ) || !(ebx & bit_AVX512VL)) return "AVX-512 BW, DQ and VL";
-    return ecx & bit_AVX512VNNI ? nullptr : "AVX-512 VNNI";
-}
+// What `dot` takes away from levels before it multiplies: biases make up for it.
+int32_t dot_offset() { return DOT_OFFSET; }
 
 // clamp(rint(x / scale) + zero_point) in float32, as the low byte of each level.
 void quantize(const float *x, uint8_t *levels, int64_t count, float scale, float zero_point, float low, float high) {
-    const __m512 scales = _mm512_set1_ps(scale), zeros = _mm512_set1_ps(zero_point);
-    const __m512 lows = _mm512_set1_ps(low), highs = _mm512_set1_ps(high);
-    for (int64_t i = 0; i < count; i += 16) {
-        const __mmask16 mask = count - i >= 16 ? 0xFFFF : (1u << (count - i)) - 1;
-        const __m512 steps = _mm512_div_ps(_mm512_maskz_loadu_ps(mask, x + i), scales);
-        __m512 level = _mm512_add_ps(_mm512_roundscale_ps(steps, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), zeros);
-        level = _mm512_min_ps(_mm512_max_ps(level, lows), highs);
-        store_levels(levels + i, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(level)), mask);
-    }
+    const Float scales = broadcast_float(scale), zeros = broadcast_float(zero_point);
+    const Float lows = broadcast_float(low), highs = broadcast_float(high);
+    const auto sixteen = [&](Float reals) { return narrow(rounded(clamped(plus(round_even(over(reals, scales)), zeros), lows, highs))); };
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) store_sixteen(levels + i, sixteen(load_floats(x + i)));
+    if (i < count) store_sixteen_first(levels + i, sixteen(load_floats_first(x + i, int(count - i))), int(count - i));
 }
 
 void *team(int32_t size) { return new Team(size); }

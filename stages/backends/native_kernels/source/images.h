@@ -22,26 +22,21 @@ inline void fill_border(const Image &image, uint8_t *arena, int from, int to) {
 
 // Sixteen pixels of up to four planes, interleaved; of a row's last ones `count`.
 inline void interleave_planes(const uint8_t *source, int64_t plane, int channels, int flip, int count, uint8_t *out) {
-    __m128i planes[4];
-    for (int c = 0; c < 4; c++) {
-        const __mmask16 mask = count >= 16 ? 0xFFFF : (1u << count) - 1;
-        planes[c] = c < channels ? _mm_xor_si128(_mm_maskz_loadu_epi8(mask, source + c * plane), _mm_set1_epi8(int8_t(flip))) : _mm_setzero_si128();
-    }
-    const __m128i ab[2] = {_mm_unpacklo_epi8(planes[0], planes[1]), _mm_unpackhi_epi8(planes[0], planes[1])};
-    const __m128i cd[2] = {_mm_unpacklo_epi8(planes[2], planes[3]), _mm_unpackhi_epi8(planes[2], planes[3])};
-    __m128i pixels[4] = {_mm_unpacklo_epi16(ab[0], cd[0]), _mm_unpackhi_epi16(ab[0], cd[0]), _mm_unpacklo_epi16(ab[1], cd[1]),
-                         _mm_unpackhi_epi16(ab[1], cd[1])};
+    Sixteen planes[4];
+    for (int c = 0; c < 4; c++)
+        planes[c] = c < channels ? differ(load_sixteen_first(source + c * plane, count), fill_sixteen(flip)) : fill_sixteen(0);
+    const Sixteen ab[2] = {zip8_low(planes[0], planes[1]), zip8_high(planes[0], planes[1])};
+    const Sixteen cd[2] = {zip8_low(planes[2], planes[3]), zip8_high(planes[2], planes[3])};
+    const Sixteen pixels[4] = {zip16_low(ab[0], cd[0]), zip16_high(ab[0], cd[0]), zip16_low(ab[1], cd[1]), zip16_high(ab[1], cd[1])};
     std::memcpy(out, pixels, 4 * std::min(count, 16));
 }
 
 // Bytes, and 128 added to each where `flip` is 128.
 inline void flip_bytes(const uint8_t *source, uint8_t *target, int64_t count, int flip) {
-    const __m512i flips = _mm512_set1_epi8(int8_t(flip));
+    const Int flips = fill(flip);
     int64_t i = 0;
-    for (; i + 64 <= count; i += 64) _mm512_storeu_si512(target + i, _mm512_xor_si512(_mm512_loadu_si512(source + i), flips));
-    if (i == count) return;
-    const __mmask64 mask = (1ull << (count - i)) - 1;
-    _mm512_mask_storeu_epi8(target + i, mask, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, source + i), flips));
+    for (; i + 64 <= count; i += 64) store(target + i, differ(load(source + i), flips));
+    if (i < count) store_first(target + i, differ(load_first(source + i, count - i), flips), count - i);
 }
 
 // A row of pixels between an array (pixels, channels) and an image, `from` and `to` bytes from pixel to pixel.
@@ -87,22 +82,12 @@ inline void write_output(const EngineStep &s, const Image *images, uint8_t *aren
     }
 }
 
-// Levels through a table of 256, 64 at a time: a shuffle for each value of their upper four bits.
+// Levels through a table of 256, 64 at a time.
 inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target, int64_t count) {
-    __m512i parts[16];
-    for (int k = 0; k < 16; k++) parts[k] = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(table + 16 * k)));
-    const __m512i low = _mm512_set1_epi8(0x0F);
-    for (int64_t i = 0; i < count; i += 64) {
-        const __mmask64 mask = count - i >= 64 ? ~0ull : (1ull << (count - i)) - 1;
-        const __m512i levels = _mm512_maskz_loadu_epi8(mask, source + i);
-        const __m512i index = _mm512_and_si512(levels, low), upper = _mm512_andnot_si512(low, levels);
-        __m512i found = _mm512_setzero_si512();
-        for (int k = 0; k < 16; k++) {
-            const __mmask64 here = _mm512_cmpeq_epi8_mask(upper, _mm512_set1_epi8(int8_t(16 * k)));
-            found = _mm512_mask_shuffle_epi8(found, here, parts[k], index);
-        }
-        _mm512_mask_storeu_epi8(target + i, mask, found);
-    }
+    const Table levels(table);
+    int64_t i = 0;
+    for (; i + 64 <= count; i += 64) store(target + i, levels.at(load(source + i)));
+    if (i < count) store_first(target + i, levels.at(load_first(source + i, count - i)), count - i);
 }
 
 // Whether each output pixel is the source's at the same place, all of its channels.
@@ -143,10 +128,7 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
             else if (s.table)
                 for (int c = 0; c < s.channels; c++) target[c] = s.table[source[c]];
             else if (s.channels % 16 == 0)  // a call of memcpy takes longer than these
-                for (int c = 0; c < s.channels; c += 16) {
-                    const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i *>(source + c));
-                    _mm_storeu_si128(reinterpret_cast<__m128i *>(target + c), levels);
-                }
+                for (int c = 0; c < s.channels; c += 16) store_sixteen(target + c, load_sixteen(source + c));
             else
                 std::memcpy(target, source, s.channels);
         }
@@ -157,14 +139,14 @@ template <bool FIXED>
 void add_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
     const Rescale<FIXED, true> rescale(s.requantize, 0, s.term);
-    const __m512i zero = _mm512_set1_epi32(a.zero_point);
+    const Int zero = broadcast(a.zero_point);
     for (int y = from; y < to; y++) {
         const uint8_t *first = a.at(arena, y, 0), *second = b.at(arena, y, 0);
         uint8_t *target = out.at(arena, y, 0);
         const int64_t bytes = int64_t(out.width) * out.stride;
         for (int64_t i = 0; i < bytes; i += 16) {
-            __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(first + i)));
-            store_levels(target + i, _mm512_cvtepi32_epi8(rescale.levels(_mm512_sub_epi32(x, zero), second + i)), 0xFFFF);
+            const Int x = subtract(widen(load_sixteen(first + i)), zero);
+            store_sixteen(target + i, narrow(rescale.levels(x, second + i)));
         }
     }
 }
@@ -178,10 +160,9 @@ template <bool FIXED>
 void multiply_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
     const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
-    const __m512i zero_a = _mm512_set1_epi32(a.zero_point), zero_b = _mm512_set1_epi32(b.zero_point);
-    const auto sixteen = [](const Image &image, const uint8_t *pixel, int c, __m512i zero) {
-        const __m128i bytes = image.channels == 1 ? _mm_set1_epi8(int8_t(*pixel)) : _mm_loadu_si128(reinterpret_cast<const __m128i *>(pixel + c));
-        return _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), zero);
+    const Int zero_a = broadcast(a.zero_point), zero_b = broadcast(b.zero_point);
+    const auto sixteen = [](const Image &image, const uint8_t *pixel, int c, Int zero) {
+        return subtract(widen(image.channels == 1 ? fill_sixteen(*pixel) : load_sixteen(pixel + c)), zero);
     };
     for (int y = from; y < to; y++)
         for (int x = 0; x < out.width; x++) {
@@ -189,8 +170,8 @@ void multiply_as(const EngineStep &s, const Image *images, uint8_t *arena, int f
             const uint8_t *second = b.at(arena, b.height == 1 ? 0 : y, b.width == 1 ? 0 : x);
             uint8_t *target = out.at(arena, y, x);
             for (int c = 0; c < out.stride; c += 16) {
-                const __m512i product = _mm512_mullo_epi32(sixteen(a, first, c, zero_a), sixteen(b, second, c, zero_b));
-                store_levels(target + c, _mm512_cvtepi32_epi8(rescale.levels(product, nullptr)), 0xFFFF);
+                const Int product = multiply(sixteen(a, first, c, zero_a), sixteen(b, second, c, zero_b));
+                store_sixteen(target + c, narrow(rescale.levels(product, nullptr)));
             }
         }
 }
@@ -220,12 +201,11 @@ void average_as(const EngineStep &s, const Image *images, uint8_t *arena, int fr
     for (int y = from; y < to; y++)
         for (int x = 0; x < out.width; x++)
             for (int c = 0; c < out.stride; c += 16) {
-                __m512i sum = _mm512_setzero_si512();
+                Int sum = broadcast(0);
                 for_window(s, in, arena, y, x, [&](const uint8_t *pixel) {
-                    __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i *>(pixel + c));
-                    sum = _mm512_add_epi32(sum, _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(in.zero_point)));
+                    sum = add(sum, subtract(widen(load_sixteen(pixel + c)), broadcast(in.zero_point)));
                 });
-                store_levels(out.at(arena, y, x) + c, _mm512_cvtepi32_epi8(rescale.levels(sum, nullptr)), 0xFFFF);
+                store_sixteen(out.at(arena, y, x) + c, narrow(rescale.levels(sum, nullptr)));
             }
 }
 
@@ -239,11 +219,9 @@ inline void maximum(const EngineStep &s, const Image *images, uint8_t *arena, in
     for (int y = from; y < to; y++)
         for (int x = 0; x < out.width; x++)
             for (int c = 0; c < out.stride; c += 16) {
-                __m128i most = _mm_set1_epi8(int8_t(s.table[0]));
-                for_window(s, in, arena, y, x, [&](const uint8_t *pixel) {
-                    most = _mm_max_epu8(most, _mm_loadu_si128(reinterpret_cast<const __m128i *>(pixel + c)));
-                });
-                _mm_storeu_si128(reinterpret_cast<__m128i *>(out.at(arena, y, x) + c), most);
+                Sixteen most = fill_sixteen(s.table[0]);
+                for_window(s, in, arena, y, x, [&](const uint8_t *pixel) { most = most_bytes(most, load_sixteen(pixel + c)); });
+                store_sixteen(out.at(arena, y, x) + c, most);
             }
 }
 

@@ -9,30 +9,23 @@ namespace {
 // `sums` gets Σ over the rows, of each column.
 inline void pack_matrix(const uint8_t *source, int64_t stride, int rows, int columns, int8_t *packed, int32_t *sums) {
     const int end = (columns + 15) / 16, dwords = (rows + 3) / 4;
-    const __m128i offset = _mm_set1_epi8(-128);
-    const __m512i ones = _mm512_set1_epi8(1);
+    const Sixteen offset = fill_sixteen(128);
     for (int vector = 0, vectors; vector < end; vector += vectors) {
         vectors = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
         for (int v = 0; v < vectors; v++) {
-            __m512i sum = _mm512_setzero_si512();
+            Int sum = broadcast(0);
             int8_t *out = packed + int64_t(64) * (vector * dwords + v);
             for (int k = 0; k < dwords; k++, out += 64 * vectors) {
-                __m128i row[4];
-                for (int i = 0; i < 4; i++) {
-                    const uint8_t *sixteen = source + (4 * k + i) * stride + 16 * (vector + v);
-                    row[i] = 4 * k + i < rows ? _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i *>(sixteen)), offset)
-                                              : _mm_setzero_si128();
-                }
-                const __m128i low[2] = {_mm_unpacklo_epi8(row[0], row[1]), _mm_unpacklo_epi8(row[2], row[3])};
-                const __m128i high[2] = {_mm_unpackhi_epi8(row[0], row[1]), _mm_unpackhi_epi8(row[2], row[3])};
-                __m512i four = _mm512_castsi128_si512(_mm_unpacklo_epi16(low[0], low[1]));
-                four = _mm512_inserti32x4(four, _mm_unpackhi_epi16(low[0], low[1]), 1);
-                four = _mm512_inserti32x4(four, _mm_unpacklo_epi16(high[0], high[1]), 2);
-                four = _mm512_inserti32x4(four, _mm_unpackhi_epi16(high[0], high[1]), 3);
-                _mm512_storeu_si512(out, four);
-                sum = _mm512_dpbusd_epi32(sum, ones, four);
+                Sixteen row[4];
+                for (int i = 0; i < 4; i++)
+                    row[i] = 4 * k + i < rows ? differ(load_sixteen(source + (4 * k + i) * stride + 16 * (vector + v)), offset) : fill_sixteen(0);
+                const Sixteen low[2] = {zip8_low(row[0], row[1]), zip8_low(row[2], row[3])};
+                const Sixteen high[2] = {zip8_high(row[0], row[1]), zip8_high(row[2], row[3])};
+                const Int four = join(zip16_low(low[0], low[1]), zip16_high(low[0], low[1]), zip16_low(high[0], high[1]), zip16_high(high[0], high[1]));
+                store(out, four);
+                sum = sum_fours(sum, four);
             }
-            _mm512_storeu_si512(sums + 16 * (vector + v), sum);
+            store(sums + 16 * (vector + v), sum);
         }
     }
 }
@@ -49,7 +42,7 @@ inline void multiply_matrices(const EngineStep &s, const Image *images, uint8_t 
     const uint32_t all = uint32_t(inner) * uint32_t(b.zero_point - 128);
     for (int matrix = from / each; matrix * each < to; matrix++) {
         pack_matrix(b.at(arena, matrix * inner, 0), b.stride, inner, columns, packed.data(), bias.data());
-        for (int32_t &sum : bias) sum = int32_t(uint32_t(-a.zero_point) * (uint32_t(sum) - all));
+        for (int32_t &sum : bias) sum = int32_t(uint32_t(-a.zero_point) * (uint32_t(sum) - all) + uint32_t(DOT_OFFSET) * uint32_t(sum));
         convolve(step, images, arena, std::max(from, matrix * each), std::min(to, (matrix + 1) * each), 0, s.target_channels);
     }
 }

@@ -1,6 +1,5 @@
 // Threads that work on one call together. They spin for a short while between calls, then sleep.
 #pragma once
-#include <immintrin.h>
 #include <unistd.h>
 #include <atomic>
 #include <condition_variable>
@@ -8,6 +7,7 @@
 #include <mutex>
 #include <thread>
 #include <vector>
+#include "isa.h"
 
 namespace {
 
@@ -18,7 +18,7 @@ template <class Ready>
 void spin(const Ready &ready) {
     for (int i = 0; !ready(); i++)
         if (i < SPINS)
-            _mm_pause();
+            relax();
         else
             std::this_thread::yield();  // that thread may be waiting for this core
 }
@@ -73,7 +73,7 @@ class Team {
     void serve(int member) {
         for (int64_t seen = 0;;) {
             const auto called = [&] { return call_.load(std::memory_order_acquire) != seen; };
-            for (int i = 0; i < SPINS_BEFORE_SLEEP && !called(); i++) _mm_pause();
+            for (int i = 0; i < SPINS_BEFORE_SLEEP && !called(); i++) relax();
             if (!called()) {
                 std::unique_lock<std::mutex> lock(mutex_);
                 wake_.wait(lock, called);
