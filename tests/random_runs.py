@@ -54,7 +54,7 @@ class Outcome:
 
 def draw(rng: random.Random) -> tuple[str, ...]:
     """Overrides of one run, some of which contradict each other."""
-    quantizer = rng.choice(["affine", "symmetric", "power_of_two", "stochastic", "codebook"])
+    quantizer = rng.choice(["affine", "symmetric", "power_of_two", "stochastic", "codebook", "apot"])
     training = rng.choice(["post_training"] * 4 + ["qat_finetune", "qat_scratch", "further_then_qat"])
     backend = rng.choice(["native"] * 3 + ["reference", "onednn", "simulation"])
     corrections = [

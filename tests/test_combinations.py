@@ -35,9 +35,10 @@ def expected(overrides):
             reasons.append(f"stage '{name}': correction={name} is for networks that are not trained after")
     if trains(overrides) and "granularity=per_group" in overrides:
         reasons.append("stage 'finetune': granularity=per_group: scales of groups are not trained")
-    for name in ("codebook", "stochastic"):
+    choosing = {"codebook": "Codebook", "stochastic": "Stochastic", "apot": "AdditivePowersOfTwo"}
+    for name, cls in choosing.items():
         if f"quantizer={name}" in overrides and "correction=[adaround]" in overrides:
-            reasons.append(f"stage 'adaround': correction=adaround: {name.capitalize()} chooses the levels")
+            reasons.append(f"stage 'adaround': correction=adaround: {cls} chooses the levels")
     return reasons
 
 
@@ -96,6 +97,8 @@ WHOLE = [
     ("granularity=per_group", "correction=[adaround,bias]"),
     ("granularity=per_group", "correction=[equalize,smooth]", "model=lenet300_100"),
     ("quantizer=codebook", "correction=[reconstruct,bias]"),
+    ("quantizer=apot", "correction=[reconstruct]"),
+    ("quantizer=apot", "training=qat_finetune", "estimator=pact", SHORT),
     ("quantizer=power_of_two", "correction=[equalize,reconstruct,bias]"),
     ("granularity=per_group", "correction=[reconstruct]", "quantizer.residual_bits=8"),
     ("backend=simulation", "quantizer.activation=null", "correction=[reconstruct]"),

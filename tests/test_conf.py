@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
@@ -74,6 +75,17 @@ def test_presets_of_few_bits_have_all_levels(bits):
     for own in (quantizer.weight, quantizer.activation):
         grid = own.qparams(torch.tensor(0.0), torch.tensor(1.0))
         assert grid.quant_max - grid.quant_min + 1 == 2**bits
+
+
+def test_columns_of_few_bits_without_labels_are_jobs_of_its_sweep_that_fit():
+    preset = yaml.safe_load((CONF / "experiment" / "low_bits" / "without_labels.yaml").read_text("utf-8"))
+    swept = preset["hydra"]["sweeper"]["params"]["correction"]
+    columns = preset["hydra"]["callbacks"]["table"]["columns"].values()
+    corrections = [column["correction"] for column in columns if "correction" in column]
+    assert swept == ",".join(corrections)
+    for own in corrections:
+        _, run = built("experiment=low_bits/without_labels", f"correction={own}")
+        check_wiring(in_order(run.stages))
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.relative_to(CONF).as_posix())

@@ -46,11 +46,11 @@ class Reconstruction:
         drop: p, in [0, 1): the share of values that are left unrounded.
     """
 
-    iterations: int = 2000
+    iterations: int = 1000
     batch_size: int = 32
-    learning_rate: float = 0.03
+    learning_rate: float = 0.1
     scale_learning_rate: float = 0.001
-    regularization: float = 1.0
+    regularization: float = 3.0
     warm_up: float = 0.2
     drop: float = 0.5
 

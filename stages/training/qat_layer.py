@@ -48,6 +48,9 @@ BatchNorm = Literal["corrected", "naive", "frozen"]
 Dither = Callable[[Tensor, Tensor, int], Tensor]
 """(x, scale, number of the draw) → x with noise; see `stages.quant.quantizers.base.Dithers`."""
 
+Nearest = Callable[[Tensor], Tensor]
+"""Reals in steps → centred levels; see `stages.quant.quantizers.base.Uneven`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -92,6 +95,7 @@ class QatLayer(nn.Module):
         dither: adds the noise of rounding by chance, (x, scale, draw) to x's shape; None rounds to nearest.
         batch_norm: how phases with batch statistics fold.
         shares: where the levels that the weight shares start; None for levels of an even grid.
+        nearest: the nearest of the levels in use; None where that is every level of the grid.
     """
 
     def __init__(
@@ -103,10 +107,12 @@ class QatLayer(nn.Module):
         dither: Dither | None,
         batch_norm: BatchNorm,
         shares: SharesLevels | None = None,
+        nearest: Nearest | None = None,
     ) -> None:
         super().__init__()
         self.node = node
         self._dither = dither
+        self._nearest = nearest
         self._naive = batch_norm == "naive"
         for role, key in node.params.items():
             tensor = params[key]
@@ -272,6 +278,8 @@ class QatLayer(nn.Module):
         """The centred levels of the folded weight, whole numbers: the nearest, or those of its codebook."""
         scale, zero_point = qparams.broadcast(weight.ndim)
         real = learned.detach() if self._shares else self._dithered(weight.detach(), qparams, phase)
+        if self._nearest is not None:
+            return self._nearest(real / scale)
         whole = torch.round(real / scale).add_(zero_point)
         return whole.clamp_(qparams.quant_min, qparams.quant_max).sub_(zero_point)
 
@@ -295,8 +303,14 @@ class QatLayer(nn.Module):
             return weight
         if phase.observe:
             self.quantizer.observe(weight)
-        rounded: Tensor = self.quantizer(self._dithered(weight, self.quantizer.qparams(), phase))
-        return rounded
+        own = self.quantizer.qparams()
+        dithered = self._dithered(weight, own, phase)
+        if self._nearest is None:
+            rounded: Tensor = self.quantizer(dithered)
+            return rounded
+        scale = own.broadcast(weight.ndim)[0]
+        v = dithered / scale
+        return self.quantizer.levels(v, self._nearest(v.detach())) * scale
 
     def _dithered(self, weight: Tensor, qparams: QParams, phase: Phase) -> Tensor:
         if self._dither is None:

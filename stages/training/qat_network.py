@@ -32,7 +32,13 @@ from stages.graph.simulate import Simulation
 from stages.integer.program import Requantize
 from stages.quant.estimators.base import Estimator, Extremes, FakeQuantizer, ObservesRange
 from stages.quant.estimators.scheme import start_of
-from stages.quant.quantizers.base import Dithers, Quantizer, SharesLevels, WeightsAndActivations
+from stages.quant.quantizers.base import (
+    Dithers,
+    Quantizer,
+    SharesLevels,
+    Uneven,
+    WeightsAndActivations,
+)
 from stages.quant.weights import fit_bias, weight_levels
 from stages.training.qat_forward import Forward, on_cpu
 from stages.training.qat_layer import BatchNorm, Dither, Phase, QatLayer
@@ -91,8 +97,9 @@ class QatNetwork(nn.Module):
             start = None if own is None else start_of(quantized.weights[name], own)
             node = self._graph[name]
             shares = own if isinstance(own, SharesLevels) else None
+            nearest = own.nearest if isinstance(own, Uneven) else None
             dither = _dither(own, weight_name(node))
-            layer = QatLayer(node, tensors, estimator, start, dither, batch_norm, shares)
+            layer = QatLayer(node, tensors, estimator, start, dither, batch_norm, shares, nearest)
             layer.share_quantizer(o for o in self._layers() if self._schemes.weights.get(o.node.name) == own)
             self.layers[_escape(name)] = layer
         self.unquantized = nn.ParameterDict(

@@ -65,6 +65,14 @@ class SharesLevels(ChoosesLevels, Protocol):
 
 
 @runtime_checkable
+class Uneven(Protocol):
+    """A quantizer of weights that uses some of its grid's levels only."""
+
+    def nearest(self, v: Tensor) -> Tensor:
+        """The nearest of its levels to `v`, reals in steps, any shape: centred levels in v's type."""
+
+
+@runtime_checkable
 class Dithers(Protocol):
     """A quantizer that rounds by chance while a network is trained."""
 
@@ -190,6 +198,11 @@ def _check_activation(name: str, quantizer: Quantizer) -> None:
         raise ValueError(
             f"{name}: {type(quantizer).__name__} chooses levels for a whole weight, which kernels cannot do "
             "for values they compute. Remedy: symmetric or affine"
+        )
+    if isinstance(quantizer, Uneven):
+        raise ValueError(
+            f"{name}: {type(quantizer).__name__} leaves out levels, and kernels round what they compute to "
+            "all of a grid. Remedy: symmetric or affine"
         )
 
 

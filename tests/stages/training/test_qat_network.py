@@ -30,6 +30,7 @@ from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.granularity.per_tensor import PerTensor
 from stages.quant.qparams import fake_quantize, quantize
 from stages.quant.quantizers.affine import Affine
+from stages.quant.quantizers.apot import AdditivePowersOfTwo
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.codebook import Codebook
 from stages.quant.quantizers.power_of_two import PowerOfTwo
@@ -329,6 +330,22 @@ def test_pruned_weights_stay_zero_in_training(module, x):
         zero = quantized.weights[name].broadcast(4)[1].expand(weight.shape)
         levels = quantized.integer_weight(quantized.graph[name])
         assert (levels == zero).flatten()[::3].all() and (levels != zero).any()
+
+
+@pytest.mark.parametrize("estimator", [Lsq(), Ste()])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_uneven_levels_are_trained_and_deployed(module, x, bits, estimator):
+    own = AdditivePowersOfTwo(bits=bits)
+    quantizer = WeightsAndActivations(weight=own, activation=Symmetric(bits=8))
+    net = train(network(module, x, estimator, quantizer=quantizer), x)
+    found = net.eval().quantized()
+    for name, levels in found.levels.items():
+        assert set(levels.abs().unique().tolist()) <= set(own.magnitudes)
+        assert name in found.weights
+    assert set(found.levels) == set(found.weights)
+    assert_simulated(net, x)
+    net.phase = FROZEN
+    assert torch.equal(net.train()(x), net.eval()(x))
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
