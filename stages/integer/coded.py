@@ -40,16 +40,20 @@ class CodedLayer:
         size: elements.
         kept: those that are not 0.
         levels: different levels of these.
-        weight_bits: of a kept weight, as coded.
-        index_bits: of its place, as coded.
+        gap_bits: of a gap before Huffman coding; 0 where all weights are stored.
+        weight_bits: Huffman bits of a kept weight, padding with it.
+        index_bits: Huffman bits of its place, likewise.
+        file_bits: what the layer's weight takes in the file; None where the program is not saved coded.
     """
 
     name: str
     size: int
     kept: int
     levels: int
+    gap_bits: int
     weight_bits: float
     index_bits: float
+    file_bits: float | None = None
 
 
 def encode_program(program: Program, coder: Coder) -> bytes:
@@ -101,7 +105,7 @@ def encode_program(program: Program, coder: Coder) -> bytes:
         side, stream, _ = huffman_weights.encode(weights)
         lanes = 0
     else:
-        side, encoder, _ = range_weights.encode(weights)
+        side, encoder = range_weights.encode(weights)
         lanes = encoder.lanes
         stream = encoder.finish(rest[: 2 * lanes].ljust(2 * lanes, b"\0"))
     document = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
@@ -115,17 +119,19 @@ def decode_program(data: bytes) -> Program:
         return _decoded(unpack(data))
     except KeyError as error:
         raise ValueError(reason(error)) from error
+    except ValueError as error:
+        raise ValueError(str(error)) from error  # of JSON too, in the same words
     except MALFORMED as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"its fields are none of a program ({error}): the file is damaged") from error
 
 
-def coder_of(data: bytes) -> Coder:
-    """Which coder a file has. Raises ValueError where it is none of ours, or damaged."""
-    return "huffman" if unpack(data).coder == "huffman" else "range"
+def coded_layers(program: Program, data: bytes | None = None) -> tuple[CodedLayer, ...]:
+    """What each weight takes as Deep Compression stores it, in execution order; shared ones once.
 
-
-def coded_layers(program: Program) -> tuple[CodedLayer, ...]:
-    """What each weight takes as Deep Compression stores it, in execution order; shared ones once."""
+    Args:
+        program: its weights.
+        data: the coded file, for what they take in it; None where there is none.
+    """
     shared = shared_weights(program.ops)
     own = [
         op
@@ -134,7 +140,15 @@ def coded_layers(program: Program) -> tuple[CodedLayer, ...]:
     ]
     _, _, found = huffman_weights.encode([(op.tensors["weight"], _zero_of(op)) for op in own])
     layers = []
-    for op, sparse in zip(own, found, strict=True):
+    in_file: list[float | None] = [None] * len(own)
+    if data is not None:
+        parts = unpack(data)
+        in_file = [float(sparse.weight_bits + sparse.index_bits) for sparse in found]
+        if parts.coder == "range":
+            taken: list[float] = []
+            range_weights.decode(parts.side, parts.stream, parts.lanes, len(own), taken)
+            in_file = list(taken)
+    for op, sparse, file_bits in zip(own, found, in_file, strict=True):
         weight = op.tensors["weight"]
         there = weight[weight != _zero_of(op)]
         count = max(len(there), 1)
@@ -144,8 +158,10 @@ def coded_layers(program: Program) -> tuple[CodedLayer, ...]:
                 size=weight.size,
                 kept=len(there),
                 levels=len(np.unique(there)),
+                gap_bits=sparse.bits,
                 weight_bits=sparse.weight_bits / count,
                 index_bits=sparse.index_bits / count,
+                file_bits=file_bits,
             )
         )
     return tuple(layers)

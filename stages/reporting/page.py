@@ -24,6 +24,7 @@ from stages.artifacts import (
 )
 from stages.reporting import summary, text
 from stages.reporting.activations import panel, panels, sparkline
+from stages.reporting.compression import compression_table
 from stages.reporting.confusion import confusion_plot, prediction_changes
 from stages.reporting.errors import error_plot
 from stages.reporting.layers import Layer, layer_table
@@ -114,6 +115,7 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
             runtime_columns=() if run.runtimes is None else runtime_columns(run.task, run.runtimes),
             runtimes=() if run.runtimes is None else runtime_table(run.task, run.runtimes),
             runtime_notes=() if run.runtimes is None else runtime_notes(run.runtimes),
+            compression=compression_table(run.program),
             changes=changes,
             changed=run.changed() if changes is not None and changes.changed else (),
             recorded=bool(run.metrics.predictions),

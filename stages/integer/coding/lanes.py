@@ -84,12 +84,18 @@ class DecisionEncoder:
 class DecisionDecoder:
     """Decodes step by step. Damaged data decodes to something, never beyond its end; see `finish`.
 
+    Attributes:
+        bits: what the steps so far have taken, where `counts`.
+
     Args:
         data: what `DecisionEncoder.finish` gave.
         lanes: of the encoder.
+        counts: whether to add up what steps take.
     """
 
-    def __init__(self, data: bytes, lanes: int) -> None:
+    def __init__(self, data: bytes, lanes: int, *, counts: bool = False) -> None:
+        self.bits = 0.0
+        self._counts = counts
         self._x, taken = _unpack_states(data, lanes)
         if (len(data) - taken) % 2:
             raise ValueError(f"{len(data)} bytes for {lanes} lanes: the stream is cut off")
@@ -105,6 +111,8 @@ class DecisionDecoder:
         low = x & (ONE - 1)
         rest = ONE - p
         decided: NDArray[np.bool_] = low >= rest
+        if self._counts:
+            self.bits -= float(np.log2(np.where(decided, p, rest) / ONE).sum())
         x >>= BITS
         x *= np.where(decided, p, rest)
         x += low

@@ -45,6 +45,10 @@ def squash_table() -> Ints:
     return np.array([min(max(p, FLOOR), ONE - FLOOR) for p in raw], np.int64)
 
 
+CALM = 64
+"""Decisions of a step that move the weights; of more, each moves them less."""
+
+
 class Mixer:
     """Weights of a few estimates.
 
@@ -71,4 +75,5 @@ class Mixer:
     def learn(self, decisions: NDArray[np.bool_]) -> None:
         """Move the weights by what was decided after `mix`."""
         error = (decisions.astype(np.int64) << BITS) - self._p
-        self._weights += (self._last @ error) >> self._rate
+        moved = (self._last @ error) >> self._rate
+        self._weights += moved if len(error) <= CALM else moved * CALM // len(error)

@@ -12,41 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.integer.coding.lanes import DecisionDecoder, DecisionEncoder
-from stages.integer.coding.rows import OccupancyModel
-from stages.integer.coding.tensors import WeightLayout, code_weight, layout_of
+from stages.integer.coding.tensors import WeightLayout, WeightModel, code_weight, layout_of
 from stages.integer.limits import MAX_ELEMENTS
 
-STEPS = 2400
+STEPS = 1200
 """About how many steps the rows of a program's weights may take: what decodes in 0.2 s."""
 
-_FIELDS = struct.Struct(
-    "<BhBBHBBH"
-)  # dimensions, zero, turned|signs|columns, parts, lag, density, levels, crc
+_FIELDS = struct.Struct("<BhBBHBBH")  # dimensions, zero, flags, parts, lag, density, levels, crc
 
-_UNSIGNED, _TURNED, _SIGNS, _COLUMNS, _ALL = 1, 2, 4, 8, 16
+_UNSIGNED, _INPUTS, _SIGNS, _COLUMNS, _ALL, _KERNELS = 1, 2, 4, 8, 16, 32
 
 MOST_PER_BYTE = 2**18
 """Elements that a byte of a stream may stand for: the least probability takes so little."""
 
 
-def encode(weights: Sequence[tuple[NDArray[Any], int]]) -> tuple[bytes, DecisionEncoder, list[int]]:
+def encode(weights: Sequence[tuple[NDArray[Any], int]]) -> tuple[bytes, DecisionEncoder]:
     """Code weights, int8 or uint8 (O, …), not empty, each with the level that is its zero.
 
     Returns:
-        What the decoder needs before; the stream, not finished; how many of its steps each weight has.
+        What the decoder needs before, and the stream, not finished.
     """
     total = sum(weight.size for weight, _ in weights) or 1
-    side, encoder, model, ends = [], DecisionEncoder(), OccupancyModel(), []
+    side, encoder, model = [], DecisionEncoder(), WeightModel()
     for weight, zero in weights:
         layout = layout_of(weight, zero, max(48, STEPS * weight.size // total))
         side.append(_layout_to_bytes(layout, weight))
         code_weight(encoder, model, layout, weight)
-        ends.append(encoder.steps)
-    return b"".join(side), encoder, ends
+    return b"".join(side), encoder
 
 
-def decode(side: bytes, stream: bytes, lanes: int, count: int) -> tuple[list[NDArray[Any]], bytes]:
-    """The weights, and the lanes' payload. Raises ValueError where anything is damaged."""
+def decode(
+    side: bytes, stream: bytes, lanes: int, count: int, taken: list[float] | None = None
+) -> tuple[list[NDArray[Any]], bytes]:
+    """The weights, and the lanes' payload; `taken` gets the bits of each. Raises ValueError for damage."""
     layouts, start = [], 0
     for _ in range(count):
         layout, checksum, start = _layout_from_bytes(side, start)
@@ -56,12 +54,15 @@ def decode(side: bytes, stream: bytes, lanes: int, count: int) -> tuple[list[NDA
     elements = sum(math.prod(layout.shape) for layout, _ in layouts)
     if elements > min(MAX_ELEMENTS, MOST_PER_BYTE * (len(stream) + len(side))):
         raise ValueError(f"{elements} weights in {len(stream)} bytes: the file is damaged")
-    decoder, model, weights = DecisionDecoder(stream, lanes), OccupancyModel(), []
+    decoder = DecisionDecoder(stream, lanes, counts=taken is not None)
+    model, weights = WeightModel(), []
     for index, (layout, checksum) in enumerate(layouts):
         weight = code_weight(decoder, model, layout, None)
         if _checksum(weight) != checksum:
             raise ValueError(f"weight {index} decodes to another than was coded: the file is damaged")
         weights.append(weight)
+        if taken is not None:
+            taken.append(decoder.bits - sum(taken))
     return weights, decoder.finish()
 
 
@@ -72,7 +73,8 @@ def _checksum(weight: NDArray[Any]) -> int:
 def _layout_to_bytes(layout: WeightLayout, weight: NDArray[Any]) -> bytes:
     bits = {
         _UNSIGNED: layout.levels.dtype == np.uint8,
-        _TURNED: layout.turned,
+        _INPUTS: layout.order == "inputs",
+        _KERNELS: layout.order == "kernels",
         _SIGNS: layout.signs,
         _COLUMNS: layout.columns is not None,
         _ALL: layout.zero is None,
@@ -111,7 +113,7 @@ def _layout_from_bytes(side: bytes, start: int) -> tuple[WeightLayout, int, int]
     limits = np.iinfo(dtype)
     whole = bool(bits & _ALL)
     own = np.frombuffer(take(levels or (256 if whole else 0)), dtype)
-    if np.any(own[1:] <= own[:-1]) or bits >> 5 or (whole and not own.size):
+    if np.any(own[1:] <= own[:-1]) or bits >> 6 or (whole and not own.size):
         raise ValueError("a weight's levels do not ascend: the file is damaged")
     if not limits.min <= zero <= limits.max or parts < 1 or lag < 2 or (not whole and zero in own):
         raise ValueError(f"zero={zero}, parts={parts}, lag={lag}: the file is damaged")
@@ -119,12 +121,14 @@ def _layout_from_bytes(side: bytes, start: int) -> tuple[WeightLayout, int, int]
         shape=shape,
         zero=None if whole else zero,
         levels=own,
-        turned=bool(bits & _TURNED),
+        order="kernels" if bits & _KERNELS else "inputs" if bits & _INPUTS else "outputs",
         parts=parts,
         lag=lag,
         density=density,
         signs=bool(bits & _SIGNS),
     )
+    if bits & _KERNELS and (dimensions < 3 or bits & _COLUMNS):
+        raise ValueError(f"a weight of shape {shape} has no windows: the file is damaged")
     if bits & _COLUMNS:
         count = layout.grid[1]
         flags = np.unpackbits(np.frombuffer(take(-(-count // 8)), np.uint8), bitorder="little")

@@ -21,6 +21,9 @@ Flags = NDArray[np.bool_]
 STRENGTH = 4
 """How many decisions the whole's estimate counts for, in that of a row, a column or a context."""
 
+LANES = 256
+"""Decisions a step, where they have no place in rows."""
+
 CONTEXTS = 64
 SUMS = 5
 """Sums of neighbours' signs, −2 .. 2."""
@@ -34,16 +37,24 @@ class DecisionCoder(Protocol):
 
 
 def _first_steps() -> Mixer:
-    return Mixer((0.4, 0.0, 0.3, 0.3, 0.0), 17)
+    return Mixer((0.4, 0.0, 0.3, 0.3, 0.0, 0.0, 0.0), 17)
 
 
 def _other_steps() -> Mixer:
-    return Mixer((0.4, 0.4, 0.3, 0.3, -0.4), 17)
+    return Mixer((0.4, 0.4, 0.3, 0.3, -0.4, 0.0, 0.0), 17)
+
+
+def _first_of_kernels() -> Mixer:
+    return Mixer((0.2, 0.0, 0.3, 0.3, -0.6, 0.4, 0.4), 17)
+
+
+def _others_of_kernels() -> Mixer:
+    return Mixer((0.2, 0.2, 0.3, 0.3, -0.8, 0.4, 0.4), 17)
 
 
 @dataclass(kw_only=True)
 class OccupancyModel:
-    """What is learned from one matrix to the next: weights of column, row, two contexts and the whole.
+    """What is learned from one matrix to the next: weights of column, row, two contexts, the whole, channels.
 
     Args:
         first: in a row's first step, when nothing is known of the row.
@@ -52,6 +63,8 @@ class OccupancyModel:
 
     first: Mixer = field(default_factory=_first_steps)
     others: Mixer = field(default_factory=_other_steps)
+    first_of_kernels: Mixer = field(default_factory=_first_of_kernels)
+    others_of_kernels: Mixer = field(default_factory=_others_of_kernels)
 
 
 class _Counts:
@@ -81,6 +94,7 @@ def code_occupancy(
     lag: int,
     density: int,
     signs: bool,
+    channels: tuple[int, int] | None = None,
     known: NDArray[np.int8] | None,
 ) -> NDArray[np.int8]:
     """Where a matrix is not 0, int8 (rows, columns): 1, or with `signs` 1 and −1.
@@ -104,6 +118,8 @@ def code_occupancy(
     ones = np.zeros(columns, np.int64)  # of each column, so far
     near, several, signed = _Counts(CONTEXTS), _Counts(CONTEXTS), _Counts(3 * SUMS)
     balance = np.zeros(columns, np.int64)
+    kernels = None if channels is None else np.divmod(np.arange(columns), channels[1])
+    sides = [] if channels is None else [_Counts(size) for size in channels]
     total = seen = 0
     for row in range(rows):
         r = row + border
@@ -122,23 +138,33 @@ def code_occupancy(
                 left = np.abs(found[r, part::parts])[: len(context)]
                 context = context + (left << 4) + 32
             n = len(context)
-            inputs = np.empty((5, n), np.int64)
+            inputs = np.zeros((7, n), np.int64)
             inputs[0] = of_columns[here]
             inputs[1] = stretch[((own_ones << BITS) + STRENGTH * prior) // (own + STRENGTH)]
             inputs[2] = stretch[near.odds(prior)[context]]
             inputs[3] = stretch[several.odds(prior)[count]]
             inputs[4] = stretch[prior]
             mixer = model.others if part else model.first
+            if kernels is not None:
+                mixer = model.others_of_kernels if part else model.first_of_kernels
+                for place, (own_counts, channel) in enumerate(zip(sides, kernels, strict=True)):
+                    inputs[5 + place] = stretch[own_counts.odds(prior)[channel[here]]]
             decided = coder.code(mixer.mix(inputs), None if known is None else known[row, here] != 0)
             mixer.learn(decided)
             found[r, 1:][here] = decided
             ones[here] += decided
             near.learn(context, decided)
             several.learn(count, decided)
+            if kernels is not None:
+                for own_counts, channel in zip(sides, kernels, strict=True):
+                    own_counts.learn(channel[here], decided)
             own, own_ones = own + n, own_ones + int(np.count_nonzero(decided))
         total, seen = total + own_ones, seen + own
-        if signs and own_ones:
-            (there,) = np.nonzero(found[r, 1:])
+        if not signs:
+            continue
+        (all_there,) = np.nonzero(found[r, 1:])
+        for start in range(0, len(all_there), LANES):
+            there = all_there[start : start + LANES]
             around = found[[r - 1, r - 2, r - lag, r - lag - 1, r - lag + 1], 1:][:, there]
             context = around.sum(axis=0).clip(-2, 2) + 2 + SUMS * (np.sign(balance[there]) + 1)
             p = signed.odds(1 << (BITS - 1))[context].clip(FLOOR, (1 << BITS) - FLOOR)

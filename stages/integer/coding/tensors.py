@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.integer.coding.lanes import BITS, ONE, Ints
 from stages.integer.coding.rows import DecisionCoder, Flags, OccupancyModel, code_occupancy
-from stages.integer.coding.symbols import code_symbols
+from stages.integer.coding.symbols import SymbolModel, code_symbols
 
-LANES = 256
-"""Numbers a step, where they have no place in rows."""
+Order = Literal["outputs", "inputs", "kernels"]
+
+FULL = (3, 5, 7, 10)
+"""Quarters of the average, between which columns are told apart: the fuller, the larger their levels."""
 
 MANY = 1 << 20
 """Weights of so many values are coded without trying what suits them best."""
@@ -29,7 +32,8 @@ class WeightLayout:
         shape: of the weight.
         zero: the level that is left out, the zero point's; None where all are coded as numbers.
         levels: those that the others have, ascending, in the weight's dtype.
-        turned: rows are inputs, columns outputs; else the reverse.
+        order: what rows are: ``outputs``, of which inputs are the columns; ``inputs``, the reverse; or the
+            places of a window (``kernels``), whose columns are the pairs of output and input channels.
         parts: steps a row.
         lag: rows to the one above.
         density: share of the others, of 255.
@@ -40,7 +44,7 @@ class WeightLayout:
     shape: tuple[int, ...]
     zero: int | None
     levels: NDArray[Any]
-    turned: bool = False
+    order: Order = "outputs"
     parts: int = 1
     lag: int = 2
     density: int = 128
@@ -51,7 +55,14 @@ class WeightLayout:
     def grid(self) -> tuple[int, int]:
         """Rows and columns, all of them."""
         o, inputs = self.shape[0], math.prod(self.shape[1:])
-        return (inputs, o) if self.turned else (o, inputs)
+        if self.order == "kernels":
+            return math.prod(self.shape[2:]), o * self.shape[1]
+        return (inputs, o) if self.order == "inputs" else (o, inputs)
+
+    @property
+    def channels(self) -> tuple[int, int] | None:
+        """Output and input channels of whose pairs the columns are, where all pairs are coded."""
+        return self.shape[:2] if self.order == "kernels" and self.columns is None else None  # type: ignore[return-value]
 
     @property
     def kept(self) -> Ints:
@@ -60,8 +71,14 @@ class WeightLayout:
 
     def matrix(self, weight: NDArray[Any]) -> NDArray[Any]:
         """The weight as rows and columns."""
+        if self.order == "kernels":
+            return weight.reshape(self.grid[1], self.grid[0]).T
         flat = weight.reshape(self.shape[0], -1)
-        return flat.T if self.turned else flat
+        return flat.T if self.order == "inputs" else flat
+
+    def weight(self, matrix: NDArray[Any]) -> NDArray[Any]:
+        """The weight whose rows and columns these are."""
+        return np.ascontiguousarray((matrix if self.order == "outputs" else matrix.T).reshape(self.shape))
 
 
 def layout_of(weight: NDArray[Any], zero: int, steps: int) -> WeightLayout:
@@ -83,25 +100,26 @@ def layout_of(weight: NDArray[Any], zero: int, steps: int) -> WeightLayout:
 def _layouts(weight: NDArray[Any], zero: int, steps: int) -> Iterator[WeightLayout]:
     levels = np.unique(weight[weight != zero])
     plain = WeightLayout(shape=weight.shape, zero=zero, levels=levels)
-    wide_first = weight.shape[0] > math.prod(weight.shape[1:])
-    for turned in (wide_first, not wide_first):
-        own = replace(plain, turned=turned)
+    orders: list[Order] = ["outputs", "inputs"]
+    if math.prod(weight.shape[2:]) > 1:
+        orders.append("kernels")
+    orders.sort(key=lambda order: replace(plain, order=order).grid[0])
+    for order in orders:  # that of the fewest rows first
+        own = replace(plain, order=order)
         occupied = own.matrix(weight) != zero
         columns = occupied.any(axis=0)
         inner = occupied[:, columns]
+        if order != orders[0] and len(occupied) > 2 * steps:
+            continue
         own = replace(
             own,
             density=min(max(round(255 * float(inner.mean() if inner.size else 0.0)), 1), 254),
-            columns=None if columns.all() else columns,
+            columns=None if columns.all() or order == "kernels" else columns,
             parts=max(1, min(16, steps // len(occupied))),
         )
-        if turned != wide_first and len(occupied) > 2 * steps:
-            continue
-        yield own
-        for lag in {_lag(inner)} - {2} if turned else set():
-            yield replace(own, lag=lag)
-            yield replace(own, lag=lag, signs=True)
-        yield replace(own, signs=True)
+        lags = {"outputs": {2}, "inputs": {2, _lag(inner)}, "kernels": {max(weight.shape[-1], 2)}}
+        for lag, signs in product(sorted(lags[order]), (False, True)):
+            yield replace(own, lag=lag, signs=signs)
 
 
 def _lag(occupied: Flags) -> int:
@@ -129,12 +147,20 @@ class _Cost:
 
 def _cost(weight: NDArray[Any], layout: WeightLayout) -> float:
     cost = _Cost()
-    code_weight(cost, OccupancyModel(), layout, weight)
+    code_weight(cost, WeightModel(), layout, weight)
     return cost.bits + (0 if layout.columns is None else layout.columns.size)
 
 
+class WeightModel:
+    """What is learned from one weight to the next."""
+
+    def __init__(self) -> None:
+        self.places = OccupancyModel()
+        self.numbers = SymbolModel()
+
+
 def code_weight(
-    coder: DecisionCoder, model: OccupancyModel, layout: WeightLayout, known: NDArray[Any] | None
+    coder: DecisionCoder, model: WeightModel, layout: WeightLayout, known: NDArray[Any] | None
 ) -> NDArray[Any]:
     """A weight, to an encoder or from a decoder.
 
@@ -150,34 +176,44 @@ def code_weight(
     k = len(layout.levels)
     if layout.zero is None:
         index = None if known is None else np.searchsorted(layout.levels, known.ravel())
-        count = math.prod(layout.shape)
-        own = code_symbols(coder, count, k, LANES, index)
-        return layout.levels[own].reshape(layout.shape)
+        alike = np.zeros(math.prod(layout.shape), np.int64)
+        return layout.levels[code_symbols(coder, model.numbers, k, alike, 1, index)].reshape(layout.shape)
     kept = layout.kept
     inner = None if known is None else layout.matrix(known)[:, kept]
     signed = None if inner is None else np.sign(inner.astype(np.int16) - layout.zero).astype(np.int8)
     places = code_occupancy(
         coder,
-        model,
+        model.places,
         (layout.grid[0], len(kept)),
         parts=layout.parts,
         lag=layout.lag,
         density=(layout.density << BITS) // 255,
         signs=layout.signs,
+        channels=layout.channels,
         known=signed if layout.signs or signed is None else np.abs(signed),
     )
-    matrix = np.full(layout.grid, layout.zero, layout.levels.dtype)
+    fullness = _fullness(places)
     decoded = np.full(places.shape, layout.zero, layout.levels.dtype)
     for sign in (-1, 1) if layout.signs else (1,):
         own_levels = layout.levels
         if layout.signs:
             own_levels = own_levels[(own_levels > layout.zero) if sign > 0 else (own_levels < layout.zero)]
         there = places == sign
-        count = int(np.count_nonzero(there))
-        if count and not len(own_levels):
+        if not there.any():
+            continue
+        if not len(own_levels):
             raise ValueError("a sign that no level has: the stream is damaged")
         index = None if inner is None else np.searchsorted(own_levels, inner[there])
-        if count:
-            decoded[there] = own_levels[code_symbols(coder, count, len(own_levels), LANES, index)]
+        own = code_symbols(coder, model.numbers, len(own_levels), fullness[there], len(FULL) + 1, index)
+        decoded[there] = own_levels[own]
+    matrix = np.full(layout.grid, layout.zero, layout.levels.dtype)
     matrix[:, kept] = decoded
-    return np.ascontiguousarray((matrix.T if layout.turned else matrix).reshape(layout.shape))
+    return layout.weight(matrix)
+
+
+def _fullness(places: NDArray[np.int8]) -> Ints:
+    """How full each place's column is beside the others: 0 .. len(FULL), of the places' shape."""
+    counts = np.count_nonzero(places, axis=0).astype(np.int64)
+    total = int(counts.sum()) or 1
+    own: Ints = np.searchsorted(np.array(FULL) * total, counts * len(counts) * 4)
+    return np.broadcast_to(own, places.shape)

@@ -7,17 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
 from stages.integer.coding.lanes import DecisionDecoder, DecisionEncoder
-from stages.integer.coding.rows import OccupancyModel
-from stages.integer.coding.tensors import code_weight, layout_of
+from stages.integer.coding.tensors import WeightModel, code_weight, layout_of
 
 
 def through(weights, zero=0, steps=60):
     layouts = [layout_of(weight, zero, steps) for weight in weights]
-    encoder, model = DecisionEncoder(), OccupancyModel()
+    encoder, model = DecisionEncoder(), WeightModel()
     for weight, layout in zip(weights, layouts, strict=True):
         code_weight(encoder, model, layout, weight)
     data = encoder.finish(bytes(2 * encoder.lanes))
-    decoder, model = DecisionDecoder(data, encoder.lanes), OccupancyModel()
+    decoder, model = DecisionDecoder(data, encoder.lanes), WeightModel()
     for weight, layout in zip(weights, layouts, strict=True):
         found = code_weight(decoder, model, layout, None)
         assert found.dtype == weight.dtype and found.flags.c_contiguous
@@ -72,5 +71,5 @@ def test_rows_and_columns_of_zeros_and_pixels_beside_each_other_take_less():
     weight = image.reshape(40, 784)
     shuffled = rng.permutation(weight.ravel()).reshape(weight.shape)
     (size, (layout,)), (without, _) = through([weight], steps=800), through([shuffled], steps=800)
-    assert layout.turned and layout.lag == 28 and layout.signs
+    assert layout.order == "inputs" and layout.lag == 28 and layout.signs
     assert size < 0.6 * without
