@@ -31,6 +31,7 @@ from pipeline.place import CONF
 from pipeline.ranks import Ranks
 from pipeline.run_folder import LOCK, occupied
 from pipeline.runner import METRICS, check_ranks, check_wiring, follow_stages, run_stages, write_metrics
+from pipeline.seed import deterministic
 from pipeline.stage import Stage, in_order
 from pipeline.store.remote import open_store
 from pipeline.sweeps.jobs import changed_settings, current, job_fingerprint, threads_per_job
@@ -40,6 +41,9 @@ from pipeline.tracking.null import Null
 from pipeline.tracking.record import finite
 
 log = logging.getLogger(__name__)
+
+THREADS_MATTER = "threads_matter"
+"""The tag that names the stages whose results depend on the number of threads."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GIVEN = os.environ.get(THREADS[0], "")
@@ -86,8 +90,9 @@ def execute(
         console=console,
         threads=threads,
     )
-    tags = {**_tags(cfg), "threads": str(threads), **(tags or {})}
-    with joined(run.ranks) as ranks:
+    facts = {"threads": str(threads), THREADS_MATTER: _threads_matter(run, stages)}
+    tags = {**_tags(cfg), **facts, **(tags or {})}
+    with deterministic(run.deterministic), joined(run.ranks) as ranks:
         ctx = replace(ctx, ranks=ranks, device=ranks.device(run.device))
         check_ranks(stages, ranks.size)
         path = run.store.path if "://" in run.store.path else str(Path(run.store.path).absolute())
@@ -209,9 +214,12 @@ def flatten(cfg: DictConfig) -> Iterator[tuple[str, object]]:
 def threads_of(cfg: DictConfig) -> int:
     """How many threads the numeric libraries use in a run of `cfg`, the same whatever ran before it.
 
-    ``threads``; where that is null, the job's share of the cores in a sweep that runs jobs at once, else
-    ``OMP_NUM_THREADS`` as the shell gives it, else the cores that the process may use, at most 8.
+    One, where the run is deterministic. Else ``threads``; where that is null, the job's share of the cores in
+    a sweep that runs jobs at once, else ``OMP_NUM_THREADS`` as the shell gives it, else all cores that the
+    process may use, at most 8.
     """
+    if cfg.get("deterministic"):  # a record of an earlier version says nothing of it
+        return 1
     hydra = HydraConfig.get()
     threads: int | None = cfg.threads
     if threads is None and hydra.mode is RunMode.MULTIRUN:
@@ -219,6 +227,14 @@ def threads_of(cfg: DictConfig) -> int:
     if threads is None and _GIVEN.isdecimal():
         threads = int(_GIVEN)
     return threads or default_threads()
+
+
+def _threads_matter(run: RunConfig, stages: Sequence[Stage]) -> str:
+    """The stages that sum floats in an order which threads decide, as text; none in a deterministic run."""
+    if run.deterministic:
+        return "none"
+    names = [stage.name for stage in stages if getattr(stage, "depends_on_threads", False)]
+    return ", ".join(names) or "none"
 
 
 def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, list[Any]]:

@@ -39,6 +39,7 @@ class BiasCorrection:
     consumes: ClassVar[tuple[type, ...]] = (QuantizedModel, Observations)
     produces: ClassVar[type] = QuantizedModel
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     data: Data
     batch_size: int = 64

@@ -29,6 +29,7 @@ class Calibrate:
     consumes: ClassVar[tuple[type, ...]] = (Observations,)
     produces: ClassVar[type] = QuantizedModel
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     quantizer: WeightsAndActivations
     calibration: Calibration

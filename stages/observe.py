@@ -40,6 +40,7 @@ class Observe:
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = Observations
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
     collective: ClassVar[bool] = True
 
     data: Data

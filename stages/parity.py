@@ -36,6 +36,7 @@ class CompareLayers:
     optional: ClassVar[tuple[type, ...]] = (QuantizedModel,)
     produces: ClassVar[type] = Parity
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     data: Data
     backend: Backend

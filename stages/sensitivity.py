@@ -111,6 +111,7 @@ class MeasureSensitivity:
     consumes: ClassVar[tuple[type, ...]] = (Observations,)
     produces: ClassVar[type] = SensitivityTable
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     data: Data
     quantizer: WeightsAndActivations

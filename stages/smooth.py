@@ -30,6 +30,7 @@ class Smooth:
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = FloatModel
     cacheable: ClassVar[bool] = True
+    depends_on_threads: ClassVar[bool] = True
 
     data: Data
     samples: int = 512

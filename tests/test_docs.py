@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import pipeline.check
 import pipeline.compare.__main__
+import pipeline.serve
 import pipeline.store.command
 from tests.composed import built
 from tests.options_page import COMMAND, PAGE, groups, page
@@ -33,7 +34,11 @@ GIVEN_APART = {
     "probe": set(),
 }
 """The commands that take a run's overrides, and the keys that are not the configuration's."""
-PLAIN = {"compare": pipeline.compare.__main__.main, "store": pipeline.store.command.main}
+PLAIN = {
+    "compare": pipeline.compare.__main__.main,
+    "serve": pipeline.serve.main,
+    "store": pipeline.store.command.main,
+}
 """The others, whose arguments are read before anything is done."""
 ELSEWHERE = ("timm.create_model", "mine.sentence_encoder", "mine.MyDataset")
 """What the pages name and do not show."""
@@ -128,7 +133,7 @@ def test_options_that_are_named_exist(path):
 
 def test_commands_are_found():
     assert len(COMMANDS) > 40
-    assert {words[1] for words in COMMANDS} == {*GIVEN_APART, "", "compare", "store"}
+    assert {words[1] for words in COMMANDS} == {*GIVEN_APART, "", *PLAIN}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[1:])[:80])

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.backends.native_kernels import library
 from stages.integer.program import Value
+from tests.fuzzing.__main__ import sanitized
 from tests.fuzzing.changes import real, telling
 from tests.fuzzing.running import loader, loaders, run
 
@@ -23,6 +25,15 @@ def test_a_changed_file_is_refused_clearly_or_read(name, capfd):
     assert outcomes["wrong"] == 0, capfd.readouterr().out
     assert outcomes["refused"] >= 5 and outcomes["equal"] >= 2  # both ways were tried
     assert outcomes.total() == count
+
+
+def test_the_engine_is_clean_under_sanitizers(capfd):
+    found = sanitized()
+    if not Path(found["LD_PRELOAD"]).is_absolute() or isinstance(library.find_library(), str):
+        pytest.skip("no engine here, or no AddressSanitizer")
+    outcomes = run("program", 40, seed=3, options=["--sanitize"], environment=found)
+    assert outcomes["wrong"] == 0, capfd.readouterr().out
+    assert outcomes["equal"] + outcomes["mistrusted"] >= 3
 
 
 @pytest.fixture

@@ -56,6 +56,9 @@ class RunConfig:
         threads: OpenMP threads of the numeric libraries; None takes ``OMP_NUM_THREADS`` or the cores that
             the process may use, at most 8, in a sweep that runs jobs at once a job's share of them. Part of
             a training's key, and recorded.
+        deterministic: floats are summed on one thread, whatever `threads` says, and by torch's deterministic
+            algorithms: the same bytes for any number of threads, in the time of one. Integer kernels keep
+            their threads, which change nothing.
         objectives: the metrics that a search gets, in the order of its directions.
         replay: a recorded run's identifier: run it again instead, and compare.
         trust: packages whose code a replayed record may run, beside the pipeline's own, and resolvers that it
@@ -70,6 +73,7 @@ class RunConfig:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
+    deterministic: bool = False
     objectives: list[str] = field(default_factory=list)
     replay: str | None = None
     trust: list[str] = field(default_factory=list)

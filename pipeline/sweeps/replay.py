@@ -23,7 +23,7 @@ from pipeline.console import Console
 from pipeline.environment import environment, launched
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.joining import follows
-from pipeline.session import execute, threads_of
+from pipeline.session import THREADS_MATTER, execute, threads_of
 from pipeline.tracking.base import Archive, Record
 
 _TIMING = re.compile(r"(^|[/_])(cached|m?seconds|per_second|latency|ms|us)(_|/|$)|^(system|speed)/")
@@ -54,6 +54,7 @@ def replay(cfg: DictConfig) -> None:
         check_as_many(record)
         recorded = record.tags.get("threads", "")
         again.threads = cfg.threads or (int(recorded) if recorded.isdecimal() else again.get("threads"))
+        _say_threads(record, threads_of(again), Console())
         metrics = execute(again, tags=_tags(record), code=tuple(cfg.trust))
         facts = environment() | {"threads": str(threads_of(again))}
     if not follows():
@@ -93,7 +94,7 @@ def _same(a: float, b: float | None) -> bool:
 
 def _tags(record: Record) -> dict[str, str]:
     """The record's group choices and overrides, which the command line of a replay does not repeat."""
-    facts = {*environment(), "threads"}
+    facts = {*environment(), "threads", THREADS_MATTER}
     kept = {
         name: value
         for name, value in record.tags.items()
@@ -112,8 +113,11 @@ def _compare(
         return
     rows = [(name, *map(_exact, pair)) for name, pair in differing.items()]
     console.table(f"replay of {record.run_id}", ("metric", "recorded", "now"), rows)
+    matter = record.tags.get(THREADS_MATTER, "")
+    because = {"threads": f" ({matter} may differ in the last bits; not with deterministic=true)"}
+    because = because if matter not in ("", "none") else {}
     changed = [
-        f"{name}: {record.tags[name]} → {value}"
+        f"{name}: {record.tags[name]} → {value}{because.get(name, '')}"
         for name, value in facts.items()
         if record.tags.get(name, value) != value
     ]
@@ -121,6 +125,15 @@ def _compare(
         f"replay: {len(differing)} of {len(compared)} figures differ from run {record.run_id}; "
         f"since then changed: {'; '.join(changed) or 'nothing that is recorded of the environment'}"
     )
+
+
+def _say_threads(record: Record, now: int, console: Console) -> None:
+    """Before it is computed: what may come out otherwise, where the number of threads is another."""
+    before, matter = record.tags.get("threads", str(now)), record.tags.get(THREADS_MATTER, "none")
+    if before != str(now) and matter != "none":
+        console.warn(
+            f"replay on {now} threads of a run on {before}: {matter} may differ in the last bits of floats"
+        )
 
 
 def _exact(value: float | None) -> str:

@@ -100,7 +100,13 @@ def _pair(item: Any, row: int, refusal: Refusal) -> tuple[NDArray[Any], NDArray[
         raise refusal(f"sample {row} is {kind}", "a Dataset whose samples are pairs (input, label)")
     arrays = []
     for part, what in zip(item[:2], ("input", "label"), strict=True):
-        array = _array(part)
+        try:
+            array = _array(part)
+        except (OSError, ValueError) as error:  # an image that is opened, and decoded here
+            raise refusal(
+                f"sample {row} has an image as its {what} that is not decoded: {error}",
+                "scale it, or leave it out, within the Dataset",
+            ) from error
         if array.dtype.kind not in "fiub" or (what == "input" and not array.ndim):
             raise refusal(
                 f"sample {row} has a {type(part).__name__} as its {what}, no array of numbers",

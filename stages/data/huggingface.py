@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import PipelineError, alternatives
-from stages.data.preprocess import Preprocessing, Side
+from stages.data.files import check_readable
+from stages.data.preprocess import MAX_PIXELS, Preprocessing, Side
 from stages.data.samples import ChannelLayout, TargetKind
 from stages.data.torch_dataset import TorchDataset
 from stages.data.usual_names import INPUT_KEYS, LABEL_KEYS
@@ -28,6 +31,7 @@ def huggingface(
     crop: Side | None = None,
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear",
     channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
     layout: ChannelLayout = "channels_first",
     tokens: bool = False,
     targets: TargetKind = "auto",
@@ -49,6 +53,7 @@ def huggingface(
         crop: see `Preprocessing`.
         interpolation: see `Preprocessing`.
         channels: see `Preprocessing`.
+        max_pixels: see `Preprocessing`.
         layout: of arrays; see `arranged`.
         tokens: whether the inputs number the rows of an embedding.
         targets: see `as_targets`.
@@ -57,7 +62,14 @@ def huggingface(
         mean: as `TorchDataset`.
         std: as `TorchDataset`.
     """
-    how = Preprocessing(size=size, resize=resize, crop=crop, interpolation=interpolation, channels=channels)
+    how = Preprocessing(
+        size=size,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        channels=channels,
+        max_pixels=max_pixels,
+    )
     both = {"path": path, "inputs": inputs, "labels": labels, "preprocessing": how}
     return TorchDataset(
         target=HuggingFaceSplit,
@@ -93,6 +105,7 @@ class HuggingFaceSplit:
         self._inputs = self._column("inputs", inputs, INPUT_KEYS)
         self._labels = self._column("labels", labels, LABEL_KEYS)
         self._preprocessing = preprocessing
+        self._rows = _undecoded(self._rows, self._inputs)
         self.classes: list[str] | None = getattr(self._rows.features[self._labels], "names", None)
 
     def __len__(self) -> int:
@@ -101,9 +114,23 @@ class HuggingFaceSplit:
     def __getitem__(self, row: int) -> tuple[Any, Any]:
         sample = self._rows[row]
         value = sample[self._inputs]
+        if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+            with Image.open(self._file(value)) as image:  # its header, checked before it is decoded
+                return self._preprocessing.apply(image), sample[self._labels]
         if isinstance(value, Image.Image):
             return self._preprocessing.apply(value), sample[self._labels]
         return np.asarray(value), sample[self._labels]
+
+    def _file(self, stored: Mapping[str, Any]) -> io.BytesIO | Path:
+        """An image's bytes, or its file, where that may be opened. Raises OSError where it may not."""
+        most = self._preprocessing.max_bytes
+        if stored["bytes"] is None:
+            path = Path(stored["path"])
+            check_readable(path, most)
+            return path
+        if len(stored["bytes"]) > most:
+            raise OSError(f"has {len(stored['bytes']):,} bytes: must have at most {most:,}")
+        return io.BytesIO(stored["bytes"])
 
     def _column(self, option: str, name: str | None, usual: Sequence[str]) -> str:
         columns = list(self._rows.column_names)
@@ -117,6 +144,14 @@ class HuggingFaceSplit:
             f"{self._where}: {problem}; {alternatives(name or usual[0], columns)}.\n"
             f"Remedy: data.{option}=COLUMN."
         )
+
+
+def _undecoded(rows: Any, column: str) -> Any:
+    """The rows with images as they are stored: the library would decode them whatever their size."""
+    kind = getattr(import_module("datasets"), "Image", None)
+    if kind is None or not isinstance(rows.features[column], kind):
+        return rows
+    return rows.cast_column(column, kind(decode=False))
 
 
 def _load(path: Path, split: str) -> Any:

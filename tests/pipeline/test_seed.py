@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.seed import derive_seed, seed_everything
+from pipeline.seed import derive_seed, deterministic, seed_everything
 
 
 @given(st.integers(0, 2**32 - 1), st.text(), st.text())
@@ -37,3 +37,15 @@ def test_torch_is_seeded_where_loaded_and_not_loaded_otherwise():
     first = torch.rand(4)
     seed_everything(3)
     assert torch.equal(torch.rand(4), first)
+
+
+def test_deterministic_algorithms_are_asked_for_within_and_no_longer():
+    import torch
+
+    x = torch.zeros(3, requires_grad=True)
+    with deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert x.sum().item() == 0
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()

@@ -120,6 +120,29 @@ def test_a_replay_takes_the_recorded_number_of_threads_and_names_another(project
     assert code == 0 and "all the same to the bit" in stdout
     code, _, stderr = project.run("tracking=mlflow", f"replay={original}", "threads=1")
     assert code == 1 and "1 of 2 figures differ" in stderr and "since then changed: threads: 2 → 1" in stderr
+    assert "may differ" not in stderr  # no stage says that it depends on them
+    square = "    produces: ClassVar[type] = Square\n"
+    source.write_text(text.replace(square, f"{square}    depends_on_threads: ClassVar[bool] = True\n"))
+    assert "depends_on_threads" in source.read_text()
+    assert project.run("tracking=mlflow", "threads=2", "seed=1")[0] == 0
+    original = next(
+        run
+        for run, key, value in project.recorded("tags", "run_uuid, key, value")
+        if (key, value) == ("threads_matter", "square")
+    )
+    code, stdout, stderr = project.run("tracking=mlflow", f"replay={original}", "threads=1")
+    said = stdout + stderr
+    assert code == 1 and "replay on 1 threads of a run on 2: square may differ in the last bits of" in said
+    assert "threads: 2 → 1 (square may differ in the last bits; not with deterministic=true)" in stderr
+    assert project.run("tracking=mlflow", "threads=2", "deterministic=true", "seed=2")[0] == 0
+    tags = project.recorded("tags", "run_uuid, key, value")
+    original = next(run for run, key, value in tags if (key, value) == ("seed", "2"))
+    assert {(key, value) for run, key, value in tags if run == original} >= {
+        ("threads", "1"),
+        ("threads_matter", "none"),
+    }
+    code, stdout, _ = project.run("tracking=mlflow", f"replay={original}", "threads=3")
+    assert code == 0 and "all the same to the bit" in stdout
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Written from the engine's C++ alone, and sharing nothing with the planner but the structures that both hand
 over: each range that a step reads or writes is checked against the memory that it addresses. Levels lie in
 their image; what vector loads read beyond lies in the arena; what is written stays in the pixels of
-the target; constants lie within one of the arrays that the plan keeps alive, arrays of samples in a sample.
+the target; constants lie within one of the arrays that the plan keeps alive, what samples have in a sample.
 """
 
 from __future__ import annotations
