@@ -188,7 +188,7 @@ class _Artifacts(Mapping[type[Artifact], Any]):
         self._ctx = ctx
         # of all stages, before any of them runs: one that cannot be described is refused here
         self._identities = {
-            stage.name: identity(stage, ctx.threads, ctx.ranks.size)
+            stage.name: identity(stage, ctx.threads, ctx.ranks.size, ctx.device)
             for stage in stages
             if stage.produces is not None
         }

@@ -28,6 +28,9 @@ class Stage(Protocol):
     order; a measurement of time) says so by an attribute or property ``depends_on_threads = True``: the
     run's count is then part of its key, and of what its manifest says that it was made from.
 
+    One that computes on the run's device says ``uses_device = True``: another kind than a CPU is then part of
+    the key.
+
     A stage that a run of several processes computes in all of them says ``collective = True``, and why it
     cannot work with so many in a method ``misfits_of_ranks(size)`` (`pipeline.ranks`).
     """

@@ -98,7 +98,7 @@ def test_training_by_ranks_has_a_key_of_its_own(one, tmp_path):
 def test_a_rank_that_fails_ends_all_with_its_reason(tmp_path):
     (tmp_path / "broken.py").write_text("\n".join(line[4:] for line in BROKEN.splitlines()))
     began = time.monotonic()
-    code, stdout, stderr = run(
+    code, _, stderr = run(
         tmp_path, 2, "training.distributed=ddp", "model=torch", "model.target=broken.Network",
         "model.args={classes: data.num_classes}", "training.float.epochs=1",
     )  # fmt: skip
