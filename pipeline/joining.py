@@ -40,6 +40,8 @@ def joined(joining: object) -> Iterator[Ranks]:
             "training.distributed=ddp: there is one process, and nobody started others beside it. Remedy: "
             f"{command(2)}; or training.distributed=null"
         )
+    if isinstance(joining, Joining):
+        joining.check()
     if not isinstance(joining, Joining) or not together:
         yield Alone()
         return

@@ -49,7 +49,7 @@ class Produced(Mapping[type[Artifact], Any]):
     def __init__(self, ctx: RunContext, stages: Sequence[Stage]) -> None:
         self._ctx = ctx
         self._identities = {
-            stage.name: identity(stage, ctx.threads, ctx.ranks.size)
+            stage.name: identity(stage, ctx.threads, ctx.ranks.size, ctx.device)
             for stage in stages
             if stage.produces is not None
         }

@@ -53,6 +53,9 @@ class Joining(Protocol):
     def together(self) -> bool:
         """Whether several processes are wanted."""
 
+    def check(self) -> None:
+        """Raise `PipelineError` where this machine has not got the run's device."""
+
     def join(self) -> AbstractContextManager[Ranks]:
         """Meet the others, and part from them at the end.
 

@@ -53,6 +53,7 @@ class Finetune:
     consumes: ClassVar[tuple[type, ...]] = (FloatModel, QuantizedModel)
     produces: ClassVar[type] = QuantizedModel
     cacheable: ClassVar[bool] = True
+    uses_device: ClassVar[bool] = True
     depends_on_threads: ClassVar[bool] = True
     collective: ClassVar[bool] = True
 

@@ -41,6 +41,7 @@ class Observe:
     produces: ClassVar[type] = Observations
     cacheable: ClassVar[bool] = True
     depends_on_threads: ClassVar[bool] = True
+    uses_device: ClassVar[bool] = True
     collective: ClassVar[bool] = True
 
     data: Data
@@ -54,11 +55,12 @@ class Observe:
     def run(self, ctx: RunContext, inputs: Inputs) -> Observations:
         """One pass; the peak memory is that of one batch. Rank 0 has the statistics of all."""
         graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
+        there = graph.with_params({key: tensor.to(ctx.device) for key, tensor in graph.params.items()})
         statistics = {name: Statistics() for name in quantization_points(graph)}
 
         def record(node: Node, value: Tensor) -> Tensor:
             if node.name in statistics:
-                statistics[node.name].update(samples_as_rows(value))
+                statistics[node.name].update(samples_as_rows(value.cpu()))
             return value
 
         split = self.data.train()
@@ -66,7 +68,7 @@ class Observe:
         own = own_batches(ids, self.batch_size, ctx.ranks)
         with torch.inference_mode(), ctx.console.progress("observing", len(own)) as advance:
             for x, _ in batches(split, self.batch_size, self.data, order=own):
-                execute(graph, x, record)
+                execute(there, x.to(ctx.device), record)
                 advance(len(x))
         statistics = {name: merged(found, ctx.ranks) for name, found in statistics.items()}
         return Observations(graph=graph, statistics=statistics, sample_ids=tuple(int(i) for i in ids))

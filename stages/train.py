@@ -42,6 +42,7 @@ class Train:
     consumes: ClassVar[tuple[type, ...]] = ()
     produces: ClassVar[type] = TrainedModel
     cacheable: ClassVar[bool] = True
+    uses_device: ClassVar[bool] = True
 
     model: Model
     data: Data

@@ -1,13 +1,13 @@
 """What an artifact is made from, as one hash: the key under which it is stored.
 
-``key = sha256(canonical JSON of {stage, config, code, libraries, threads, ranks, inputs, seed})``, with the
-sha256 of each input's content under its kind, and of each source file under its module. Code is what the
-modules of the stage and of all components in its fields import (`pipeline.store.imports`); libraries are the
-versions of what that takes from elsewhere, and Python's: its `sum` of floats rounds otherwise from 3.12 on.
-Threads, and ranks where there are several, are there where they show in the result (`pipeline.stage`).
-Canonical: keys sorted, no spaces, floats in their shortest exact form. Two runs whose stage would compute the
-same thing have the same key; change a setting, a line of the code involved, an input's content or the seed,
-and it differs.
+``key = sha256(canonical JSON of {stage, config, code, libraries, threads, ranks, device, inputs, seed})``,
+with the sha256 of each input's content under its kind, and of each source file under its module. Code is what
+the modules of the stage and of all components in its fields import (`pipeline.store.imports`); libraries are
+the versions of what that takes from elsewhere, and Python's: its `sum` of floats rounds otherwise from 3.12
+on. Threads, ranks where there are several, and a device that is no CPU are there where they show in the
+result (`pipeline.stage`). Canonical: keys sorted, no spaces, floats in their shortest exact form. Two runs
+whose stage would compute the same thing have the same key; change a setting, a line of the code involved, an
+input's content or the seed, and it differs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.store.imports import closure
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def identity(stage: Stage, threads: int, ranks: int = 1) -> dict[str, Any]:
+def identity(stage: Stage, threads: int, ranks: int = 1, device: str = "cpu") -> dict[str, Any]:
     """The ingredients of a stage's key that do not depend on inputs and seed.
 
     Args:
@@ -37,18 +37,21 @@ def identity(stage: Stage, threads: int, ranks: int = 1) -> dict[str, Any]:
         threads: of the numeric libraries.
         ranks: the processes of the run: how they divide a training's sums shows in it as threads do. What
             is merged exactly, or computed by one of them, is the same for any number.
+        device: of the run, as torch names it: its kind shows in what is computed on it, where that is no CPU.
     """
     own = {__name__.partition(".")[0], type(stage).__module__.partition(".")[0]}
     runs_by = closure(_modules(stage), own)
     counted = {"threads": threads} if getattr(stage, "depends_on_threads", False) else {}
     if counted and ranks > 1 and collective(stage):
         counted["ranks"] = ranks
+    kind = {"device": device.partition(":")[0]} if getattr(stage, "uses_device", False) else {}
     return {
         "stage": stage.name,
         "config": describe(stage, stage.name),
         "code": runs_by.code,
         "libraries": {"python": PYTHON, **runs_by.libraries},
         **counted,
+        **({} if kind.get("device") == "cpu" else kind),
     }
 
 

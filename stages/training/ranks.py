@@ -56,15 +56,20 @@ class Distributed:
         """Whether the mode asks for several processes."""
         return self.mode is not None
 
+    def check(self) -> None:
+        """Raise `PipelineError` where there is no such device, or no GPU for each rank."""
+        check_device(self.device)
+        if self.together:
+            check_gpus(self.device, launched() or LaunchedProcess(rank=0, size=1))
+
     @contextmanager
     def join(self) -> Iterator[Ranks]:
         """Meet the others, and part from them at the end.
 
         Raises:
-            PipelineError: there are too few GPUs, no nccl, or the others cannot be met.
+            PipelineError: they cannot be met.
         """
         place = launched() or LaunchedProcess(rank=0, size=1)
-        check_gpus(self.device, place)
         store, control = self._meet(place)
         try:
             yield ProcessGroup(place, store, control)
@@ -97,15 +102,36 @@ class Distributed:
         return store, control
 
 
+def check_device(device: str) -> None:
+    """Raise `ConfigError` where torch knows or finds no such device here."""
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"device={device}: torch knows no such device. Remedy: device=cpu, or cuda"
+        ) from error
+    if kind.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device={device}: must be cpu or cuda, which trainings are known to work on")
+    if kind.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device={device}: torch {torch.__version__} finds no GPU here. Remedy: device=cpu; or a build "
+            "of torch for CUDA, and its driver"
+        )
+    if kind.type == "cuda" and kind.index is not None and kind.index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={device}: this machine has {torch.cuda.device_count()} GPUs, numbered from 0. Remedy: "
+            "device=cuda"
+        )
+
+
 def check_gpus(device: str, place: LaunchedProcess) -> None:
     """Raise `PipelineError` where a rank has no GPU of its own on `device`."""
     if not device.startswith("cuda"):
         return
-    if not torch.cuda.is_available() or not dist.is_nccl_available():
+    if not dist.is_nccl_available():
         raise ConfigError(
-            f"device={device}: ranks on GPUs talk by nccl, and torch {torch.__version__} finds "
-            f"{'no nccl' if torch.cuda.is_available() else 'no GPU'} here. Remedy: device=cpu, whose ranks "
-            "talk by gloo; or a build of torch for CUDA, and its driver"
+            f"device={device}: ranks on GPUs talk by nccl, which torch {torch.__version__} is built without. "
+            "Remedy: device=cpu, whose ranks talk by gloo; or another build of torch"
         )
     if device != "cuda":
         raise ConfigError(

@@ -69,6 +69,8 @@ def collective(fakes: Any) -> type:
 def run(stages: Any, context: Any, size: int = 3, others: Any = None, **changes: Any) -> dict[str, float]:
     """Rank 0's metrics; raises what rank 0 raises, else what another does."""
     among = Threads(size)
+    for stage in (*stages, *(others or ())):  # sources are read once, and not by threads
+        identity(stage, 1)
 
     def rank(number: int) -> Any:
         ctx = replace(context(**changes), ranks=among.of(number))

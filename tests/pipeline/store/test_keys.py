@@ -98,3 +98,18 @@ def test_the_thread_count_is_part_of_the_identity_of_stages_that_say_so(fakes):
 
     assert identity(fakes.Make(), threads=1) == identity(fakes.Make(), threads=2)
     assert [identity(Trains(), threads=n)["threads"] for n in (1, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize(("device", "counted"), [("cpu", None), ("cuda", "cuda"), ("cuda:1", "cuda")])
+def test_another_device_than_a_cpu_counts_where_a_stage_computes_on_it(device, counted):
+    @dataclass(frozen=True)
+    class Uses(Outer):
+        name = "uses"
+        uses_device = True
+
+    @dataclass(frozen=True)
+    class Ignores(Outer):
+        name = "ignores"
+
+    assert identity(Uses(), 1, device=device).get("device") == counted
+    assert "device" not in identity(Ignores(), 1, device=device)

@@ -10,10 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.environment import LaunchedProcess
 from pipeline.errors import PipelineError
 from stages.training.fit import FloatTraining, misfits_of_shares
-from stages.training.ranks import Distributed, check_gpus
+from stages.training.ranks import Distributed
 from stages.training.shares import Shares
 from tests.stages.training import ranked
 
@@ -115,7 +114,10 @@ def test_batches_smaller_than_the_ranks_are_refused_by_name():
 @pytest.mark.parametrize(
     ("device", "gpus", "rank", "reason"),
     [
-        ("cuda", 0, 0, "finds no GPU here. Remedy: device=cpu, whose ranks talk by gloo"),
+        ("cuda", 0, 0, "finds no GPU here. Remedy: device=cpu"),
+        ("cuda:3", 2, 0, "device=cuda:3: this machine has 2 GPUs, numbered from 0. Remedy: device=cuda"),
+        ("gpu", 2, 0, "device=gpu: torch knows no such device. Remedy: device=cpu, or cuda"),
+        ("meta", 2, 0, "device=meta: must be cpu or cuda"),
         ("cuda:1", 2, 0, "device=cuda:1: is one GPU, which all ranks would share. Remedy: device=cuda,"),
         ("cuda", 2, 2, "is number 2 of this machine, which has 2 GPUs. Remedy: torchrun --nproc-per-node=2"),
         ("cuda", 2, 1, None),
@@ -126,12 +128,14 @@ def test_ranks_on_gpus_need_one_each(monkeypatch, device, gpus, rank, reason):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
-    place = LaunchedProcess(rank=rank, size=8, local_rank=rank, local_size=8)
+    for name, value in {"RANK": rank, "WORLD_SIZE": 8, "LOCAL_RANK": rank, "MASTER_ADDR": "host"}.items():
+        monkeypatch.setenv(name, str(value))
+    asked = Distributed(mode="ddp", device=device)
     if reason is None:
-        check_gpus(device, place)
+        asked.check()
         return
     with pytest.raises(PipelineError) as refusal:
-        check_gpus(device, place)
+        asked.check()
     assert reason in str(refusal.value)
 
 
