@@ -24,22 +24,16 @@ class Stage(Protocol):
         result; that is what the store's key is made of. Nothing of it is listed by hand. A field whose value
         lies outside the configuration (a data set, a weights file) offers ``fingerprint() -> str``.
 
-    <<<<<<< HEAD
-        A stage on whose result the number of threads shows (a training or a forward pass, since sums of floats
-        depend on their order; a measurement of time) says so by an attribute or property
-        ``depends_on_threads = True``: the run's count is then part of its key, and of what its manifest says that
-        it was made from.
-    =======
-        A stage on whose result the number of threads shows (a training, since sums of floats depend on their
-        order; a measurement of time) says so by an attribute or property ``depends_on_threads = True``: the
-        run's count is then part of its key, and of what its manifest says that it was made from.
+    A stage on whose result the number of threads shows (a training or a forward pass, since sums of floats
+    depend on their order; a measurement of time) says so by an attribute or property
+    ``depends_on_threads = True``: the run's count is then part of its key, and of what its manifest says
+    that it was made from.
 
-        One that computes on the run's device says ``uses_device = True``: another kind than a CPU is then part of
-        the key.
+    One that computes on the run's device says ``uses_device = True``: another kind than a CPU is then part
+    of the key.
 
-        A stage that a run of several processes computes in all of them says ``collective = True``, and why it
-        cannot work with so many in a method ``misfits_of_ranks(size)`` (`pipeline.ranks`).
-    >>>>>>> ddp
+    A stage that a run of several processes computes in all of them says ``collective = True``, and why it
+    cannot work with so many in a method ``misfits_of_ranks(size)`` (`pipeline.ranks`).
     """
 
     name: ClassVar[str]

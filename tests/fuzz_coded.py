@@ -1,10 +1,10 @@
 """Coded programs changed at random and read: ``python -m tests.fuzz_coded --count 100000 --seed 0``.
 
 A changed file is refused by one ``ValueError``, or decodes to the program that it was. Two kinds:
-``damaged``, bytes as they come (flips, numbers in the place of others, parts left out, doubled, cut off); ``hostile``, a
-change in one of the file's parts, deflated anew and under a right checksum, so that what lies behind the
-checksum is tried. There another valid program is possible (a scale that is another), but no other weight, no
-crash, and no time or memory out of proportion. `tests.test_fuzz_coded` runs a few.
+``damaged``, bytes as they come (flips, numbers in the place of others, parts left out, doubled, cut off);
+``hostile``, a change in one of the file's parts, deflated anew and under a right checksum, so that what lies
+behind the checksum is tried. There another valid program is possible (a scale that is another), but no other
+weight, no crash, and no time or memory out of proportion. `tests.test_fuzz_coded` runs a few.
 """
 
 from __future__ import annotations
