@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.run_folder import OccupiedError, occupied
 from pipeline.tracking import pending
-from pipeline.tracking.journal import JOURNALS, Entry
+from pipeline.tracking.journal import JOURNALS, JournalEntry
 from pipeline.tracking.mlflow import MLflow
 from pipeline.tracking.mlflow_run import MLflowTracker
 
@@ -40,7 +40,7 @@ def main() -> None:
 def _deliver(file: Path, folder: Path, uri: str | None) -> bool:
     """Deliver one journal, and say what came of it; False where it is still there."""
 
-    def attach(opening: Entry, run_id: str) -> MLflowTracker:
+    def attach(opening: JournalEntry, run_id: str) -> MLflowTracker:
         return MLflow(uri=uri or opening["uri"]).attach(opening, run_id)
 
     try:

@@ -30,7 +30,7 @@ COMPUTE = "compute"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class MadeFrom:
     """How an artifact came to be: its stage, the key's ingredients, and the stage's inputs as they were."""
 
     stage: Stage
@@ -55,7 +55,7 @@ class Produced(Mapping[type[Artifact], Any]):
         }
         self._refs: dict[type[Artifact], ArtifactRef] = {}
         self._loaded: dict[type[Artifact], Any] = {}
-        self._made: dict[Path, Made] = {}
+        self._made: dict[Path, MadeFrom] = {}
 
     def __getitem__(self, kind: type[Artifact]) -> Any:
         if kind not in self._loaded:
@@ -125,22 +125,22 @@ class Produced(Mapping[type[Artifact], Any]):
         """Let go of the artifacts in memory that no later stage consumes."""
         self._loaded = {kind: artifact for kind, artifact in self._loaded.items() if kind in kinds}
 
-    def _take(self, kind: type[Artifact], ref: ArtifactRef, made: Made) -> None:
+    def _take(self, kind: type[Artifact], ref: ArtifactRef, made: MadeFrom) -> None:
         self._refs[kind] = ref
         self._made[ref.path] = made
 
-    def _how(self, stage: Stage) -> Made:
+    def _how(self, stage: Stage) -> MadeFrom:
         kinds = (*stage.consumes, *(kind for kind in optional_inputs(stage) if kind in self._refs))
         inputs = {kind: self._refs[kind] for kind in kinds}
         hashes = {kind.kind: ref.sha256 for kind, ref in inputs.items()}
         ingredients = {**self._identities[stage.name], "inputs": hashes, "seed": self._ctx.seed}
-        return Made(stage=stage, ingredients=ingredients, inputs=inputs)
+        return MadeFrom(stage=stage, ingredients=ingredients, inputs=inputs)
 
     def _inputs(self, stage: Stage) -> dict[type[Artifact], Any]:
         """Load a stage's inputs, before it starts: one that has to be made again draws random numbers."""
         return {kind: self[kind] for kind in (*stage.consumes, *optional_inputs(stage)) if kind in self._refs}
 
-    def _make(self, made: Made, inputs: Mapping[type[Artifact], Any]) -> tuple[Artifact, ArtifactRef]:
+    def _make(self, made: MadeFrom, inputs: Mapping[type[Artifact], Any]) -> tuple[Artifact, ArtifactRef]:
         """Run a stage and store what it returns. Call within the entry's lock."""
         stage, kind = made.stage, made.stage.produces
         if kind is None:

@@ -27,7 +27,7 @@ JOURNAL = "tracking.jsonl"
 JOURNALS = "tracking*.jsonl"
 """With those of earlier runs in the same folder that could not be delivered yet, ``tracking.1.jsonl``, …"""
 
-Entry = Mapping[str, Any]
+JournalEntry = Mapping[str, Any]
 """A line: ``call`` and its arguments."""
 
 
@@ -41,12 +41,12 @@ class Journal:
 
     def __init__(self, file: Path, *, floor: int = 0) -> None:
         self.file = file
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self._now = floor
         self._writes = True
         file.unlink(missing_ok=True)
 
-    def add(self, call: str, **fields: Any) -> Entry:
+    def add(self, call: str, **fields: Any) -> JournalEntry:
         """Add an entry; returns it."""
         entry = {"call": call, **fields}
         self.entries.append(entry)
@@ -69,13 +69,13 @@ class Journal:
         self.file.unlink(missing_ok=True)
 
 
-def read_journal(file: Path) -> list[Entry]:
+def read_journal(file: Path) -> list[JournalEntry]:
     """The entries of a file; a last line that its writer did not complete is left out.
 
     Raises:
         PipelineError: it is no journal.
     """
-    entries: list[Entry] = []
+    entries: list[JournalEntry] = []
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
         for line in lines[:-1]:  # each ends by a newline
@@ -90,7 +90,7 @@ def read_journal(file: Path) -> list[Entry]:
     return entries
 
 
-def _opens(entry: Entry) -> bool:
+def _opens(entry: JournalEntry) -> bool:
     texts = all(isinstance(entry.get(name), str) for name in ("uri", "experiment", "artifacts", "name"))
     return (
         entry["call"] == "open"
@@ -119,7 +119,7 @@ def model_fields(model: ServedModel, run_dir: Path) -> dict[str, Any]:
     }
 
 
-def model_of(entry: Entry, run_dir: Path, *, own: bool) -> ServedModel:
+def model_of(entry: JournalEntry, run_dir: Path, *, own: bool) -> ServedModel:
     """What `model_fields` wrote. Raises `ValueError`, `KeyError` or `TypeError` where it did not.
 
     Args:

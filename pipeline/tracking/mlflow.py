@@ -17,7 +17,7 @@ from pipeline.console import Console
 from pipeline.errors import PipelineError
 from pipeline.tracking import mlflow_sweep, pending
 from pipeline.tracking.base import Job, Record, Tracker
-from pipeline.tracking.journal import JOURNAL, Entry, Journal
+from pipeline.tracking.journal import JOURNAL, Journal, JournalEntry
 from pipeline.tracking.mlflow_client import database_of, mlflow_client, reach, same_database
 from pipeline.tracking.mlflow_run import LOCKED_FOR, SQLITE, MLflowTracker, guarded, unreachable, within
 from pipeline.tracking.patient import FIRST, LAST, PatientTracker
@@ -132,7 +132,7 @@ class MLflow:
         client, _ = self._connect()
         return mlflow_sweep.fetch(client, self.uri, run_id, folder)
 
-    def attach(self, opening: Entry, run_id: str) -> MLflowTracker:
+    def attach(self, opening: JournalEntry, run_id: str) -> MLflowTracker:
         """Connect to a run, or begin the one that a journal's first entry describes.
 
         Raises:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.artifact import ServedModel
 from pipeline.console import Console
 from pipeline.errors import PipelineError
-from pipeline.tracking.journal import Entry, Journal, found, inside, model_fields, model_of
+from pipeline.tracking.journal import Journal, JournalEntry, found, inside, model_fields, model_of
 from pipeline.tracking.mlflow_run import NOTE, MLflowTracker, outcome
 
 FIRST, LAST = 1.0, 60.0
@@ -199,7 +199,7 @@ class PatientTracker:
         return None
 
 
-def send(entry: Entry, tracker: MLflowTracker, run_dir: Path, *, own: bool = True) -> None:
+def send(entry: JournalEntry, tracker: MLflowTracker, run_dir: Path, *, own: bool = True) -> None:
     """Pass a journal's entry on.
 
     Args:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.run_folder import OccupiedError, occupied
 from pipeline.tracking.base import Record
-from pipeline.tracking.journal import Entry, read_journal
+from pipeline.tracking.journal import JournalEntry, read_journal
 from pipeline.tracking.mlflow_run import MLflowTracker
 from pipeline.tracking.patient import send
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 KILLED = "the process was killed"
 
-Attach = Callable[[Entry, str], MLflowTracker]
+Attach = Callable[[JournalEntry, str], MLflowTracker]
 """The run at the record, from a journal's first entry and the run's identifier, or a new one."""
 
 
@@ -113,7 +113,7 @@ def deliver(journal: Path, attach: Attach) -> Record:
     return Record(run_id=tracker.run_id, finished=finished, metrics={}, tags=_tags(entries))
 
 
-def _tags(entries: list[Entry]) -> dict[str, str]:
+def _tags(entries: list[JournalEntry]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for entry in entries:
         if entry["call"] == "tags":
