@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import pipeline.check
 import pipeline.compare.__main__
+import pipeline.deliver
 import pipeline.serve
 import pipeline.store.command
 from tests.composed import built
@@ -36,6 +37,7 @@ GIVEN_APART = {
 """The commands that take a run's overrides, and the keys that are not the configuration's."""
 PLAIN = {
     "compare": pipeline.compare.__main__.main,
+    "deliver": pipeline.deliver.main,
     "serve": pipeline.serve.main,
     "store": pipeline.store.command.main,
 }
