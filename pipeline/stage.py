@@ -19,10 +19,10 @@ Inputs = Mapping[type[Artifact], Any]
 class Stage(Protocol):
     """One step of the pipeline: a frozen dataclass built from configuration.
 
-        Its fields, the source of its module and of those of its fields' components, with all that these
-        import (`pipeline.store.imports`), the content of its inputs and the run's seed together determine its
-        result; that is what the store's key is made of. Nothing of it is listed by hand. A field whose value
-        lies outside the configuration (a data set, a weights file) offers ``fingerprint() -> str``.
+    Its fields, the source of its module and of those of its fields' components, with all that these
+    import (`pipeline.store.imports`), the content of its inputs and the run's seed together determine its
+    result; that is what the store's key is made of. Nothing of it is listed by hand. A field whose value
+    lies outside the configuration (a data set, a weights file) offers ``fingerprint() -> str``.
 
     A stage on whose result the number of threads shows (a training or a forward pass, since sums of floats
     depend on their order; a measurement of time) says so by an attribute or property

@@ -266,6 +266,20 @@ def test_a_fork_while_a_program_is_compiled_does_not_wait_for_it():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_nan_is_refused_and_infinity_saturates_alike_on_every_backend():
+    program, x = a_program(), images(3)
+    x[1, 0, 1, 2] = np.inf
+    x[2, 0, 0, 0] = -np.inf
+    answers = [program.run(x, backend=backend) for backend in ("reference", "onednn", "native")]
+    largest = np.where(np.isinf(x), np.copysign(1e6, x), x).astype(np.float32)
+    for answer in answers:
+        assert (answer == program.run(largest)).all()
+    x[1, 0, 1, 2] = np.nan
+    for backend in ("reference", "onednn", "native"):
+        with pytest.raises(ValueError, match="input: sample 1 of 3 holds NaN, for which no level stands"):
+            program.run(x, backend=backend)
+
+
 @pytest.mark.parametrize("value", [0, -1, 2.5, "many", True])
 def test_a_limit_is_a_whole_number(value):
     with pytest.raises(ValueError, match=r"max_samples=.*: must be an integer of at least 1"):

@@ -21,6 +21,8 @@ from pipeline.errors import PipelineError
 from tests.fuzzing.changes import STRANGE, mutate, shaken
 from tests.fuzzing.running import said
 
+CASES = 25
+
 SECRET = "only-this-machine-knows"
 BAIT = "tests.fuzzing.loaders.bait"
 """A module that is not there to be imported: naming it must not try to."""
