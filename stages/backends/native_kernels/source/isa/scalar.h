@@ -96,23 +96,29 @@ inline Sixteen fill_sixteen(uint8_t x) { return each<Sixteen>([&](int) { return 
 inline Int differ(Int a, Int b) { return each<Int>([&](int i) { return a.v[i] ^ b.v[i]; }); }
 inline Sixteen differ(Sixteen a, Sixteen b) { return each<Sixteen>([&](int i) { return uint8_t(a.v[i] ^ b.v[i]); }); }
 inline Sixteen most_bytes(Sixteen a, Sixteen b) { return each<Sixteen>([&](int i) { return std::max(a.v[i], b.v[i]); }); }
-// Groups of `SIZE` bytes from a and b in turn, from byte FROM of each 16 on.
-template <int SIZE, int FROM>
-inline Sixteen zipped(Sixteen a, Sixteen b) {
-    return each<Sixteen>([&](int i) { return (i / SIZE % 2 ? b : a).v[FROM + i / (2 * SIZE) * SIZE + i % SIZE]; });
+// Of each 16 bytes of a and b eight, from byte FROM on, in turn: as elements of type T.
+template <class T, int FROM, class V>
+inline V zipped(const V &a, const V &b) {
+    constexpr int COUNT = 8 / sizeof(T);
+    V y;
+    const auto *from_a = reinterpret_cast<const uint8_t *>(&a), *from_b = reinterpret_cast<const uint8_t *>(&b);
+    auto *to = reinterpret_cast<uint8_t *>(&y);
+    for (size_t part = 0; part < sizeof(V); part += 16) {
+        T left[COUNT], right[COUNT], both[2 * COUNT];
+        std::memcpy(left, from_a + part + FROM, 8), std::memcpy(right, from_b + part + FROM, 8);
+        for (int i = 0; i < COUNT; i++) both[2 * i] = left[i], both[2 * i + 1] = right[i];
+        std::memcpy(to + part, both, 16);
+    }
+    return y;
 }
-template <int SIZE, int FROM>
-inline Int zipped(Int a, Int b) {
-    return each_byte([&](int i) { return (i / SIZE % 2 ? b : a).bytes[i / 16 * 16 + FROM + i % 16 / (2 * SIZE) * SIZE + i % SIZE]; });
-}
 template <class V>
-inline V zip8_low(V a, V b) { return zipped<1, 0>(a, b); }
+inline V zip8_low(V a, V b) { return zipped<uint8_t, 0>(a, b); }
 template <class V>
-inline V zip8_high(V a, V b) { return zipped<1, 8>(a, b); }
+inline V zip8_high(V a, V b) { return zipped<uint8_t, 8>(a, b); }
 template <class V>
-inline V zip16_low(V a, V b) { return zipped<2, 0>(a, b); }
+inline V zip16_low(V a, V b) { return zipped<uint16_t, 0>(a, b); }
 template <class V>
-inline V zip16_high(V a, V b) { return zipped<2, 8>(a, b); }
+inline V zip16_high(V a, V b) { return zipped<uint16_t, 8>(a, b); }
 inline Int join(Sixteen a, Sixteen b, Sixteen c, Sixteen d) {
     const Sixteen parts[4] = {a, b, c, d};
     return loaded<Int>(parts);
