@@ -57,7 +57,8 @@ class ServedModel:
         example: an input, batch first.
         outputs: shape of the float32 output, without the batch.
         params: names and defaults of ``predict``'s parameters.
-        requirements: distributions that the loader needs.
+        requirements: distributions that the loader needs, beside this project.
+        code: wheels with what the loader runs by; none where that has to be installed.
         config: what ``_load_pyfunc`` takes beside the folder, with defaults; who serves may give others.
     """
 
@@ -68,4 +69,5 @@ class ServedModel:
     outputs: tuple[int, ...]
     params: Mapping[str, str]
     requirements: tuple[str, ...]
+    code: tuple[Path, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.produced import COMPUTE, Produced
 from pipeline.stage import Stage, misfits, misfits_of_ranks, optional_inputs
 from pipeline.tracking.record import RecordingTracker
+from pipeline.wheel import write_wheel
 
 METRICS = "metrics.json"
 """A run's figures, flat name to number, in its directory."""
@@ -144,7 +145,8 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
             {kind for later in stages[index + 1 :] for kind in (*later.consumes, *optional_inputs(later))}
         )
     for model in served.values():  # once no stage has refused
-        recorder.model(model)
+        wheel = write_wheel([model.loader_module], model.requirements, ctx.run_dir / "serving")
+        recorder.model(replace(model, code=(wheel,)))
     return dict(recorder.latest)
 
 

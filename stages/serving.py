@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from stages.artifacts import IntegerProgram
-from stages.artifacts.integer_program import MAX_SAMPLES
+from stages.artifacts.integer_program import MAX_SAMPLES, SERVED_BY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class ServedProgram:
 
         Args:
             data: the inputs, normalized as in training, as an array or nested lists.
-            params: ``backend``: the executor, ``reference`` where it is not given.
+            params: ``backend``: the executor, ``native`` where it is not given.
 
         Raises:
             mlflow.exceptions.MlflowException: INVALID_PARAMETER_VALUE: no numbers, another shape, ragged,
@@ -47,7 +47,7 @@ class ServedProgram:
         """
         try:
             x = self._numbers(data)
-            return self.program.run(x, backend=str((params or {}).get("backend", "reference")))
+            return self.program.run(x, backend=str((params or {}).get("backend", SERVED_BY)))
         except ValueError as error:
             from mlflow.exceptions import MlflowException  # who loads it has it
 

@@ -115,6 +115,7 @@ def model_fields(model: ServedModel, run_dir: Path) -> dict[str, Any]:
         "outputs": list(model.outputs),
         "params": dict(model.params),
         "requirements": list(model.requirements),
+        "code": [inside(run_dir, wheel) for wheel in model.code],
         "config": dict(model.config),
     }
 
@@ -137,6 +138,7 @@ def model_of(entry: JournalEntry, run_dir: Path, *, own: bool) -> ServedModel:
         outputs=tuple(entry["outputs"]),
         params=entry["params"],
         requirements=tuple(entry["requirements"]),
+        code=tuple(run_dir / wheel if own else found(run_dir, wheel) for wheel in entry.get("code", ())),
         config=entry["config"],
     )
 

@@ -49,7 +49,8 @@ def log_model(client: Any, experiment: str, run_id: str, model: ServedModel) -> 
             data_path=str(model.folder),
             signature=signature,
             input_example=example,
-            pip_requirements=list(model.requirements),
+            pip_requirements=[*model.requirements, *(f"code/{wheel.name}" for wheel in model.code)],
+            code_paths=[str(wheel) for wheel in model.code] or None,
             model_config=dict(model.config) or None,
         )
         client.log_model_artifacts(logged.model_id, f"{folder}/model")

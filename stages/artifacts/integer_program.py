@@ -24,6 +24,9 @@ from stages.integer.program import Integers, Program
 MAX_SAMPLES = 4096
 """Samples of one request to a served program, where its model says nothing else."""
 
+SERVED_BY = "native"
+"""What answers requests that name no backend: the fastest, which others stand in for where it cannot run."""
+
 _COMPILING = threading.RLock()
 
 
@@ -70,8 +73,8 @@ class IntegerProgram:
             loader_module="stages.serving",
             example=np.zeros((1, *values[self.program.input].shape), dtype=np.float32),
             outputs=tuple(values[self.program.output].shape),
-            params={"backend": "reference"},
-            requirements=("quantization-pipeline",),
+            params={"backend": SERVED_BY},
+            requirements=("numpy>=1.26", "safetensors>=0.4.5", "threadpoolctl>=3.1"),
             config={"max_samples": MAX_SAMPLES},
         )
 

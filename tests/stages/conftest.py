@@ -30,8 +30,8 @@ def walked_plans():
     """Whatever the native engine gets in any test is walked before, and stays within its memory."""
     planned = native.parts
 
-    def parts(program, *, keep):
-        found = planned(program, keep=keep)
+    def parts(program, **how):
+        found = planned(program, **how)
         walk_parts(found, program)
         return found
 
