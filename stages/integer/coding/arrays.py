@@ -7,6 +7,7 @@ deflate to nothing. An array of equal elements is stored as one.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -43,6 +44,12 @@ def to_bytes(arrays: Iterable[NDArray[Any]]) -> bytes:
             own = elements.astype(elements.dtype.newbyteorder("<")).view(np.uint8)
             planes.append(own.reshape(elements.size, -1).T.tobytes())
     return b"".join(planes)
+
+
+def weight_checksum(weight: NDArray[Any]) -> int:
+    """16 bits that tell a weight from another, its dtype and shape with it."""
+    form = f"{weight.dtype}{weight.shape}".encode()
+    return zlib.crc32(weight.tobytes(), zlib.crc32(form)) & 0xFFFF
 
 
 def check_form(form: Sequence[Any]) -> ArrayForm:

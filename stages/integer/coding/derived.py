@@ -27,9 +27,10 @@ def derived_tensors(
         return {}
     y, headroom = values[op.output], op.attrs.get("headroom", 0)
     try:
-        found = layer_rescaling(values[op.inputs[0]], scale, y, headroom)
-        for name in op.inputs[1:]:
-            found |= rescaling(np.asarray(values[name].scale / y.scale), headroom, prefix="residual_")
+        with np.errstate(all="ignore"):  # scales of a damaged file
+            found = layer_rescaling(values[op.inputs[0]], scale, y, headroom)
+            for name in op.inputs[1:]:
+                found |= rescaling(np.asarray(values[name].scale / y.scale), headroom, prefix="residual_")
     except (ValueError, OverflowError):  # ratios that no multiplier holds
         return {}
     return found

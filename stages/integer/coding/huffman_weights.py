@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.integer.coding.arrays import weight_checksum
 from stages.integer.coding.gaps import MOST_BITS, from_gaps, gap_bits, to_gaps
 from stages.integer.coding.huffman import code_lengths, decode_symbols, encode_symbols
 from stages.integer.coding.lanes import Ints
@@ -70,7 +70,7 @@ def encode(weights: Sequence[tuple[NDArray[Any], int]]) -> tuple[bytes, bytes, l
             bits,
             len(levels) - 1,
             len(values),
-            _checksum(weight),
+            weight_checksum(weight),
         )
         side.append(_FIELDS.pack(*fields) + struct.pack(f"<{weight.ndim}I", *weight.shape))
         side.append(levels.tobytes() + b"".join(own.astype(np.uint8).tobytes() for own in lengths))
@@ -116,7 +116,7 @@ def decode(side: bytes, stream: bytes, count: int) -> list[NDArray[Any]]:
         weight = np.full(math.prod(shape), zero, levels.dtype)
         weight[from_gaps(gaps, weight.size) if gap else slice(None)] = levels[index]
         weight = weight.reshape(shape)
-        if _checksum(weight) != checksum:
+        if weight_checksum(weight) != checksum:
             raise ValueError(f"weight {number} decodes to another than was coded: the file is damaged")
         weights.append(weight)
     if start != len(side) or len(bits) >= 8 or bits.any():
@@ -126,7 +126,3 @@ def decode(side: bytes, stream: bytes, count: int) -> list[NDArray[Any]]:
 
 def _lengths(raw: bytes) -> Ints:
     return np.frombuffer(raw, np.uint8).astype(np.int64)
-
-
-def _checksum(weight: NDArray[Any]) -> int:
-    return zlib.crc32(weight.tobytes()) & 0xFFFF

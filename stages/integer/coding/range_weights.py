@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.integer.coding.arrays import weight_checksum
 from stages.integer.coding.lanes import DecisionDecoder, DecisionEncoder
 from stages.integer.coding.tensors import WeightLayout, WeightModel, code_weight, layout_of
 from stages.integer.limits import MAX_ELEMENTS
@@ -58,16 +58,12 @@ def decode(
     model, weights = WeightModel(), []
     for index, (layout, checksum) in enumerate(layouts):
         weight = code_weight(decoder, model, layout, None)
-        if _checksum(weight) != checksum:
+        if weight_checksum(weight) != checksum:
             raise ValueError(f"weight {index} decodes to another than was coded: the file is damaged")
         weights.append(weight)
         if taken is not None:
             taken.append(decoder.bits - sum(taken))
     return weights, decoder.finish()
-
-
-def _checksum(weight: NDArray[Any]) -> int:
-    return zlib.crc32(weight.tobytes()) & 0xFFFF
 
 
 def _layout_to_bytes(layout: WeightLayout, weight: NDArray[Any]) -> bytes:
@@ -87,7 +83,7 @@ def _layout_to_bytes(layout: WeightLayout, weight: NDArray[Any]) -> bytes:
         layout.lag,
         layout.density,
         len(layout.levels) % 256,
-        _checksum(weight),
+        weight_checksum(weight),
     )
     shape = struct.pack(f"<{len(layout.shape)}I", *layout.shape)
     columns = b"" if layout.columns is None else np.packbits(layout.columns, bitorder="little").tobytes()

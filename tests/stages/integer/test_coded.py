@@ -148,6 +148,13 @@ def test_counts_are_looked_at_before_memory_is_taken(coder):
         decode_program(mended(data, side=huge))
 
 
+def test_a_weight_of_another_dtype_is_refused():
+    data = encode_program(sparse_program(), "huffman")
+    side = unpack(data).side  # its second byte says whether levels are unsigned
+    with pytest.raises(ValueError, match="decodes to another than was coded"):
+        decode_program(mended(data, side=side[:1] + b"\1" + side[2:]))
+
+
 def test_a_part_that_inflates_to_more_than_it_says_is_refused():
     bomb = deflate(bytes(10**6))
     assert inflate(bomb) == bytes(10**6)
