@@ -264,6 +264,16 @@ def _choices() -> dict[str, str]:
     }
 
 
+def _command() -> str:
+    """What starts this run again, alone: the user's own folder and configuration, and all overrides."""
+    hydra = HydraConfig.get()
+    own = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    folder = [word for path in own for word in ("--config-dir", str(_relative(Path(path))))]
+    name = hydra.job.config_name
+    named = [] if name in (None, "config") else ["--config-name", str(name)]
+    return shlex.join(["python", "-m", "pipeline", *folder, *named, *hydra.overrides.task])
+
+
 def _options() -> dict[str, str]:
     """The choices that are made, without groups that are left empty."""
     return {group: option for group, option in _choices().items() if option != "None"}
@@ -272,7 +282,8 @@ def _options() -> dict[str, str]:
 def _tags(cfg: DictConfig) -> dict[str, str]:
     hydra = HydraConfig.get()
     tags = _choices()
-    tags |= environment() | {"overrides": shlex.join(hydra.overrides.task), "seed": str(cfg.seed)}
+    tags |= environment() | {"seed": str(cfg.seed)}
+    tags |= {"overrides": shlex.join(hydra.overrides.task), "command": _command()}
     if hydra.mode is RunMode.MULTIRUN:
         tags["sweep"] = str(hydra.sweep.dir)  # common to all runs of the sweep
     return tags

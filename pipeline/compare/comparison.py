@@ -71,7 +71,9 @@ def compare(runs: Sequence[Run], contents: Contents) -> dict[str, Any]:
 
 def command(run: Run) -> str:
     """What runs it again; empty where a run does not say how it was started."""
-    overrides = run.tags.get("overrides")
+    if (whole := run.tags.get("command")) is not None:
+        return whole
+    overrides = run.tags.get("overrides")  # of an earlier version
     return "" if overrides is None else f"python -m pipeline {overrides}".strip()
 
 

@@ -27,6 +27,8 @@ def test_a_run_is_computed_recorded_and_then_taken_from_the_store(project):
     assert params["stages.make.value"] == "3" and params["store.path"] == "outputs/store"
     tags = dict(project.recorded("tags", "key, value"))
     assert (tags["overrides"], tags["seed"], tags["tracking"]) == ("tracking=mlflow seed=5", "5", "mlflow")
+    whole = "python -m pipeline --config-dir conf --config-name fake tracking=mlflow seed=5"
+    assert tags["command"] == whole
     assert tags["version/python"] == sys.version.split()[0] and "version/torch" in tags and "host" in tags
     assert project.recorded("runs", "status") == [("FINISHED",)]
     (files,) = (project.folder / "outputs" / "mlartifacts").glob("*/artifacts")

@@ -183,6 +183,24 @@ def test_a_search_gets_the_objectives_in_their_order(project):
     assert OmegaConf.load(folder / "optimization_results.yaml") == result
 
 
+def test_a_candidate_that_fails_does_not_end_the_search(project):
+    code, _, stderr = project.run(
+        "-m",
+        "tracking=mlflow",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.max_failure_rate=1.0",
+        "hydra/sweeper/sampler=grid",
+        "objectives=[square/value]",
+        "stages.make.value=choice(1.0,2.0)",
+        "+stages.add.fail=choice('',error)",
+    )
+    assert code == 0, stderr
+    statuses = sorted(status for name, status in project.recorded("runs", "name, status"))
+    assert statuses == ["FAILED", "FAILED", "FINISHED", "FINISHED", "FINISHED"]  # the search itself is one
+
+
 def test_objectives_are_a_number_or_a_tuple():
     metrics = {"a/x": 1.0, "b/y": 2.0}
     assert objective_values([], metrics) is None
