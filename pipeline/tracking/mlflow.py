@@ -250,7 +250,9 @@ class MLflow:
         if found is None:
             local = self.uri.startswith(SQLITE)
             location = self.artifacts.absolute().as_uri() if local else None
-            return str(client.create_experiment(self.experiment, artifact_location=location))
+            # MLflow's pages open on runs and their metrics, rather than on traces of language models
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(self.experiment, artifact_location=location, tags=kind))
         if found.lifecycle_stage != "active":
             raise PipelineError(
                 f"tracking.experiment='{self.experiment}' is deleted in {self.uri}; restore it with "

@@ -32,12 +32,12 @@ def find_job(client: Any, experiment: str, job: Job) -> Record | None:
 
 
 def find_or_create(client: Any, experiment: str, tags: Mapping[str, str], *, resume: bool) -> Record:
-    """The latest parent run of a sweep, running again; or a new one, named after the sweep's folder."""
+    """The latest parent run of a sweep, running again; or a new one, named by what it sweeps over."""
     found = _latest(client, experiment, {FINGERPRINT: tags[FINGERPRINT]}) if resume else None
     if found is not None:
         reopen(client, found.run_id)
         return found
-    name = "/".join(Path(tags["sweep"]).parts[-2:])
+    name = tags.get("overrides") or "/".join(Path(tags["sweep"]).parts[-2:])
     return _record(create(client, experiment, name, tags))
 
 
