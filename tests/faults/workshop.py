@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -163,6 +164,7 @@ class Workshop:
             output = os.open(self.folder / f"{folder.name}.txt", os.O_WRONLY | os.O_CREAT)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            sys.stdout = sys.stderr = os.fdopen(output, "w")  # pytest has put others in their place
             prepare()
             logging.getLogger("pipeline").addHandler(_Stages(pipe))
             logging.getLogger("pipeline").setLevel(logging.INFO)
