@@ -14,7 +14,7 @@ from tests.faults.workshop import Workshop
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    return Workshop(tmp_path_factory.mktemp("faults"), "training=post_training", "training.float.epochs=1")
+    return Workshop(tmp_path_factory.mktemp("faults"), "training.float.epochs=1")
 
 
 CASES = {

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults import computing, recording
-from tests.faults.workshop import Workshop
+from tests.faults.workshop import QAT, QUICK, Workshop
 
 Case = Callable[[random.Random], str]
 
@@ -28,7 +28,7 @@ def kinds(folder: Path) -> dict[str, Case]:
 
     def shop() -> Workshop:
         if not prepared:
-            prepared.append(Workshop(folder))
+            prepared.append(Workshop(folder, *QAT))
         return prepared[0]
 
     cases: dict[str, Case] = {}
@@ -48,9 +48,8 @@ def stages_of_a_run() -> list[str]:
     """The stages that a run of `Workshop` computes, in order."""
     from pipeline.stage import in_order
     from tests.composed import built
-    from tests.faults.workshop import QUICK
 
-    return [stage.name for stage in in_order(built(*QUICK).stages)]
+    return [stage.name for stage in in_order(built(*QUICK, *QAT).stages)]
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -37,15 +38,14 @@ from tests.composed import built
 QUICK = (
     "tracking=none",
     "threads=1",
-    "training=qat_finetune",
     "training.float.epochs=2",
-    "training.finetune.recipe.epochs=2",
     "correction=[equalize]",
     "calibration.samples=64",
     "evaluate.samples=90",
     "evaluate.parity_samples=20",
     "stages.speed=null",
 )
+QAT = ("training=qat_finetune", "training.finetune.recipe.epochs=2")
 
 
 @dataclass
@@ -55,6 +55,7 @@ class Run:
     pid: int
     pipe: int
     folder: Path
+    output: Path
     stages: list[str] = field(default_factory=list)
     code: int | None = None
 
@@ -92,7 +93,7 @@ class Run:
         return self.code is None
 
     def text(self) -> str:
-        return (self.folder.parent / f"{self.folder.name}.txt").read_text()
+        return self.output.read_text()
 
 
 class Workshop:
@@ -137,7 +138,7 @@ class Workshop:
             os.close(reader)
             self._child(folder, store, prepare, writer)
         os.close(writer)
-        return Run(pid=pid, pipe=reader, folder=folder)
+        return Run(pid=pid, pipe=reader, folder=folder, output=self.folder / f"{folder.name}.txt")
 
     def wrong(self, run: Run) -> str:
         """What a run that ended well gave otherwise than the undisturbed one; empty for nothing."""
@@ -159,11 +160,11 @@ class Workshop:
 
     def _child(self, folder: Path, store: Path, prepare: Callable[[], None], pipe: int) -> NoReturn:
         code = 2
-        text = (folder.parent if folder.parent.exists() else self.folder) / f"{folder.name}.txt"
-        try:
-            output = os.open(text, os.O_WRONLY | os.O_CREAT)
+        try:  # what it says lies on no disk that is full
+            output = os.open(self.folder / f"{folder.name}.txt", os.O_WRONLY | os.O_CREAT)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            sys.stdout = sys.stderr = os.fdopen(output, "w")  # pytest has put others in their place
             prepare()
             logging.getLogger("pipeline").addHandler(_Stages(pipe))
             logging.getLogger("pipeline").setLevel(logging.INFO)
