@@ -70,6 +70,12 @@ class Finetune:
     def __post_init__(self) -> None:
         if self.recipe.epochs < 1:
             raise ValueError("recipe.epochs=0: must be at least 1; training=post_training does without")
+        if self.recipe.autocast:
+            raise ValueError(
+                "recipe.autocast=true: quantized layers compute whole numbers exactly, as the program does, "
+                "and bfloat16 holds them to 256. Remedy: recipe.autocast=false; training.float.autocast and "
+                "training.further.autocast are for networks in float"
+            )
         require_recipe(
             self.task,
             "training.finetune.recipe",

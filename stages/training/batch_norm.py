@@ -107,6 +107,7 @@ class _Normalized(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, variance, weight = ctx.saved_tensors
+        kind, gradient = gradient.dtype, gradient.float()  # bfloat16 under autocast; sums need more
         dims = _others(x)
         inverse = torch.rsqrt(variance.double() + ctx.eps).float()
         normalized = (x - _by_channel(mean, x)).mul_(_by_channel(inverse, x))
@@ -118,7 +119,7 @@ class _Normalized(torch.autograd.Function):
         passed = gradient - _by_channel(of_bias, x)
         passed = passed.sub_(normalized.mul_(_by_channel(of_weight, x))).mul_(_by_channel(gain, x))
         return (
-            passed.to(x.dtype),
+            passed.to(kind),
             None,
             None,
             None if weight is None else own_weight,

@@ -56,6 +56,8 @@ class FloatTraining:
             epoch.
         patience: stop after so many epochs without a better figure on the held-out samples, and go back
             to the best epoch's weights; None trains to the end.
+        autocast: multiply in bfloat16 where torch's autocast holds that to be enough; weights, BatchNorm's
+            statistics and the loss stay float32. For networks in float.
     """
 
     epochs: int = 15
@@ -71,6 +73,7 @@ class FloatTraining:
     clip_grad: float | None = 1.0
     held_out: float = 0.0
     patience: int | None = None
+    autocast: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch_size", 2)):
@@ -275,7 +278,8 @@ class _Loop:
         """The loss of the batch of which x and y are a `share`, detached, and the outputs for x."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(step, self.steps) * group.get("rate", 1.0)
-        with self.shares.normalizing():
+        brief = torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.recipe.autocast)
+        with self.shares.normalizing(), brief:
             loss, outputs = self.objective.loss(x, y, step, self.steps)
         self.optimizer.zero_grad()
         loss = self.shares.backward(loss, self.module.parameters(), share)

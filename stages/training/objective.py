@@ -50,7 +50,7 @@ class FloatObjective:
 
     def loss(self, x: Tensor, y: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
         """The mean over the batch."""
-        outputs = self.module(x)
+        outputs = self.module(x).float()
         return self._task.loss(outputs, y, self._label_smoothing), outputs
 
     def settled(self, step: int, steps: int) -> bool:

@@ -264,3 +264,8 @@ def test_the_teacher_is_the_float_network(bfloat16, tolerance, monkeypatch):
     assert torch.equal(after, torch.full((4, 4), 1.001))
     assert (taught.softmax(1) - expected.softmax(1)).abs().max() < tolerance
     assert bool((taught - expected).abs().max() > 1e-4) == bfloat16
+
+
+def test_bfloat16_is_refused_where_whole_numbers_are_computed():
+    with pytest.raises(ValueError, match=r"recipe\.autocast=true(.|\n)*Remedy: recipe\.autocast=false"):
+        replace(STAGE, recipe=replace(STAGE.recipe, autocast=True))

@@ -251,3 +251,17 @@ def test_a_network_that_is_frozen_whole_is_refused():
     with pytest.raises(PipelineError, match=r"epochs=3: there is nothing to train.*Sequential.*Remedy"):
         fit(module, FewDigits(), RECIPE, seed=0)
     fit(module, FewDigits(), replace(RECIPE, epochs=0), seed=0)
+
+
+def test_autocast_trains_in_bfloat16_and_leaves_float32():
+    module, plain = (MobileNetDigits().build((1, 8, 8), 10) for _ in range(2))
+    plain.load_state_dict(module.state_dict())
+    seen = set()
+    first = next(each for each in module.modules() if isinstance(each, torch.nn.Conv2d))
+    first.register_forward_hook(lambda _, inputs, output: seen.add(output.dtype))
+    recipe = FloatTraining(epochs=1, batch_size=24, learning_rate=0.02)
+    fit(module, FewDigits(), replace(recipe, autocast=True), seed=0)
+    assert seen == {torch.bfloat16} and {t.dtype for t in module.parameters()} == {torch.float32}
+    fit(plain, FewDigits(), recipe, seed=0)
+    for ours, theirs in zip(module.parameters(), plain.parameters(), strict=True):
+        assert 0.0 < (ours - theirs).abs().max() < 0.1
