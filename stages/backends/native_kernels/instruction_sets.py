@@ -20,13 +20,19 @@ class InstructionSet:
         name: as in ``backend.isa``.
         header: in ``source/isa``.
         needs: features of the CPU, as ``source/cpu.cpp`` names them.
-        flags: of the compiler.
+        flags: of GCC and clang.
+        zig_flags: of zig, where it takes others: it has no -march for Arm; None for the same.
     """
 
     name: str
     header: str
     needs: frozenset[str] = frozenset()
     flags: tuple[str, ...] = ()
+    zig_flags: tuple[str, ...] | None = None
+
+    def flags_of(self, compiler: tuple[str, ...]) -> tuple[str, ...]:
+        """As that compiler takes them."""
+        return self.zig_flags if self.zig_flags is not None and "ziglang" in compiler else self.flags
 
 
 def _x86(name: str, header: str, *needs: str) -> InstructionSet:
@@ -36,7 +42,10 @@ def _x86(name: str, header: str, *needs: str) -> InstructionSet:
 
 def _arm(name: str, *needs: str) -> InstructionSet:
     march = "+".join(("-march=armv8.2-a" if needs else "-march=armv8-a", *needs))
-    return InstructionSet(name=name, header="neon.h", needs=frozenset(("neon", *needs)), flags=(march,))
+    mcpu = "+".join(("-mcpu=generic", *needs))
+    return InstructionSet(
+        name=name, header="neon.h", needs=frozenset(("neon", *needs)), flags=(march,), zig_flags=(mcpu,)
+    )
 
 
 AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni")

@@ -87,7 +87,7 @@ def cpu_features(compiler: tuple[str, ...]) -> frozenset[str]:
 def compiled(compiler: tuple[str, ...], isa: InstructionSet) -> Path:
     """The engine's library for an instruction set, which this CPU need not have."""
     header = f'-DISA_HEADER="isa/{isa.header}"'
-    return _built(compiler, "engine", (*isa.flags, header), f"-{isa.name}")
+    return _built(compiler, "engine", (*isa.flags_of(compiler), header), f"-{isa.name}")
 
 
 def _built(compiler: tuple[str, ...], name: str, flags: tuple[str, ...], suffix: str = "") -> Path:

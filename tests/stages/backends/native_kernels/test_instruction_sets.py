@@ -58,6 +58,14 @@ def test_avx_vnni_is_encoded_as_the_cpu_knows_it() -> None:
     assert "-mavx512vnni" in choose("avxvnni", AVX512).flags
 
 
+def test_zig_gets_flags_that_it_takes() -> None:
+    zig = ("python", "-m", "ziglang", "c++")
+    neon, avx2 = choose("neon_dotprod", {"neon", "dotprod"}), choose("avx2", AVX512)
+    assert neon.flags_of(("c++",)) == ("-march=armv8.2-a+dotprod",)
+    assert neon.flags_of(zig) == ("-mcpu=generic+dotprod",)
+    assert avx2.flags_of(zig) == avx2.flags_of(("c++",)) == ("-mavx2",)
+
+
 def test_one_that_the_cpu_lacks_is_refused_with_those_that_it_has() -> None:
     text = (
         "backend native: isa=avx512vnni: this CPU lacks it (avx512_vnni and avx512bw and avx512dq and "
