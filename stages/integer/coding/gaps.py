@@ -44,6 +44,10 @@ def from_gaps(gaps: Ints, size: int) -> Ints:
     return places
 
 
-def gap_bits(places: Ints) -> int:
-    """The b, 1 .. 8, that takes fewest bits before entropy coding, of weights of about 4 bits."""
-    return min(range(1, MOST_BITS + 1), key=lambda bits: len(to_gaps(places, bits)[0]) * (bits + 4))
+def gap_bits(places: Ints, size: int) -> int:
+    """The b, 1 .. 8, that takes fewest bits before entropy coding, of weights of about 4; of `size` in all."""
+    behind = size - 1 - (int(places[-1]) if len(places) else -1)
+    return min(
+        range(1, MOST_BITS + 1),
+        key=lambda bits: (len(to_gaps(places, bits)[0]) + (behind >> bits)) * (bits + 4),
+    )

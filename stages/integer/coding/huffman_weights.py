@@ -52,9 +52,17 @@ def encode(weights: Sequence[tuple[NDArray[Any], int]]) -> tuple[bytes, bytes, l
     for weight, zero in weights:
         flat = weight.ravel()
         places = np.flatnonzero(flat != zero)
-        bits = gap_bits(places) if len(places) < 0.9 * flat.size else 0
+        bits = gap_bits(places, flat.size) if len(places) < 0.9 * flat.size else 0
         gaps, leads = to_gaps(places, bits) if bits else (np.zeros(0, np.int64), np.arange(flat.size))
-        values = flat if not bits else np.where(leads < 0, zero, flat[places[leads]]).astype(flat.dtype)
+        if bits:  # zeros at the end too, so that codes say how large a weight is
+            behind = (flat.size - 1 - (int(places[-1]) if len(places) else -1)) >> bits
+            gaps = np.concatenate([gaps, np.full(behind, (1 << bits) - 1)])
+            leads = np.concatenate([leads, np.full(behind, -1)])
+        values = (
+            flat
+            if not bits
+            else np.where(leads < 0, zero, flat[np.append(places, 0)[leads]]).astype(flat.dtype)
+        )
         levels, index = np.unique(values, return_inverse=True)
         if not levels.size:
             levels = np.array([zero], flat.dtype)
@@ -103,6 +111,8 @@ def decode(side: bytes, stream: bytes, count: int) -> list[NDArray[Any]]:
             start += size
         shape = struct.unpack(f"<{dimensions}I", parts[0])
         if not 0 < math.prod(shape) <= MAX_ELEMENTS or (not gap and codes != math.prod(shape)):
+            raise ValueError(f"a weight of shape {shape}, {codes} codes: the file is damaged")
+        if gap and math.prod(shape) > (codes + 1) << gap:
             raise ValueError(f"a weight of shape {shape}, {codes} codes: the file is damaged")
         levels = np.frombuffer(parts[1], np.uint8 if unsigned else np.int8)
         if not np.iinfo(levels.dtype).min <= zero <= np.iinfo(levels.dtype).max:

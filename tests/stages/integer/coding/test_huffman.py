@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from stages.integer.coding.gaps import from_gaps, to_gaps
 from stages.integer.coding.huffman import canonical_codes, code_lengths, decode_symbols, encode_symbols
+from stages.integer.coding.huffman_weights import decode, encode
 
 
 @settings(max_examples=80, deadline=None)
@@ -68,3 +69,13 @@ def test_a_gap_beyond_its_bits_is_padded_with_a_zero():
     assert gaps.tolist() == [1, 2, 7, 7] and leads.tolist() == [0, 1, -1, 2]
     with pytest.raises(ValueError, match="gaps lead to element 20 of 20"):
         from_gaps(gaps, 20)
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_zeros_at_the_end_are_paid_for(last):
+    """So that a file cannot say that a weight is larger than its codes are."""
+    weight = np.zeros((40, 50), np.int8)
+    weight[0, 0] = last
+    side, stream, (sparse,) = encode([(weight, 0)])
+    assert (sparse.codes + 1) << sparse.bits >= weight.size
+    assert (decode(side, stream, 1)[0] == weight).all()
