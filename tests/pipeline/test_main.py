@@ -167,13 +167,12 @@ def test_threads_are_set_before_libraries_load(project):
     assert project.fakes.ran()[0] == "threads 3"
 
 
-def test_help_is_quick_and_lists_the_groups(project):
-    start = time.monotonic()
+def test_help_lists_the_groups_and_loads_no_large_library(project):
+    project.environment["PYTHONPROFILEIMPORTTIME"] = "1"
     code, stdout, stderr = project.run("--help")
-    seconds = time.monotonic() - start
-    assert (code, stderr) == (0, "")
+    loaded = {line.rpartition("|")[2].strip() for line in stderr.splitlines()}
+    assert code == 0 and "hydra" in loaded and not {"torch", "mlflow", "numpy"} & loaded
     assert "tracking: mlflow, none, server" in stdout and "python -m pipeline -m granularity=" in stdout
-    assert seconds < 5  # 0.5 s where nothing else runs; importing torch and mlflow would take longer
 
 
 def test_the_command_line_imports_neither_torch_nor_mlflow():

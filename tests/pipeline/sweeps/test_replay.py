@@ -59,8 +59,8 @@ def test_a_replay_runs_code_of_the_record_only_where_it_is_trusted(project):
     assert project.run("tracking=mlflow", f"replay={original}", "trust=[fractions]")[0] == 0
 
 
-def test_a_replay_asks_the_environment_only_where_it_is_trusted(project, monkeypatch):
-    monkeypatch.setenv("SECRET", "5")
+def test_a_replay_asks_the_environment_only_where_it_is_trusted(project):
+    project.environment["SECRET"] = "5"
     assert project.run("tracking=mlflow", "stages.make.value='${oc.decode:${oc.env:SECRET}}'")[0] == 0
     ((original,),) = project.recorded("runs", "run_uuid")
     code, _, stderr = project.run("tracking=mlflow", f"replay={original}")
