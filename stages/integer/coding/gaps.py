@@ -46,10 +46,6 @@ def from_gaps(gaps: Ints, size: int) -> Ints:
 
 def gap_bits(places: Ints, size: int) -> int:
     """The b, 1 .. 8, that takes fewest bits before coding, of `size` weights with about 4 bits each."""
-    """The b, 1 .. 8, that takes fewest bits before entropy coding; weights of about 4 bits, `size` of them."""
-=======
-    """The b, 1 .. 8, that takes fewest bits before entropy coding, a weight taking 4; of `size` in all."""
->>>>>>> deep
     behind = size - 1 - (int(places[-1]) if len(places) else -1)
     return min(
         range(1, MOST_BITS + 1),
