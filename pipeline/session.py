@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -24,7 +22,8 @@ from pipeline.configuration.folders import check_run_folder, check_working_folde
 from pipeline.configuration.schema import RunConfig
 from pipeline.console import Console
 from pipeline.context import RunContext
-from pipeline.environment import default_threads, environment, is_busy
+from pipeline.described import choices, chosen, flatten, relative, tags_of
+from pipeline.environment import default_threads, is_busy
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.joining import check_no_sweep, joined
 from pipeline.place import CONF
@@ -48,8 +47,6 @@ THREADS_MATTER = "threads_matter"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GIVEN = os.environ.get(THREADS[0], "")
 """What the user's shell says, before a run says otherwise."""
-
-_REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 
 
 def execute(
@@ -91,7 +88,7 @@ def execute(
         threads=threads,
     )
     facts = {"threads": str(threads), THREADS_MATTER: _threads_matter(run, stages)}
-    tags = {**_tags(cfg), **facts, **(tags or {})}
+    tags = {**tags_of(cfg), **facts, **(tags or {})}
     with deterministic(run.deterministic), joined(run.ranks) as ranks:
         ctx = replace(ctx, ranks=ranks, device=ranks.device(run.device))
         check_ranks(stages, ranks.size)
@@ -116,9 +113,9 @@ def _lead(
     if sweep is None or not isinstance(run.tracking, SweepTracking):
         with occupied(run_dir):
             tags |= _settle(run.tracking, run_dir, console, fingerprint)
-            changed = changed_settings(hydra.overrides.task, _choices())
-            return _record(stages, ctx, run.tracking.open(run_dir, console, _options(), changed), cfg, tags)
-    name = sweep.job_name(hydra.job.num, hydra.overrides.task, _choices())
+            changed = changed_settings(hydra.overrides.task, choices())
+            return _record(stages, ctx, run.tracking.open(run_dir, console, chosen(), changed), cfg, tags)
+    name = sweep.job_name(hydra.job.num, hydra.overrides.task, choices())
     job = Job(sweep=sweep.record, fingerprint=fingerprint, name=name)
     with store.lock("run", job.fingerprint), occupied(run_dir):
         _settle(run.tracking, run_dir, console, fingerprint)
@@ -181,7 +178,7 @@ def _record(
     """Run the stages with an open tracker, and close it."""
     try:
         tracker.tags(tags)  # first: they say whose run it is, should it be killed
-        tracker.params(_options() | dict(flatten(cfg)))  # MLflow plots parameters, not tags
+        tracker.params(chosen() | dict(flatten(cfg)))  # MLflow plots parameters, not tags
         # where a run before this one loaded the libraries
         with _blamed(ctx.ranks), threadpool_limits(ctx.threads):
             metrics = run_stages(stages, replace(ctx, tracker=tracker))
@@ -192,23 +189,8 @@ def _record(
     else:
         tracker.finish()
     finally:
-        ctx.console.say(f"run directory: {_relative(ctx.run_dir)}\nrecord: {tracker.where()}")
+        ctx.console.say(f"run directory: {relative(ctx.run_dir)}\nrecord: {tracker.where()}")
     return metrics
-
-
-def flatten(cfg: DictConfig) -> Iterator[tuple[str, object]]:
-    """Every setting once, by config path. A reference to another key is that key's to report."""
-
-    def walk(node: Any, path: str) -> Iterator[tuple[str, object]]:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                yield from walk(value, f"{path}.{key}" if path else str(key))
-        elif not isinstance(node, str) or "${" not in node:
-            yield path, node
-        elif not _REFERENCE.fullmatch(node):
-            yield path, OmegaConf.select(cfg, path)
-
-    return walk(OmegaConf.to_container(cfg, resolve=False), "")
 
 
 def threads_of(cfg: DictConfig) -> int:
@@ -241,7 +223,7 @@ def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, li
     builder = Builder(cfg, code=code)
     run = builder.build_as(RunConfig)
     builder.build()  # groups that no stage refers to are checked too
-    builder.refuse_unused({*(field.name for field in fields(RunConfig)), *_choices(), *_packaged_keys()})
+    builder.refuse_unused({*(field.name for field in fields(RunConfig)), *choices(), *_packaged_keys()})
     builder.raise_problems()
     for line in builder.user_code:
         log.warning("user code: %s", line)
@@ -254,39 +236,6 @@ def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, li
 def _packaged_keys() -> frozenset[str]:
     """What the pipeline's own configuration has at its root: commands beside the run have settings there."""
     return frozenset(str(key) for key in OmegaConf.load(CONF / "config.yaml"))
-
-
-def _choices() -> dict[str, str]:
-    """The option of each configuration group; of a list, as ``runtimes=[…]``, Hydra tells none."""
-    choices = HydraConfig.get().runtime.choices
-    return {
-        str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/") and "@" not in str(k)
-    }
-
-
-def _command() -> str:
-    """What starts this run again, alone: the user's own folder and configuration, and all overrides."""
-    hydra = HydraConfig.get()
-    own = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    folder = [word for path in own for word in ("--config-dir", str(_relative(Path(path))))]
-    name = hydra.job.config_name
-    named = [] if name in (None, "config") else ["--config-name", str(name)]
-    return shlex.join(["python", "-m", "pipeline", *folder, *named, *hydra.overrides.task])
-
-
-def _options() -> dict[str, str]:
-    """The choices that are made, without groups that are left empty."""
-    return {group: option for group, option in _choices().items() if option != "None"}
-
-
-def _tags(cfg: DictConfig) -> dict[str, str]:
-    hydra = HydraConfig.get()
-    tags = _choices()
-    tags |= environment() | {"seed": str(cfg.seed)}
-    tags |= {"overrides": shlex.join(hydra.overrides.task), "command": _command()}
-    if hydra.mode is RunMode.MULTIRUN:
-        tags["sweep"] = str(hydra.sweep.dir)  # common to all runs of the sweep
-    return tags
 
 
 def _keep(tracker: Tracker, run_dir: Path) -> None:
@@ -309,7 +258,3 @@ def _close(tracker: Tracker, run_dir: Path, error: BaseException, console: Conso
         tracker.finish(error)
     except PipelineError as refusal:
         console.warn(str(refusal))
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

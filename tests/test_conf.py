@@ -95,7 +95,7 @@ def test_a_file_says_what_it_is_for(path):
 
 
 def test_parameters_flatten_without_repeating_what_is_referred_to():
-    from pipeline.session import flatten
+    from pipeline.described import flatten
 
     config = OmegaConf.create({"a": {"b": 1, "c": [1, 2], "d": {}}, "e": "${a}", "f": {"g": "x-${a.b}"}})
     assert dict(flatten(config)) == {"a.b": 1, "a.c": [1, 2], "a.d": {}, "f.g": "x-1"}
