@@ -32,8 +32,9 @@ class Stage(Protocol):
     One that computes on the run's device says ``uses_device = True``: another kind than a CPU is then part
     of the key.
 
-    A stage that a run of several processes computes in all of them says ``collective = True``, and why it
-    cannot work with so many in a method ``misfits_of_ranks(size)`` (`pipeline.ranks`).
+    A stage that a run of several processes (`pipeline.ranks`) computes in all of them says
+    ``collective = True``; ``depends_on_ranks = True`` where their number shows in its result, and is then part
+    of its key; and why it cannot work with so many in a method ``misfits_of_ranks(size)``.
     """
 
     name: ClassVar[str]

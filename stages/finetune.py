@@ -56,6 +56,7 @@ class Finetune:
     uses_device: ClassVar[bool] = True
     depends_on_threads: ClassVar[bool] = True
     collective: ClassVar[bool] = True
+    depends_on_ranks: ClassVar[bool] = True
 
     data: Data
     quantizer: WeightsAndActivations

@@ -69,6 +69,11 @@ class Train:
         """Where anything is trained: ranks divide its batches."""
         return self.depends_on_threads
 
+    @property
+    def depends_on_ranks(self) -> bool:
+        """Where anything is trained: shares of a batch order its sums."""
+        return self.depends_on_threads
+
     def misfits_of_ranks(self, size: int) -> Iterator[str]:
         """Batches with fewer samples than ranks."""
         first = None if self._trained() else self.training

@@ -42,7 +42,7 @@ def identity(stage: Stage, threads: int, ranks: int = 1, device: str = "cpu") ->
     own = {__name__.partition(".")[0], type(stage).__module__.partition(".")[0]}
     runs_by = closure(_modules(stage), own)
     counted = {"threads": threads} if getattr(stage, "depends_on_threads", False) else {}
-    if counted and ranks > 1 and collective(stage):
+    if ranks > 1 and collective(stage) and getattr(stage, "depends_on_ranks", False):
         counted["ranks"] = ranks
     kind = {"device": device.partition(":")[0]} if getattr(stage, "uses_device", False) else {}
     return {

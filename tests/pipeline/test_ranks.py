@@ -119,13 +119,16 @@ def test_runs_of_one_and_of_several_share_what_does_not_depend_on_their_number(f
     assert "square" not in fakes.ran()
 
 
-@pytest.mark.parametrize(("threads", "depends"), [(True, True), (False, False)])
-def test_the_key_of_a_training_by_ranks_holds_their_number(fakes, monkeypatch, threads, depends):
+@pytest.mark.parametrize("depends", [True, False])
+def test_the_key_of_a_training_by_ranks_holds_their_number(fakes, monkeypatch, depends):
+    """And that of observation does not, though threads show in it: what ranks see is merged exactly."""
     stage = collective(fakes)()
-    monkeypatch.setattr(type(stage), "depends_on_threads", threads, raising=False)
+    monkeypatch.setattr(type(stage), "depends_on_threads", True, raising=False)
+    monkeypatch.setattr(type(stage), "depends_on_ranks", depends, raising=False)
     several, one = identity(stage, 1, ranks=4), identity(stage, 1)
     assert ("ranks" in several) is depends and "ranks" not in one
-    assert "ranks" not in identity(fakes.Make(), 1, ranks=4)  # computed by rank 0 alone
+    monkeypatch.setattr(type(stage), "collective", False)
+    assert "ranks" not in identity(stage, 1, ranks=4)  # computed by rank 0 alone
 
 
 def test_a_rank_that_would_compute_something_else_is_refused_by_name(fakes, context):
