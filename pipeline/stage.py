@@ -33,8 +33,8 @@ class Stage(Protocol):
     of the key.
 
     A stage that a run of several processes (`pipeline.ranks`) computes in all of them says
-    ``collective = True``; ``depends_on_ranks = True`` where their number shows in its result, and is then part
-    of its key; and why it cannot work with so many in a method ``misfits_of_ranks(size)``.
+    ``collective = True``; ``depends_on_ranks = True`` where their number shows in its result, and is then
+    part of its key; and why it cannot work with so many in a method ``misfits_of_ranks(size)``.
     """
 
     name: ClassVar[str]
