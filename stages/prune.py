@@ -104,6 +104,7 @@ class Prune:
                 objective=objective,
                 progress=ctx.console.progress,
                 on_epoch=record,
+                on_resume=lambda where: ctx.resumed("prune", where),
                 checkpoint=ctx.scratch / "prune.safetensors",
             )
         else:

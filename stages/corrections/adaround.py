@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from stages.corrections.patches import Patches
-from stages.corrections.soft_rounding import SoftRounding, beta, regularizer
+from stages.corrections.soft_rounding import SoftRounding, beta, check_descent, regularizer
 from stages.quant.qparams import QParams, dequantize, quantize
 
 Activation = Callable[[Tensor], Tensor]
@@ -54,14 +54,7 @@ class Rounding:
     warm_up: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "regularization"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be positive")
-        if not 0.0 <= self.warm_up < 1.0:
-            raise ValueError(f"warm_up={self.warm_up}: must be a share of the iterations, in [0, 1)")
+        check_descent(self, shares={"warm_up": "a share of the iterations"})
 
     def beta(self, iteration: int) -> float | None:
         """The regularizer's exponent, falling along a cosine; None in the warm-up."""

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from stages.corrections.lockstep import BlockInputs, simulation_of_block
 from stages.corrections.soft_block import SoftBlock, mixed
-from stages.corrections.soft_rounding import beta, regularizer
+from stages.corrections.soft_rounding import beta, check_descent, regularizer
 from stages.graph.quantized import QuantizedGraph
 from stages.quant.estimators.base import Start
 
@@ -55,17 +55,9 @@ class Reconstruction:
     drop: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "regularization"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be positive")
+        check_descent(self, shares={"warm_up": "a share of the iterations", "drop": "a share"})
         if not self.scale_learning_rate >= 0.0:
             raise ValueError(f"scale_learning_rate={self.scale_learning_rate}: must not be negative")
-        for name in ("warm_up", "drop"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be a share, in [0, 1)")
 
     def reconstruct(
         self,

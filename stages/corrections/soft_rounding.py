@@ -12,6 +12,7 @@ remains so.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -37,6 +38,27 @@ def beta(iteration: int, iterations: int, warm_up: float) -> float | None:
 def regularizer(h: Tensor, beta: float) -> Tensor:
     """``mean(1 − |2h − 1|^β)``, shape ()."""
     return (1.0 - (2.0 * h - 1.0).abs().pow(beta)).mean()
+
+
+def check_descent(settings: object, *, shares: Mapping[str, str]) -> None:
+    """Refuse numbers that no descent of the rounding's variable works with.
+
+    Args:
+        settings: has ``iterations``, ``batch_size``, ``learning_rate`` and ``regularization``, and `shares`.
+        shares: those that lie in [0, 1), and what they are: ``a share of the iterations``.
+
+    Raises:
+        ValueError: names the first of them that is out of bounds.
+    """
+    for name in ("iterations", "batch_size"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name}={getattr(settings, name)}: must be at least 1")
+    for name in ("learning_rate", "regularization"):
+        if not getattr(settings, name) > 0.0:
+            raise ValueError(f"{name}={getattr(settings, name)}: must be positive")
+    for name, share in shares.items():
+        if not 0.0 <= getattr(settings, name) < 1.0:
+            raise ValueError(f"{name}={getattr(settings, name)}: must be {share}, in [0, 1)")
 
 
 class SoftRounding:
