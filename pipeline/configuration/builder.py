@@ -67,9 +67,13 @@ class Builder:
         Collects problems instead of raising; call `raise_problems` before using the result.
         """
         if not path:
-            return {str(key): self.build(str(key)) for key in self._root}
-        parent, _, key = path.rpartition(".")
-        return self._child(OmegaConf.select(self._root, parent) if parent else self._root, key, path)
+            # by the keys themselves: one of a file may have a dot in it, and is no path
+            return {str(key): self._child(self._root, key, str(key)) for key in self._root}  # type: ignore[arg-type]
+        above, _, key = path.rpartition(".")
+        parent = OmegaConf.select(self._root, above) if above else self._root
+        if not isinstance(parent, DictConfig | ListConfig):
+            return self._problem(f"{path}: there is no {above}")
+        return self._child(parent, key, path)
 
     def build_as(self, cls: type[T]) -> T:
         """Build a dataclass from the root's keys that are its fields; other keys are left alone."""
