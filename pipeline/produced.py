@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.artifact import Artifact, ArtifactRef, Figures
 from pipeline.context import RunContext
 from pipeline.errors import PipelineError
+from pipeline.ranks import Alone
 from pipeline.seed import derive_seed, seed_everything
 from pipeline.stage import Stage, collective, optional_inputs
 from pipeline.store.keys import identity, key_of
@@ -172,7 +173,10 @@ class Produced(Mapping[type[Artifact], Any]):
         seed_everything(derive_seed(self._ctx.seed, stage.name))
         log.info("stage %s: running", stage.name)
         recorder = RecordingTracker(self._ctx.tracker)
-        artifact = stage.run(replace(self._ctx, scratch=scratch, tracker=recorder), _Declared(inputs, stage))
+        # what one rank computes alone talks to none: the others wait elsewhere
+        ranks = self._ctx.ranks if collective(stage) else Alone()
+        ctx = replace(self._ctx, scratch=scratch, tracker=recorder, ranks=ranks)
+        artifact = stage.run(ctx, _Declared(inputs, stage))
         return artifact, tuple(recorder.history)
 
     def _load(self, kind: type[Artifact], ref: ArtifactRef) -> Any:

@@ -105,6 +105,21 @@ def test_rank_0_computes_alone_but_for_what_all_compute(fakes, context, reuse):
     assert metrics["square/value"] == 9.0
 
 
+def test_what_rank_0_computes_alone_talks_to_no_other(fakes, context):
+    """As a training of no epochs, which asks the ranks that it would train with where it goes on from."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Asking(fakes.DoSquare):
+        def run(self, ctx: Any, inputs: Any) -> Any:
+            fakes.module.ran(f"among {ctx.ranks.size}: {ctx.ranks.agree(0)}")
+            return super().run(ctx, inputs)
+
+    Asking.__module__ = fakes.module.__name__
+    metrics = run([fakes.Make(), Asking(), fakes.Add(), fakes.Show()], context)
+    assert [line for line in fakes.ran() if line.startswith("among")] == ["among 1: 0"]
+    assert metrics["square/value"] == 9.0
+
+
 def test_what_is_stored_is_computed_by_no_rank(fakes, context):
     run(chain(fakes), context)
     fakes.ran()
