@@ -38,6 +38,12 @@ def choices() -> dict[str, str]:
     return {str(k): str(v) for k, v in made.items() if not str(k).startswith("hydra/") and "@" not in str(k)}
 
 
+def added_keys() -> set[str]:
+    """The keys at the root that the command line adds: ``foo`` of ``+foo.bar=1``."""
+    lines = HydraConfig.get().overrides.task
+    return {re.split(r"[.=@]", line.lstrip("+"), maxsplit=1)[0] for line in lines if line.startswith("+")}
+
+
 def command_again() -> str:
     """What starts this run again, alone: the user's own folder and configuration, and all overrides."""
     hydra = HydraConfig.get()

@@ -22,7 +22,7 @@ from pipeline.configuration.folders import check_run_folder, check_working_folde
 from pipeline.configuration.schema import RunConfig
 from pipeline.console import Console
 from pipeline.context import RunContext
-from pipeline.described import choices, chosen, flatten, relative, tags_of
+from pipeline.described import added_keys, choices, chosen, flatten, relative, tags_of
 from pipeline.environment import default_threads, is_busy
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.joining import check_no_sweep, joined
@@ -223,7 +223,9 @@ def _build(cfg: DictConfig, code: Collection[str] | None) -> tuple[RunConfig, li
     builder = Builder(cfg, code=code)
     run = builder.build_as(RunConfig)
     builder.build()  # groups that no stage refers to are checked too
-    builder.refuse_unused({*(field.name for field in fields(RunConfig)), *choices(), *_packaged_keys()})
+    builder.refuse_unused(
+        added_keys(), {*(field.name for field in fields(RunConfig)), *choices(), *_packaged_keys()}
+    )
     builder.raise_problems()
     for line in builder.user_code:
         log.warning("user code: %s", line)

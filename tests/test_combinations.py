@@ -9,6 +9,7 @@ import conf
 from pipeline.errors import ConfigError
 from pipeline.runner import check_wiring
 from pipeline.stage import in_order
+from stages.quant.quantizers.codebook import Codebook
 from tests.composed import built
 from tests.random_runs import SHORT, run
 
@@ -65,7 +66,9 @@ def test_float_activations_have_no_integers(backend):
 
 
 @pytest.mark.parametrize("layer", ["weight: {_target_: stages.quant.quantizers.codebook.Codebook}"])
-def test_a_rule_for_layers_is_looked_at_too(layer):
+def test_a_rule_for_layers_is_looked_at_too(layer, monkeypatch):
+    # as of a quantizer of the user's, whose levels have no gradient: a codebook's have one
+    monkeypatch.setattr("stages.finetune.untrainable", lambda weight: isinstance(weight, Codebook))
     rule = f"+quantizer.layers={{classifier: {{{layer}}}}}"
     with pytest.raises(ConfigError, match=r"quantizer\.layers\.classifier\.weight: Codebook chooses levels"):
         built("training=qat_finetune", rule)

@@ -81,17 +81,18 @@ class Builder:
         built: T = self._call(cls, {name: self.build(name) for name in known}, "")
         return built
 
-    def refuse_unused(self, known: Collection[str]) -> None:
+    def refuse_unused(self, added: Collection[str], known: Collection[str]) -> None:
         """Note as a problem each key at the root that does nothing, as of a mistyped ``+key=value``.
 
         Args:
+            added: keys that a command line adds; those that files add are their writers' business.
             known: keys that something reads. So does who refers to one, and a component stands for itself.
         """
         written: Any = OmegaConf.to_container(self._root, resolve=False)
         referred = {word for text in _RESOLVED.findall(str(written)) for word in _WORD.findall(text)}
         for key, node in written.items():
             component = isinstance(node, dict) and "_target_" in node
-            if str(key) not in referred.union(known) and not component:
+            if str(key) in added and str(key) not in referred.union(known) and not component:
                 self._problem(f"{key}: nothing reads it; {alternatives(str(key), known)}")
 
     def raise_problems(self) -> None:

@@ -57,8 +57,15 @@ def identity(stage: Stage, threads: int, ranks: int = 1, device: str = "cpu") ->
 
 def key_of(ingredients: Mapping[str, Any]) -> str:
     """sha256 over the canonical JSON of `ingredients`, 64 hexadecimal digits."""
-    text = json.dumps(ingredients, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(_named(ingredients), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _named(node: Any) -> Any:
+    """The same with texts for keys, as JSON has: layers may go by number, which does not sort among texts."""
+    if isinstance(node, Mapping):
+        return {name if isinstance(name, str) else json.dumps(name): _named(node[name]) for name in node}
+    return [_named(item) for item in node] if isinstance(node, list | tuple) else node
 
 
 def describe(value: Any, name: str = "value") -> Any:

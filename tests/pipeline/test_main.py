@@ -85,7 +85,7 @@ def test_signals_end_a_run_with_their_code(project, number, expected):
         (["stages.make=null"], ["stage 'square' consumes Number, which no stage before it produces"]),
         (["seed=-1"], ["seed=-1: must be 0..4294967295"]),
         (["seed=many"], ["Value 'many' of type 'str' could not be converted to Integer"]),
-        (["sed=1"], ["sed: no such setting; did you mean 'seed'? valid: device,"]),
+        (["sed=1"], ["sed: no such setting; did you mean 'seed'? valid: d"]),
         (["tracking=mlfow"], ["tracking=mlfow: no such option; did you mean 'mlflow'? valid: mlflow, none,"]),
         (["+sed=1"], ["  sed: nothing reads it; did you mean 'seed'? valid: "]),
         (["seed=1", "--config-dr", "x"], ["--config-dr: no such option; did you mean '--config-dir'?"]),

@@ -43,10 +43,16 @@ def test_a_path_below_nothing_is_a_problem():
 )
 def test_what_nothing_reads_is_a_problem(given, problem):
     builder = Builder(OmegaConf.create(given))
-    builder.refuse_unused({"seed"})
+    builder.refuse_unused(set(given), {"seed"})
     if problem is None:
         builder.raise_problems()
     else:
         with pytest.raises(ConfigError) as error:
             builder.raise_problems()
         assert str(error.value).splitlines()[1].strip() == problem
+
+
+def test_what_a_file_adds_is_its_writers_business():
+    builder = Builder(OmegaConf.create({"qat": {"epochs": 1}}))
+    builder.refuse_unused(set(), {"seed"})
+    builder.raise_problems()

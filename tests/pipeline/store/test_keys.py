@@ -113,3 +113,8 @@ def test_another_device_than_a_cpu_counts_where_a_stage_computes_on_it(device, c
 
     assert identity(Uses(), 1, device=device).get("device") == counted
     assert "device" not in identity(Ignores(), 1, device=device)
+
+
+def test_keys_that_are_numbers_count_like_the_texts_that_json_makes_of_them():
+    assert key_of({"layers": {0: "a", "b": 1}}) == key_of({"layers": {"0": "a", "b": 1}})
+    assert key_of({"layers": [{1: 2}]}) == key_of({"layers": [{"1": 2}]}) != key_of({"layers": [{"2": 1}]})
