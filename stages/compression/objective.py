@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stages.compression.magnitude import Magnitude
@@ -64,14 +63,9 @@ class PruningObjective:
         elif step > self._schedule.last(steps):
             self._network.rest()
         outputs = self._network(x)
-        loss = torch.zeros(())
-        if self._distillation.weight < 1.0:
-            loss = self._task.loss(outputs, y, self._label_smoothing)
-        if self._distillation.weight:
-            with torch.no_grad():
-                target = self._teacher(x)
-            divergence = self._task.divergence(outputs, target, self._distillation.temperature)
-            loss = torch.lerp(loss.to(divergence), divergence, self._distillation.weight)
+        loss = self._distillation.loss(
+            self._task, outputs, y, self._label_smoothing, lambda: self._teacher(x)
+        )
         return loss, outputs
 
     def choose(self, share: float) -> None:

@@ -94,6 +94,25 @@ class Distillation:
         if not self.temperature > 0.0:
             raise ValueError(f"temperature={self.temperature}: must be positive")
 
+    def loss(
+        self,
+        task: Task,
+        outputs: Tensor,
+        y: Tensor,
+        label_smoothing: float,
+        teacher: Callable[[], Tensor],
+    ) -> Tensor:
+        """The mean over the batch of what labels and teacher say, shape (); asks either where it counts."""
+        loss = torch.zeros(())
+        if self.weight < 1.0:  # labels may be none that the task can learn from
+            loss = task.loss(outputs, y, label_smoothing)
+        if self.weight:
+            with torch.no_grad():
+                target = teacher()
+            divergence = task.divergence(outputs, target, self.temperature)
+            loss = torch.lerp(loss.to(divergence), divergence, self.weight)
+        return loss
+
 
 class QatObjective:
     """The loss of a `QatNetwork` in training.
@@ -147,14 +166,9 @@ class QatObjective:
         if step == self._schedule.first(steps):
             self._initialize(x)
         outputs = self._network(x)
-        loss = torch.zeros(())
-        if self._distillation.weight < 1.0:  # labels may be none that the task can learn from
-            loss = self._task.loss(outputs, y, self._label_smoothing)
-        if self._distillation.weight:
-            with torch.no_grad():
-                target = self._teacher(x)
-            divergence = self._task.divergence(outputs, target, self._distillation.temperature)
-            loss = torch.lerp(loss.to(divergence), divergence, self._distillation.weight)
+        loss = self._distillation.loss(
+            self._task, outputs, y, self._label_smoothing, lambda: self._teacher(x)
+        )
         return loss + self._network.penalty(), outputs
 
     def _initialize(self, x: Tensor) -> None:
