@@ -1,9 +1,9 @@
-"""The engine as a shared library: compiled for an instruction set by a C++ compiler on first use, then kept.
+"""The engine as a shared library: from the wheel, or compiled for an instruction set on first use, then kept.
 
-The CPU is asked first what it has, by a small library of its own. The compiler is ``CXX``, or ``c++`` on the
-PATH, or the one that the package ziglang carries, which takes a minute. A file's name holds a hash of the
-source, the command and the compiler's version; it is written whole and renamed, so that processes may compile
-it at once.
+The CPU is asked first what it has, by a small library of its own. A wheel that was built where there is a
+compiler holds the libraries (`into_wheel`). Else the compiler is ``CXX``, or ``c++`` on the PATH, or the one
+that the package ziglang carries, which takes a minute. A file's name holds a hash of the source, the command
+and the compiler's version; it is written whole and renamed, so that processes may compile it at once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from stages.backends.native_kernels.instruction_sets import InstructionSet, choose
+from stages.backends.native_kernels.instruction_sets import InstructionSet, available, choose
 from stages.backends.native_kernels.structures import STRUCTURES, EngineStep, ExternalArray, Image
 
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).parent / "source"
+BROUGHT = Path(__file__).parent / "prebuilt"
+"""What a wheel brings."""
+
 FLAGS = (
     *("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread"),
     "-ffp-contract=off",  # float32 products and sums round one by one, as the program says
@@ -54,17 +57,19 @@ def find_library(isa: str | None = None) -> Library | str:
         PipelineError: this CPU lacks the instruction set.
     """
     compiler = find_compiler()
-    if compiler is None:
-        return (
-            "there is no C++ compiler (CXX, or c++ on the PATH, or pip install "
-            "'quantization-pipeline[compiler]', which brings one)"
-        )
     try:
-        chosen = choose(isa, cpu_features(compiler))
+        features = cpu_features(compiler)
+        chosen = choose(isa, features)
+        if compiler is None and isa is None:  # a wheel may bring fewer
+            chosen = next((one for one in available(features).values() if _brought(one).exists()), chosen)
         functions = ctypes.CDLL(str(compiled(compiler, chosen)))
+    except NoCompilerError as error:
+        return str(error)
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout or "no message").strip().splitlines()
-        return f"{' '.join(compiler)} fails: {next((line for line in lines if 'error' in line), lines[0])}"
+        return (
+            f"{' '.join(compiler or ())} fails: {next((line for line in lines if 'error' in line), lines[0])}"
+        )
     except OSError as error:
         return f"its library cannot be loaded: {error}"
     return _declared(functions, chosen)
@@ -77,36 +82,79 @@ def find_compiler() -> tuple[str, ...] | None:
     return (sys.executable, "-m", "ziglang", "c++") if find_spec("ziglang") is not None else None
 
 
-def cpu_features(compiler: tuple[str, ...]) -> frozenset[str]:
-    """What this CPU has, of what `INSTRUCTION_SETS` need."""
-    library = ctypes.CDLL(str(_built(compiler, "cpu", ())))
+def cpu_features(compiler: tuple[str, ...] | None) -> frozenset[str]:
+    """What this CPU has, of what `INSTRUCTION_SETS` need; as `compiled`, which see for `compiler`."""
+    library = ctypes.CDLL(str(compiled(compiler, None)))
     library.features.restype = ctypes.c_char_p
     return frozenset(library.features().decode().split())
 
 
-def compiled(compiler: tuple[str, ...], isa: InstructionSet) -> Path:
-    """The engine's library for an instruction set, which this CPU need not have."""
-    header = f'-DISA_HEADER="isa/{isa.header}"'
-    return _built(compiler, "engine", (*isa.flags_of(compiler), header), f"-{isa.name}")
+def compiled(compiler: tuple[str, ...] | None, isa: InstructionSet | None) -> Path:
+    """The engine's library for an instruction set, which this CPU need not have; None for the CPU's probe.
 
+    Args:
+        compiler: its command; None where there is none, so that only a wheel can bring it.
+        isa: the instruction set.
 
-def _built(compiler: tuple[str, ...], name: str, flags: tuple[str, ...], suffix: str = "") -> Path:
-    """The library of one source file; its name holds a hash of all that it is made of."""
+    Raises:
+        NoCompilerError: there is no compiler, and the wheel brings none.
+        subprocess.CalledProcessError: the compiler fails.
+    """
+    if (brought := _brought(isa)).exists():
+        return brought
+    if compiler is None:
+        raise NoCompilerError(
+            "there is no C++ compiler (CXX, or c++ on the PATH, or pip install "
+            "'quantization-pipeline[compiler]', which brings one)"
+        )
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    digest = hashlib.sha256(repr((version, FLAGS, flags)).encode())
+    target = _folder() / _name(isa, (version, *_flags(compiler, isa)))
+    if not target.exists():
+        what = "a probe of the CPU" if isa is None else f"the engine for {isa.name}"
+        log.info("backend native: compiling %s into %s by %s", what, target, " ".join(compiler))
+        _compile(compiler, isa, target)
+    return target
+
+
+def prebuild(compiler: tuple[str, ...], folder: Path, isa: InstructionSet | None) -> Path:
+    """Compile for a wheel, as `compiled` looks for it: with the C++ library in it, which others may lack."""
+    alone = ("-static-libstdc++", "-static-libgcc", "-s") if sys.platform == "linux" else ()
+    target = folder / _name(isa, ())
+    _compile(compiler, isa, target, alone)
+    return target
+
+
+class NoCompilerError(Exception):
+    """There is no engine here, for want of a compiler."""
+
+
+def _brought(isa: InstructionSet | None) -> Path:
+    return BROUGHT / _name(isa, ())
+
+
+def _name(isa: InstructionSet | None, made_by: tuple[str, ...]) -> str:
+    """A library's file name, with a hash of all that it is made of."""
+    what = "cpu" if isa is None else f"engine-{isa.name}"
+    digest = hashlib.sha256(repr((FLAGS, made_by, isa and (isa.header, sorted(isa.needs)))).encode())
     for file in sorted(path for path in SOURCE.rglob("*.*") if path.suffix in (".h", ".cpp")):
         digest.update(file.read_bytes())
-    target = _folder() / f"{name}{suffix}-{digest.hexdigest()[:16]}.so"
-    if not target.exists():
-        what = f"the engine for {suffix[1:]}" if suffix else "a probe of the CPU"
-        log.info("backend native: compiling %s into %s by %s", what, target, " ".join(compiler))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            built = Path(folder) / target.name
-            command = [*compiler, *FLAGS, *flags, str(SOURCE / f"{name}.cpp"), "-o", str(built)]
-            subprocess.run(command, capture_output=True, text=True, check=True)
-            built.replace(target)
-    return target
+    return f"{what}-{digest.hexdigest()[:16]}.so"
+
+
+def _flags(compiler: tuple[str, ...], isa: InstructionSet | None) -> tuple[str, ...]:
+    return () if isa is None else (*isa.flags_of(compiler), f'-DISA_HEADER="isa/{isa.header}"')
+
+
+def _compile(
+    compiler: tuple[str, ...], isa: InstructionSet | None, target: Path, more: tuple[str, ...] = ()
+) -> None:
+    source = SOURCE / ("cpu.cpp" if isa is None else "engine.cpp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        built = Path(folder) / target.name
+        command = [*compiler, *FLAGS, *_flags(compiler, isa), *more, str(source), "-o", str(built)]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        built.replace(target)
 
 
 def _folder() -> Path:
