@@ -66,7 +66,7 @@ def requantize(
     mode = MODES[program.requantize]
     return Requantization(
         mode=mode,
-        narrow=mode == 0 and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op),
+        narrow=mode == 0 and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op, program),
         headroom=op.attrs.get("headroom", 0),
         low=op.attrs["act_min"] - y.zero_point,
         high=op.attrs["act_max"] - y.zero_point,
@@ -89,9 +89,11 @@ def term(op: Op, program: Program, *, name: str, prefix: str = "", index: int | 
     return Ratio(**ratios, zero_point=program.values[name].zero_point)
 
 
-def _narrow_residual(op: Op) -> bool:
+def _narrow_residual(op: Op, program: Program) -> bool:
+    """Whether nothing wide is added or given, and what is added stays small."""
     ratio = op.tensors.get("residual_ratio")
-    return ratio is None or bool((ratio < 2.0**20).all())
+    wide = any(program.values[name].wide for name in (*op.inputs, op.output))
+    return not wide and (ratio is None or bool((ratio < 2.0**20).all()))
 
 
 def _grows(op: Op, name: str) -> bool:
