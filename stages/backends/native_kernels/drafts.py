@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from stages.backends.native_kernels.groups import group_layer
 from stages.backends.native_kernels.matmul import matmul
 from stages.backends.native_kernels.moves import move
 from stages.backends.native_kernels.normalizations import group_norm, layer_norm, rms_norm, softmax
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
-from stages.backends.native_kernels.ratios import requantize, term
+from stages.backends.native_kernels.ratios import geometry, requantize, term
 from stages.backends.native_kernels.structures import StepKind
 from stages.backends.native_kernels.sums import combine, multiply, reduce, resample, rescale
 from stages.backends.native_kernels.tables import (
@@ -24,8 +25,8 @@ from stages.backends.native_kernels.tables import (
     table_of,
     table_of_input,
 )
+from stages.backends.native_kernels.tflm import PROFILE_DRAFTS
 from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
-from stages.integer.kernel import has_profile
 from stages.integer.program import Op, Program
 from stages.integer.sums import check_sum
 
@@ -37,8 +38,8 @@ DEPTHWISE_PIXELS = 16
 
 def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     """The steps of an operator of a program with unsigned levels; `pins` keeps what they point to."""
-    make = DRAFTS.get(op.op)
-    if make is None or not supported_shapes(op, program) or has_profile(op, program):
+    make = (PROFILE_DRAFTS if "profile" in op.attrs else DRAFTS).get(op.op)
+    if make is None or not supported_shapes(op, program):
         return None
     return make(op, program, pins)
 
@@ -47,7 +48,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x = program.values[op.inputs[0]]
     weight, zero_point = levels(op)
     groups = op.attrs.get("groups", 1)
-    geometry = _geometry(op, weight.shape[2:])
+    window = geometry(op, weight.shape[2:])
     residual = op.inputs[1] if len(op.inputs) == 2 else ""
     added = (("term", term(op, program, name=residual, prefix="residual_")),) if residual else ()
     pads = tuple(op.attrs.get("padding", (0, 0)))
@@ -57,7 +58,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         lacking = pins.dot_offset * centred.sum(axis=(1, 2, 3))
         constants = bias(op, weight, zero_point, x.zero_point, lacking)
         fields = (
-            *geometry,
+            *window,
             *added,
             ("channels", groups),
             ("target_channels", groups),
@@ -75,7 +76,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     for group in range(groups):
         rows = slice(group * outputs, (group + 1) * outputs)
         fields = (
-            *geometry,
+            *window,
             *added,
             ("source_channel", group * inputs),
             ("target_channel", group * outputs),
@@ -91,7 +92,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 
 
 def _avg_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    fields = (*_geometry(op, op.attrs["kernel"]), ("requantize", requantize(op, program, pins)))
+    fields = (*geometry(op, op.attrs["kernel"]), ("requantize", requantize(op, program, pins)))
     return [Draft(StepKind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
 
 
@@ -100,13 +101,13 @@ def _mean(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         return None
     check_sum(op, program)
     size = image_shape(program.values[op.inputs[0]])[1:]
-    fields = (*_geometry(op, size), ("requantize", requantize(op, program, pins)))
+    fields = (*geometry(op, size), ("requantize", requantize(op, program, pins)))
     return [Draft(StepKind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
 
 
 def _max_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     lowest = np.array([program.values[op.inputs[0]].quant_min])
-    fields = (*_geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
+    fields = (*geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
     return [Draft(StepKind.MAX_POOL, op.output, op.inputs[0], fields=fields)]
 
 
@@ -183,6 +184,7 @@ def _copy(op: Op, channels: int, **fields: Any) -> list[Draft]:
 DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "conv2d": _conv,
     "linear": _conv,
+    **dict.fromkeys(("group_conv2d", "group_linear"), group_layer),
     **dict.fromkeys(("add", "subtract", "maximum", "minimum"), combine),
     "multiply": multiply,
     "reduce": reduce,
@@ -208,16 +210,6 @@ DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "rms_norm": rms_norm,
     "group_norm": group_norm,
 }
-
-
-def _geometry(op: Op, kernel: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
-    pairs = {
-        "kernel": kernel,
-        "stride": op.attrs.get("stride", (1, 1)),
-        "pad": op.attrs.get("padding", (0, 0)),
-        "dilation": op.attrs.get("dilation", (1, 1)),
-    }
-    return tuple((f"{name}_{axis}", pair[i]) for name, pair in pairs.items() for i, axis in enumerate("hw"))
 
 
 def _fits_depthwise(op: Op, kernel: tuple[int, ...]) -> bool:

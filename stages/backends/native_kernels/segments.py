@@ -10,6 +10,7 @@ from itertools import groupby
 from stages.backends.native_kernels.arrange import Arranged, arranged
 from stages.backends.native_kernels.drafts import drafts_of
 from stages.backends.native_kernels.planner import Draft, Pins, Plan, plan
+from stages.backends.native_kernels.tflm import in_profile
 from stages.backends.native_kernels.tokens import as_images, channels_last, over_images
 from stages.integer.kernel import Kernel, prepare_kernel
 from stages.integer.program import Op, Program, Value
@@ -33,7 +34,8 @@ EngineSteps = tuple[list[list[Draft] | None], Mapping[str, Value]]
 
 WIDE = frozenset(
     {
-        *("add", "subtract", "linear", "conv2d", "requantize", "layer_norm", "embedding", "constant"),
+        *("add", "subtract", "linear", "conv2d", "group_conv2d", "requantize", "layer_norm", "embedding"),
+        "constant",
         *("permute", "reshape", "slice", "take", "pad"),
     }
 )
@@ -62,8 +64,8 @@ def engine_steps(program: Program, pins: Pins, tokens: frozenset[str]) -> Engine
     levels = unsigned(program)
     steps: list[list[Draft] | None] = []
     between: dict[str, Value] = {}
-    for op in levels.ops:
-        made = None
+    for own_op in levels.ops:
+        op, made = in_profile(own_op, program, levels), None
         if _known(op, levels):
             own = {name: levels.values[name] for name in (*op.inputs, op.output)}
             one = arranged(op, replace(levels, values=own), tokens)

@@ -32,6 +32,10 @@ class StepKind(IntEnum):
     GROUP_NORM = 19
     RESAMPLE = 20
     CHANNEL_TABLE = 21
+    GROUPS = 22
+    TFLM_COMBINE = 23
+    TFLM_AVG_POOL = 24
+    TFLM_SOFTMAX = 25
 
 
 class Operation(IntEnum):
@@ -108,6 +112,8 @@ class EngineStep(ctypes.Structure):
         ("residual_map", POINTER(c_int32)),
         ("requantize", Requantization),
         ("term", Ratio),
+        ("first", Ratio),
+        ("last", Ratio),
     )
 
 

@@ -30,14 +30,14 @@ def combine(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         ("requantize", requantize(op, program, pins, index=0)),
         ("term", term(op, program, name=op.inputs[1], index=1)),
         ("operation", OPERATIONS[op.op]),
-        *_maps(op, pins),
+        *row_maps(op, pins),
     )
     return [Draft(StepKind.COMBINE, op.output, op.inputs[0], op.inputs[1], fields)]
 
 
 def multiply(op: Op, program: Program, pins: Pins) -> list[Draft]:
     """Products of levels."""
-    fields = (("requantize", requantize(op, program, pins)), *_maps(op, pins))
+    fields = (("requantize", requantize(op, program, pins)), *row_maps(op, pins))
     return [Draft(StepKind.MULTIPLY, op.output, op.inputs[0], op.inputs[1], fields)]
 
 
@@ -92,7 +92,7 @@ def unscaled(op: Op, program: Program) -> Requantization:
     return Requantization(low=low, high=high, zero_point=zero_point)
 
 
-def _maps(op: Op, pins: Pins) -> tuple[tuple[str, Any], ...]:
+def row_maps(op: Op, pins: Pins) -> tuple[tuple[str, Any], ...]:
     """Rows of both values, where they are over tokens and repeat."""
     maps = zip(("map", "residual_map"), op.attrs.get("maps", ()), strict=False)
     return tuple((name, pins(rows, ctypes.c_int32)) for name, rows in maps if rows is not None)

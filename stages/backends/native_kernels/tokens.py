@@ -143,6 +143,8 @@ def _copied(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
         return op if _keeps_rows(x, y, tokens) or (not any(touched) and not _spreads(x, y)) else None
     if op.op in ("permute", "take"):
         return None
+    if op.op == "slice" and op.attrs["steps"][-1 if x.name in tokens else 0] != 1:  # of channels
+        return None
     if not any(touched):
         return op
     return _along_axes(op, x.shape) if all(touched) else None

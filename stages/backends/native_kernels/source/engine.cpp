@@ -6,12 +6,14 @@
 #include "depthwise.h"
 #include "depthwise3.h"
 #include "elementwise.h"
+#include "groups.h"
 #include "images.h"
 #include "matmul.h"
 #include "move.h"
 #include "reduce.h"
 #include "rows.h"
 #include "team.h"
+#include "tflm.h"
 
 namespace {
 
@@ -54,6 +56,10 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
         case REDUCE: reduce(s, images, arena, from, to); break;
         case RESAMPLE: resample(s, images, arena, from, to); break;
         case CHANNEL_TABLE: look_up_channels(s, images, arena, from, to); break;
+        case GROUPS: convolve_groups(s, images, arena, from, to); break;
+        case TFLM_COMBINE: combine_finely(s, images, arena, from, to); break;
+        case TFLM_AVG_POOL: average_levels(s, images, arena, from, to); break;
+        case TFLM_SOFTMAX: softmax_by_reciprocal(s, images, arena, from, to); break;
     }
     fill_border(images[s.target], arena, from, to);
 }

@@ -210,8 +210,16 @@ inline __attribute__((always_inline)) void finish_packed(const Int (&sum)[PIXELS
     }
 }
 
+// Accumulators as they are.
+inline void keep_raw(const Tile &t) {
+    for (int v = 0; v < t.vectors && t.left(v) > 0; v++)
+        for (int p = 0; p < t.pixels; p++) store(t.out + p * t.out_stride + 64 * v, load(t.acc + (p * t.vectors + v) * 16));
+}
+
 inline void finish(const Requantization &r, const Ratio &term, const Tile &t) {
-    if (r.mode)
+    if (r.mode == RAW)
+        keep_raw(t);
+    else if (r.mode)
         (t.residual ? finish_each<true, true> : finish_each<true, false>)(r, term, t);
     else
         (t.residual ? finish_each<false, true> : finish_each<false, false>)(r, term, t);

@@ -19,13 +19,15 @@ struct Image {
     }
 };
 
+constexpr int32_t RAW = 3;
+
 // Accumulators to levels: the program's `rescale`, `headroom` and `clamp`. Arrays hold one entry a channel,
 // padded to a multiple of 64. In 64 bits,
 //     rescale(x) = sat((sat(x << left) · multiplier + nudge − carry·[x < 0]) >> right)
 // where nudge and carry hold the rounding of one mode or another; see ratios.py.
 struct Requantization {
     int32_t mode;                 // 0: float32 ratios, half to even; fixed point, what is over from the headroom
-                                  // 1: half away from zero; 2: half towards +∞
+                                  // 1: half away from zero; 2: half towards +∞; RAW: accumulators as they are
     int32_t headroom;
     int32_t low, high;            // clamp, in levels from the zero point
     int32_t zero_point;
@@ -48,7 +50,7 @@ struct Ratio {
 
 enum Kind : int32_t {
     INPUT, OUTPUT, CONV, DEPTHWISE, COMBINE, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL, MOVE, RESCALE, FILL, CONSTANT,
-    EMBED, REDUCE, RMS_NORM, GROUP_NORM, RESAMPLE, CHANNEL_TABLE
+    EMBED, REDUCE, RMS_NORM, GROUP_NORM, RESAMPLE, CHANNEL_TABLE, GROUPS, TFLM_COMBINE, TFLM_AVG_POOL, TFLM_SOFTMAX
 };
 
 // COMBINE and REDUCE.
@@ -74,7 +76,7 @@ struct EngineStep {
     int32_t shift;                // LAYER_NORM, RMS_NORM, GROUP_NORM: of the sum, to the right
     int32_t operation;
     int32_t count;                // LAYER_NORM: bits by which deviations are cut; MOVE: the dimension that `map` lists, −1 for
-                                  // none; REDUCE: rows of a sum; EMBED: rows of the table; GROUP_NORM: groups
+                                  // none; REDUCE: rows of a sum; EMBED: rows of the table; GROUP_NORM, GROUPS: groups
     int32_t up;                   // GROUP_NORM: by how much deviations are shifted to the left, beside the root's bits
     int32_t target_row, target_column;  // MOVE: where it begins to write, with target_channel
     int64_t constant;             // SOFTMAX: the inverse of the output's scale; normalizations: epsilon
@@ -88,4 +90,5 @@ struct EngineStep {
     const int32_t *residual_map;  // the same of the residual's; RESAMPLE: taps of rows in `map`, and of columns here
     Requantization requantize;
     Ratio term;                   // of the residual
+    Ratio first, last;            // TFLM_COMBINE: of the first value, and of the sum
 };

@@ -29,12 +29,21 @@ def same_vectors(self: Walk, one: Place, target: Place) -> None:
     self.that(target.stride // target.size % LANES == 0, "pixels of no whole vectors")
 
 
-def two(self: Walk, step: Any) -> None:
+def two(self: Walk, step: Any, *, ratios: bool = True) -> None:
     target = self.image(step.target)
     self.that(target.stride // target.size % LANES == 0, "pixels of no whole vectors")
     operand(self, self.image(step.source), step.map, target, "map")
     operand(self, self.image(step.residual), step.residual_map, target, "residual_map")
-    self.ratios(step, LANES)
+    if ratios:
+        self.ratios(step, LANES)
+
+
+def rescaled_finely(self: Walk, step: Any) -> None:
+    two(self, step, ratios=False)
+    self.that(self.image(step.target).size == 1, "writes sums as wide levels")
+    self.that(0 <= step.operation <= 1, f"operation {step.operation}")
+    for ratio in (step.first, step.term, step.last):
+        self.that(0 <= ratio.right < 64 and 0 <= ratio.left < 64, "a shift")
 
 
 def combine(self: Walk, step: Any) -> None:
@@ -113,5 +122,6 @@ def embed(self: Walk, step: Any) -> None:
 
 LEVELS: dict[str, Callable[[Walk, Any], None]] = {
     **{"COMBINE": combine, "MULTIPLY": multiply, "RESCALE": rescale, "CHANNEL_TABLE": channel_table},
+    "TFLM_COMBINE": rescaled_finely,
     **{"MOVE": move, "FILL": fill, "CONSTANT": constant, "EMBED": embed},
 }

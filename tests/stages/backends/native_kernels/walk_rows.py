@@ -25,6 +25,13 @@ def softmax(self: Walk, step: Any) -> None:
         self.vector(keep, keep.channels, "keep")
 
 
+def softmax_by_reciprocal(self: Walk, step: Any) -> None:
+    source, target = self.image(step.source), self.image(step.target)
+    rows(self, source, target)
+    self.that(source.size == target.size == 1, "wide levels")
+    self.constants(step.bias, 512, "exponentials, and their terms")
+
+
 def rows(self: Walk, source: Place, target: Place) -> None:
     shapes = [(one.height, one.width, one.channels) for one in (source, target)]
     self.that(shapes[0] == shapes[1], f"rows of {source} to {target}")
@@ -101,5 +108,5 @@ def resample(self: Walk, step: Any) -> None:
 
 ROWS: dict[str, Callable[[Walk, Any], None]] = {
     **{"SOFTMAX": softmax, "LAYER_NORM": layer_norm, "RMS_NORM": rms_norm, "GROUP_NORM": group_norm},
-    **{"REDUCE": reduce, "RESAMPLE": resample},
+    **{"REDUCE": reduce, "RESAMPLE": resample, "TFLM_SOFTMAX": softmax_by_reciprocal},
 }

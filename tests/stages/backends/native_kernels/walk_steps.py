@@ -13,7 +13,8 @@ COLUMNS, ROWS, PIXELS = 128, 8, 16
 NAMES = (
     *("INPUT", "OUTPUT", "CONV", "DEPTHWISE", "COMBINE", "MULTIPLY", "AVG_POOL"),
     *("MAX_POOL", "COPY", "SOFTMAX", "LAYER_NORM", "MATMUL", "MOVE", "RESCALE", "FILL", "CONSTANT"),
-    *("EMBED", "REDUCE", "RMS_NORM", "GROUP_NORM", "RESAMPLE", "CHANNEL_TABLE"),
+    *("EMBED", "REDUCE", "RMS_NORM", "GROUP_NORM", "RESAMPLE", "CHANNEL_TABLE", "GROUPS"),
+    *("TFLM_COMBINE", "TFLM_AVG_POOL", "TFLM_SOFTMAX"),
 )
 """The engine's kinds of steps, in its order."""
 
@@ -151,7 +152,7 @@ def pool(self: Walk, step: Any) -> None:
         self.that(reach < 2**31, f"a window that ends at {reach}")
     if NAMES[step.kind] == "MAX_POOL":
         self.constants(step.table, 1, "table")
-    else:
+    elif NAMES[step.kind] == "AVG_POOL":
         self.ratios(step, LANES)
 
 
@@ -191,7 +192,36 @@ def matmul(self: Walk, step: Any) -> None:
     conv(self, step)
 
 
+def groups(self: Walk, step: Any) -> None:
+    """As a convolution for each group, whose accumulators lie elsewhere; whole vectors of results."""
+    source, target = self.image(step.source), self.image(step.target)
+    of_bytes(self, source)
+    self.that(step.channels % 4 == 0 and 0 < step.sum_channels <= step.channels, "channels")
+    self.that(step.count >= 1 and step.source_channel == 0, f"{step.count} groups")
+    last = step.count * step.sum_channels
+    self.that(last <= source.channels, f"reads channels up to {last} of {source.channels}")
+    for pixel in window(self, step, source, target):
+        self.levels(source, pixel, pixel + last, "reads levels")
+        self.loaded(pixel, pixel + last - step.sum_channels + step.channels, "loads")
+    one = step.kernel_h * step.kernel_w == step.stride_h * step.stride_w == 1 and not step.pad_h | step.pad_w
+    if one and not source.border_w:  # rows join
+        self.that(source.width == target.width, f"joins rows of {source.width} and {target.width}")
+    each = up(step.target_channels, LANES)
+    self.that(each <= target.stride // target.size, f"{each} channels in {target}")
+    self.constants(step.weight, step.count * each * step.kernel_h * step.kernel_w * step.channels, "weight")
+    blocks = step.count * up(step.target_channels, BLOCK)
+    self.constants(step.bias, blocks, "bias")
+    if step.requantize.weight_zero_point:
+        self.constants(step.requantize.weight_zero_point, blocks, "weight_zero_point")
+    self.ratios(step, blocks)
+    if step.residual >= 0:
+        added = self.image(step.residual)
+        self.that((added.height, added.width) == (target.height, target.width), f"adds {added} to {target}")
+        self.vector(added, step.target_channels, "adds")
+
+
 STEPS: dict[str, Callable[[Walk, Any], None]] = {
     **{"INPUT": read_input, "OUTPUT": write_output, "CONV": conv, "DEPTHWISE": depthwise},
-    **{"AVG_POOL": pool, "MAX_POOL": pool, "COPY": copy, "MATMUL": matmul},
+    **{"AVG_POOL": pool, "MAX_POOL": pool, "TFLM_AVG_POOL": pool, "COPY": copy, "MATMUL": matmul},
+    "GROUPS": groups,
 }
