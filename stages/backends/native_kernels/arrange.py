@@ -76,6 +76,8 @@ def arranged(op: Op, program: Program, tokens: frozenset[str]) -> Arranged:
         _reshape(found, op)
     elif op.op in MOVES or op.op == "constant":
         found.ops.append(op)
+    elif op.op == "table" and program.values[op.inputs[0]].counts:
+        _table_of_tokens(found, op)
     elif op.op == "embedding":
         _laid(found, op, token=True)
     elif op.op in ("mean", "amax", "amin"):
@@ -95,6 +97,15 @@ def arranged(op: Op, program: Program, tokens: frozenset[str]) -> Arranged:
     else:
         found.ops.append(op)
     return found
+
+
+def _table_of_tokens(found: Arranged, op: Op) -> None:
+    """Rows of one level each."""
+    x, y = (found.program.values[name] for name in (op.inputs[0], op.output))
+    one = found.value(y, (*x.shape, 1), True)
+    tensors = {"table": op.tensors["table"].reshape(-1, 1)}
+    _laid(found, Op(op="embedding", inputs=op.inputs, output=one, tensors=tensors), token=True)
+    found.ops.append(Op(op="reshape", inputs=(one,), output=y.name, attrs={"shape": y.shape}))
 
 
 def _laid(found: Arranged, op: Op, *, token: bool) -> None:

@@ -35,7 +35,7 @@ EngineSteps = tuple[list[list[Draft] | None], Mapping[str, Value]]
 WIDE = frozenset(
     {
         *("add", "subtract", "linear", "conv2d", "group_conv2d", "requantize", "layer_norm", "embedding"),
-        "constant",
+        *("constant", "table"),
         *("permute", "reshape", "slice", "take", "pad"),
     }
 )

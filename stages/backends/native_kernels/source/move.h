@@ -17,9 +17,31 @@ struct Dimension {
     int64_t from(int64_t i) const { return (list ? list[i] : i) * source; }
 };
 
+// Whether bytes that lie together in the source are those of one dimension, and in the target those of the other.
+inline bool transposes(const Dimension &outer, const Dimension &inner) {
+    return !outer.list && !inner.list && outer.source == 1 && inner.target == 1 && outer.count >= 4 && inner.count >= 4;
+}
+
+// Bytes of a matrix (columns, rows) to one of (rows, columns): those along `inner` lie together in the target, those along
+// `outer` in the source. Sixteen by sixteen: four times each row is interleaved with the one eight rows below.
+inline void transpose(const Dimension &outer, const Dimension &inner, const uint8_t *source, uint8_t *target) {
+    for (int64_t i = 0; i < inner.count; i += 16)
+        for (int64_t j = 0; j < outer.count; j += 16) {
+            const int columns = int(std::min<int64_t>(16, inner.count - i)), rows = int(std::min<int64_t>(16, outer.count - j));
+            Sixteen a[16], b[16];
+            for (int k = 0; k < 16; k++) a[k] = k < columns ? load_sixteen(source + (i + k) * inner.source + j) : fill_sixteen(0);
+            for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
+            for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+            for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
+            for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+            for (int k = 0; k < rows; k++) store_levels(target + (j + k) * outer.target + i, a[k], columns);
+        }
+}
+
 // Levels of type LEVEL; of one byte, through a table where there is one.
 template <class LEVEL>
 void move_dimensions(const Dimension *d, int left, const uint8_t *source, uint8_t *target, const uint8_t *table) {
+    if (sizeof(LEVEL) == 1 && left == 2 && transposes(d[0], d[1]) && !table) return transpose(d[0], d[1], source, target);
     if (left > 1) {
         for (int64_t i = 0; i < d->count; i++) move_dimensions<LEVEL>(d + 1, left - 1, source + d->from(i), target + i * d->target, table);
         return;
@@ -57,6 +79,11 @@ inline void move(const EngineStep &s, const Image *images, uint8_t *arena, int f
         outermost.list += first;
     else
         source += first * outermost.source;
+    for (int i = 0; i + 2 < s.passes; i++)  // whichever lies together in the source comes last but one
+        if (transposes(dimensions[i], dimensions[s.passes - 1])) {
+            std::rotate(dimensions + i, dimensions + i + 1, dimensions + s.passes - 1);
+            break;
+        }
     if (first < last) (out.size == 4 ? move_dimensions<int32_t> : move_dimensions<uint8_t>)(dimensions, s.passes, source, target, s.table);
 }
 

@@ -130,6 +130,12 @@ def texts(draw: st.DrawFn) -> Program:
     builder.values["tokens"] = x
     for _ in range(draw(st.integers(0, 2))):
         tokens = getattr(builder, draw(st.sampled_from(["take", "slice", "reshape", "permute"])))(tokens)
+    if draw(st.booleans()):  # a number for each token, as of its type
+        number = builder.value(tokens.shape)
+        levels_of = builder.rng.integers(
+            number.quant_min, number.quant_max + 1, max(rows, 256) if not tokens.wide else rows
+        )
+        builder.append("table", [tokens], number, {}, table=levels_of.astype(number.dtype))
     y = builder.value((*tokens.shape, depth))
     table = builder.rng.integers(y.quant_min, y.quant_max + 1, (rows, depth)).astype(y.dtype)
     builder.append("embedding", [tokens], y, {}, table=table)

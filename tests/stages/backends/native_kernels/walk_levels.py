@@ -96,6 +96,7 @@ def move(self: Walk, step: Any) -> None:
             last[side] += reach[side] * units[side][unit] * many
     for image, start, end, what in zip((source, target), first, last, ("reads", "writes"), strict=True):
         self.levels(image, start, end + image.size, what)
+    self.loaded(0, last[0] + LANES, "loads")  # of the source, where bytes are transposed sixteen at a time
     if step.table:
         self.that(source.size == 1, "looks up wide levels")
         self.constants(step.table, 256, "table")
