@@ -59,7 +59,10 @@ def layer_output(op: Op, program: Program) -> Callable[..., Integers]:
         accumulators[: len(bias)] += bias
         terms = rescale(accumulators)
         if len(terms) > len(bias):
-            terms = terms.reshape(-1, len(bias), terms.shape[1]).sum(axis=0)
+            groups = terms.reshape(-1, len(bias), terms.shape[1])
+            terms = groups[0]
+            for others in groups[1:]:  # in that order: numpy's own sum of a single column has another
+                terms += others
         if added is not None and residual is not None:
             terms += added(residual)
         return finish(terms)

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from stages.backends.native_kernels.groups import group_layer
 from stages.backends.native_kernels.matmul import matmul
 from stages.backends.native_kernels.moves import move
-from stages.backends.native_kernels.normalizations import layer_norm, softmax
+from stages.backends.native_kernels.normalizations import group_norm, layer_norm, rms_norm, softmax
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
-from stages.backends.native_kernels.ratios import requantize, term
+from stages.backends.native_kernels.ratios import geometry, requantize, term
 from stages.backends.native_kernels.structures import StepKind
+from stages.backends.native_kernels.sums import combine, multiply, reduce, resample, rescale
+from stages.backends.native_kernels.tables import (
+    channel_table,
+    constant,
+    embedding,
+    looked_up,
+    table_of,
+    table_of_input,
+)
+from stages.backends.native_kernels.tflm import PROFILE_DRAFTS
 from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
-from stages.integer.kernel import has_profile, prepare_kernel
-from stages.integer.program import Op, Program, Value
+from stages.integer.program import Op, Program
 from stages.integer.sums import check_sum
 
 # What source/depthwise.h has room for.
@@ -27,8 +38,8 @@ DEPTHWISE_PIXELS = 16
 
 def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     """The steps of an operator of a program with unsigned levels; `pins` keeps what they point to."""
-    make = DRAFTS.get(op.op)
-    if make is None or not supported_shapes(op, program) or has_profile(op, program):
+    make = (PROFILE_DRAFTS if "profile" in op.attrs else DRAFTS).get(op.op)
+    if make is None or not supported_shapes(op, program):
         return None
     return make(op, program, pins)
 
@@ -37,7 +48,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x = program.values[op.inputs[0]]
     weight, zero_point = levels(op)
     groups = op.attrs.get("groups", 1)
-    geometry = _geometry(op, weight.shape[2:])
+    window = geometry(op, weight.shape[2:])
     residual = op.inputs[1] if len(op.inputs) == 2 else ""
     added = (("term", term(op, program, name=residual, prefix="residual_")),) if residual else ()
     pads = tuple(op.attrs.get("padding", (0, 0)))
@@ -47,7 +58,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         lacking = pins.dot_offset * centred.sum(axis=(1, 2, 3))
         constants = bias(op, weight, zero_point, x.zero_point, lacking)
         fields = (
-            *geometry,
+            *window,
             *added,
             ("channels", groups),
             ("target_channels", groups),
@@ -65,7 +76,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     for group in range(groups):
         rows = slice(group * outputs, (group + 1) * outputs)
         fields = (
-            *geometry,
+            *window,
             *added,
             ("source_channel", group * inputs),
             ("target_channel", group * outputs),
@@ -80,24 +91,9 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     return drafts
 
 
-def _add(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    if len(op.inputs) != 2 or len({program.values[name].shape for name in op.inputs}) != 1:
-        return None
-    fields = (
-        ("requantize", requantize(op, program, pins, index=0)),
-        ("term", term(op, program, name=op.inputs[1], index=1)),
-    )
-    return [Draft(StepKind.ADD, op.output, op.inputs[0], op.inputs[1], fields)]
-
-
 def _avg_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    fields = (*_geometry(op, op.attrs["kernel"]), ("requantize", requantize(op, program, pins)))
+    fields = (*geometry(op, op.attrs["kernel"]), ("requantize", requantize(op, program, pins)))
     return [Draft(StepKind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
-
-
-def _multiply(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    fields = (("requantize", requantize(op, program, pins)),)
-    return [Draft(StepKind.MULTIPLY, op.output, op.inputs[0], op.inputs[1], fields)]
 
 
 def _mean(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -105,13 +101,13 @@ def _mean(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
         return None
     check_sum(op, program)
     size = image_shape(program.values[op.inputs[0]])[1:]
-    fields = (*_geometry(op, size), ("requantize", requantize(op, program, pins)))
+    fields = (*geometry(op, size), ("requantize", requantize(op, program, pins)))
     return [Draft(StepKind.AVG_POOL, op.output, op.inputs[0], fields=fields)]
 
 
 def _max_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     lowest = np.array([program.values[op.inputs[0]].quant_min])
-    fields = (*_geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
+    fields = (*geometry(op, op.attrs["kernel"]), ("table", pins(lowest, ctypes.c_uint8)))
     return [Draft(StepKind.MAX_POOL, op.output, op.inputs[0], fields=fields)]
 
 
@@ -119,27 +115,17 @@ def _concat(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     drafts, before, axis = [], 0, op.attrs["axis"]
     offset = ("target_channel", "pad_h", "pad_w")[axis]
     for index, name in enumerate(op.inputs):
-        one = Op(
-            op="requantize",
-            inputs=(name,),
-            output=op.output,
-            attrs={key: op.attrs[key] for key in ("act_min", "act_max")},
-            tensors={key: op.tensors[key][index : index + 1] for key in ("multiplier", "shift", "ratio")},
-        )
         shape = image_shape(program.values[name])
-        table = pins(_table(one, program), ctypes.c_uint8)
-        drafts += _copy(one, shape[0], **{offset: before}, table=table)
+        table = pins(table_of_input(op, program, index), ctypes.c_uint8)
+        drafts += _copy(replace(op, inputs=(name,)), shape[0], **{offset: before}, table=table)
         before += shape[axis]
     return drafts
 
 
 def _requantize(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    table = pins(_table(op, program), ctypes.c_uint8)
-    return _copy(op, image_shape(program.values[op.output])[0], table=table)
-
-
-def _table_copy(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    table = pins(op.tensors["table"], ctypes.c_uint8)
+    if any(program.values[name].wide for name in (*op.inputs, op.output)):
+        return rescale(op, program, pins)
+    table = pins(table_of(op, program), ctypes.c_uint8)
     return _copy(op, image_shape(program.values[op.output])[0], table=table)
 
 
@@ -198,14 +184,20 @@ def _copy(op: Op, channels: int, **fields: Any) -> list[Draft]:
 DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "conv2d": _conv,
     "linear": _conv,
-    "add": _add,
-    "multiply": _multiply,
+    **dict.fromkeys(("group_conv2d", "group_linear"), group_layer),
+    **dict.fromkeys(("add", "subtract", "maximum", "minimum"), combine),
+    "multiply": multiply,
+    "reduce": reduce,
+    "resample": resample,
     "avg_pool2d": _avg_pool,
     "mean": _mean,
     "max_pool2d": _max_pool,
     "concat": _concat,
     "requantize": _requantize,
-    "table": _table_copy,
+    "table": looked_up,
+    "channel_table": channel_table,
+    "constant": constant,
+    "embedding": embedding,
     "upsample_nearest": _upsample,
     "insert_zeros": _insert_zeros,
     "reshape": _reshape,
@@ -215,41 +207,9 @@ DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "softmax": softmax,
     "matmul": matmul,
     "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "group_norm": group_norm,
 }
-
-
-def _geometry(op: Op, kernel: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
-    pairs = {
-        "kernel": kernel,
-        "stride": op.attrs.get("stride", (1, 1)),
-        "pad": op.attrs.get("padding", (0, 0)),
-        "dilation": op.attrs.get("dilation", (1, 1)),
-    }
-    return tuple((f"{name}_{axis}", pair[i]) for name, pair in pairs.items() for i, axis in enumerate("hw"))
-
-
-def _table(op: Op, program: Program) -> np.ndarray:
-    """What an element-wise operator makes of each of 256 levels, by the reference's own kernel."""
-    x, y = program.values[op.inputs[0]], program.values[op.output]
-    one = Program(
-        values={x.name: _scalar(x), y.name: _scalar(y)},
-        ops=(op,),
-        input=x.name,
-        output=y.name,
-        requantize=program.requantize,
-    )
-    return prepare_kernel(op, one)(np.arange(256, dtype=np.uint8).reshape(256, 1)).reshape(-1)
-
-
-def _scalar(value: Value) -> Value:
-    return Value(
-        name=value.name,
-        shape=(1,),
-        scale=value.scale,
-        zero_point=value.zero_point,
-        quant_min=value.quant_min,
-        quant_max=value.quant_max,
-    )
 
 
 def _fits_depthwise(op: Op, kernel: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The steps of softmax and layer normalization over channels: in 64 bits, whatever the mode."""
+"""The steps of softmax and normalizations over channels: in 64 bits, whatever the mode."""
 
 from __future__ import annotations
 
@@ -9,50 +9,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape
-from stages.backends.native_kernels.structures import Requantization, StepKind
+from stages.backends.native_kernels.structures import StepKind
+from stages.backends.native_kernels.sums import unscaled
+from stages.integer.kernels.group_norm import spread_bits, unit_bits
 from stages.integer.program import Op, Program
 
 LANES = 16
-"""Channels that the engine reads constants of at a time."""
+"""Channels that the engine reads constants of at a time, from any channel on."""
 
 
 def softmax(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
-    """Along the channels, of all entries or those that a second input keeps, in each row or in all."""
+    """Along the channels, of all entries or those that a second input keeps, in each row or in some."""
     if op.attrs["axis"] != 0:
         return None
     keep = op.inputs[1] if len(op.inputs) == 2 else ""
-    if keep:
-        shapes = [image_shape(program.values[name]) for name in op.inputs]
-        (channels, rows, columns), (kept, kept_rows, kept_columns) = shapes
-        if kept != channels or kept_rows not in (1, rows) or kept_columns not in (1, columns):
-            return None
-    fields = (
-        ("requantize", _clamp(op, program)),
+    fields: tuple[tuple[str, Any], ...] = (
+        ("requantize", unscaled(op, program)),
         ("bias", pins(op.tensors["exponentials"], ctypes.c_int32)),
         ("constant", int(op.tensors["inverse_scale"][0])),
     )
+    kept_rows = op.attrs["maps"][1] if keep and "maps" in op.attrs else None
+    if kept_rows is not None:
+        fields = (*fields, ("residual_map", pins(kept_rows, ctypes.c_int32)))
     return [Draft(StepKind.SOFTMAX, op.output, op.inputs[0], keep, fields)]
 
 
 def layer_norm(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     """Over the channels."""
-    shift = op.attrs["shift"]
-    fields = (
-        ("requantize", _clamp(op, program)),
-        ("bias", pins(_filled(op.tensors["gamma"]), ctypes.c_int32)),
-        ("offset", pins(_filled(op.tensors["beta"] + (1 << (shift - 1))), ctypes.c_int64)),
-        ("constant", op.attrs["epsilon"]),
-        ("shift", shift),
-    )
+    fields = (*_affine(op, program, pins), ("constant", op.attrs["epsilon"]), ("count", op.attrs["narrow"]))
     return [Draft(StepKind.LAYER_NORM, op.output, op.inputs[0], fields=fields)]
 
 
-def _clamp(op: Op, program: Program) -> Requantization:
-    zero_point = program.values[op.output].zero_point
-    low, high = op.attrs["act_min"] - zero_point, op.attrs["act_max"] - zero_point
-    return Requantization(low=low, high=high, zero_point=zero_point)
+def rms_norm(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    """Over the channels."""
+    if op.attrs["axis"] != 0:
+        return None
+    fields = (
+        *_affine(op, program, pins),
+        ("constant", op.attrs["epsilon"]),
+        ("least", op.attrs["floor"]),
+    )
+    return [Draft(StepKind.RMS_NORM, op.output, op.inputs[0], fields=fields)]
+
+
+def group_norm(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    """Over groups of channels, of all pixels."""
+    channels, height, width = image_shape(program.values[op.inputs[0]])
+    size = channels * height * width // op.attrs["groups"]
+    bits = spread_bits(size)
+    fields = (
+        *_affine(op, program, pins),
+        ("constant", op.attrs["epsilon"]),
+        ("count", op.attrs["groups"]),
+        ("passes", bits),
+        ("up", bits // 2 + 31 - unit_bits(size)),
+    )
+    return [Draft(StepKind.GROUP_NORM, op.output, op.inputs[0], fields=fields)]
+
+
+def _affine(op: Op, program: Program, pins: Pins) -> tuple[tuple[str, Any], ...]:
+    """Gamma, beta with half a step, if there is one, and the shift behind them."""
+    gamma, shift = op.tensors["gamma"], op.attrs["shift"]
+    offset = op.tensors.get("beta", np.zeros(len(gamma), np.int64)) + (1 << (shift - 1))
+    return (
+        ("requantize", unscaled(op, program)),
+        ("bias", pins(_filled(gamma), ctypes.c_int32)),
+        ("offset", pins(_filled(offset), ctypes.c_int64)),
+        ("shift", shift),
+    )
 
 
 def _filled(a: NDArray[Any]) -> NDArray[Any]:
-    """Zeros behind, up to whole vectors."""
-    return np.pad(a, (0, -len(a) % LANES))
+    """Zeros behind, for a vector that begins at the last."""
+    return np.pad(a, (0, LANES))

@@ -1,8 +1,8 @@
 """From operators to the engine's steps, over images in one arena.
 
-Images are uint8 and channels last, with a border as wide as any convolution that reads them pads, so that no
-step asks where an image ends. Memory is given out by lifetime: a step's images lie apart from all that is
-read later.
+Images are uint8 (int32 where levels are wide) and channels last, with a border as wide as any convolution
+that reads them pads, so that no step asks where an image ends. Memory is given out by lifetime: a step's
+images lie apart from all that is read later.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Draft:
     fields: tuple[tuple[str, Any], ...] = ()
     pads: tuple[int, int] = (0, 0)
     """Border that the source needs."""
+    owner: str = ""
+    """The value whose operator it is a step of, where the target is another."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Plan:
     steps: ctypes.Array[EngineStep]
     images: ctypes.Array[Image]
     names: tuple[str, ...]
-    """The value that each step writes or, for an output, reads."""
+    """The value whose operator each step is of; of an input or output, its own."""
     arena_bytes: int
     pinned: tuple[NDArray[Any], ...]
     """Arrays that steps point to."""
@@ -119,7 +121,7 @@ def plan(
         outputs=tuple(outputs),
         steps=(EngineStep * len(steps))(*steps),
         images=(Image * len(images))(*images.values()),
-        names=tuple(draft.target or draft.source for draft in whole),
+        names=tuple(draft.owner or draft.target or draft.source for draft in whole),
         arena_bytes=arena_bytes + SLACK,
         pinned=tuple(pins.arrays),
         dead=dead,
@@ -130,6 +132,11 @@ def image_shape(value: Value) -> tuple[int, int, int]:
     """(channels, height, width); a vector is an image of one pixel."""
     channels, height, width = value.shape if len(value.shape) == 3 else (*value.shape, 1, 1)
     return channels, height, width
+
+
+def _size(value: Value) -> int:
+    """Bytes of a level in an image."""
+    return 4 if value.wide else 1
 
 
 def _array(value: Value, number: int) -> tuple[tuple[str, Any], ...]:
@@ -148,6 +155,7 @@ def _images(program: Program, drafts: Sequence[Draft], inputs: Sequence[str]) ->
         narrow = (
             draft.target in inputs
             and channels <= 4
+            and not value.wide
             and all(reader.kind in (StepKind.CONV, StepKind.OUTPUT) for reader in readers)
             and all(draft.target != reader.residual for reader in readers)
         )
@@ -155,10 +163,11 @@ def _images(program: Program, drafts: Sequence[Draft], inputs: Sequence[str]) ->
             height=height,
             width=width,
             channels=channels,
-            stride=4 if narrow else -(-channels // 16) * 16,
+            stride=4 if narrow else -(-channels // 16) * 16 * _size(value),
             border_h=max((r.pads[0] for r in readers if r.source == draft.target), default=0),
             border_w=max((r.pads[1] for r in readers if r.source == draft.target), default=0),
             zero_point=value.zero_point + (128 if value.dtype == np.int8 else 0),
+            size=_size(value),
         )
     return images
 

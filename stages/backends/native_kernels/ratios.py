@@ -66,7 +66,7 @@ def requantize(
     mode = MODES[program.requantize]
     return Requantization(
         mode=mode,
-        narrow=mode == 0 and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op),
+        narrow=mode == 0 and bool((ratios["ratio"] < NARROW).all()) and _narrow_residual(op, program),
         headroom=op.attrs.get("headroom", 0),
         low=op.attrs["act_min"] - y.zero_point,
         high=op.attrs["act_max"] - y.zero_point,
@@ -83,15 +83,34 @@ def requantize(
     )
 
 
+def ratio(multiplier: Any, shift: Any, zero_point: int) -> Ratio:
+    """One ratio of fixed point with two roundings, of a value with that zero point."""
+    found = {name: a.item() for name, a in _two_roundings(np.asarray(shift, np.int64)).items()}
+    return Ratio(multiplier=int(multiplier), zero_point=zero_point, **found)
+
+
 def term(op: Op, program: Program, *, name: str, prefix: str = "", index: int | None = None) -> Ratio:
     """The ratio of what accumulators are added: the value `name`, a residual or an add's second input."""
     ratios = {key: a.flat[0].item() for key, a in _ratios(op, program, prefix, index).items()}
     return Ratio(**ratios, zero_point=program.values[name].zero_point)
 
 
-def _narrow_residual(op: Op) -> bool:
+def geometry(op: Op, kernel: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+    """The fields of a window, of 1 × 1 where the operator names none."""
+    pairs = {
+        "kernel": kernel,
+        "stride": op.attrs.get("stride", (1, 1)),
+        "pad": op.attrs.get("padding", (0, 0)),
+        "dilation": op.attrs.get("dilation", (1, 1)),
+    }
+    return tuple((f"{name}_{axis}", pair[i]) for name, pair in pairs.items() for i, axis in enumerate("hw"))
+
+
+def _narrow_residual(op: Op, program: Program) -> bool:
+    """Whether nothing wide is added or given, and what is added stays small."""
     ratio = op.tensors.get("residual_ratio")
-    return ratio is None or bool((ratio < 2.0**20).all())
+    wide = any(program.values[name].wide for name in (*op.inputs, op.output))
+    return not wide and (ratio is None or bool((ratio < 2.0**20).all()))
 
 
 def _grows(op: Op, name: str) -> bool:
@@ -113,9 +132,13 @@ def _ratios(op: Op, program: Program, prefix: str, index: int | None) -> dict[st
             "carry": zeros,
             "right": 31 - shift,
         }
+    return constants | _two_roundings(shift)
+
+
+def _two_roundings(shift: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     divided = np.maximum(-shift, 0)
     half = (np.int64(1) << divided) >> 1
-    return constants | {
+    return {
         "left": np.maximum(shift, 0).astype(np.int32),
         "nudge": 2**30 + (half << 31),
         "carry": np.where(shift < 0, np.int64(2**31), np.int64(0)),

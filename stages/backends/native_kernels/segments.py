@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+from stages.backends.native_kernels.arrange import Arranged, arranged
 from stages.backends.native_kernels.drafts import drafts_of
 from stages.backends.native_kernels.planner import Draft, Pins, Plan, plan
+from stages.backends.native_kernels.tflm import in_profile
 from stages.backends.native_kernels.tokens import as_images, channels_last, over_images
 from stages.integer.kernel import Kernel, prepare_kernel
-from stages.integer.program import Op, Program
+from stages.integer.program import Op, Program, Value
 from stages.integer.unsigned import unsigned
 
 
@@ -25,29 +29,68 @@ class ByReference:
 
 Part = Plan | ByReference
 
-
-def _wide(op: Op, program: Program) -> bool:
-    """Whether it reads or gives levels that 8 bits do not hold."""
-    return any(program.values[name].wide for name in (*op.inputs, op.output))
+EngineSteps = tuple[list[list[Draft] | None], Mapping[str, Value]]
 
 
-def engine_steps(program: Program, pins: Pins, tokens: frozenset[str]) -> list[list[Draft] | None]:
+WIDE = frozenset(
+    {
+        *("add", "subtract", "linear", "conv2d", "group_conv2d", "requantize", "layer_norm", "embedding"),
+        *("constant", "table"),
+        *("permute", "reshape", "slice", "take", "pad"),
+    }
+)
+"""Operators that the engine has steps for where levels have more than 8 bits."""
+
+
+def _known(op: Op, program: Program) -> bool:
+    """Whether the engine knows the widths and sizes of its values."""
+    values = [program.values[name] for name in (*op.inputs, op.output)]
+    return all(math.prod(value.shape) for value in values) and (
+        op.op in WIDE or not any(value.wide for value in values)
+    )
+
+
+def engine_steps(program: Program, pins: Pins, tokens: frozenset[str]) -> EngineSteps:
     """The steps of each operator; None where it is left to the reference.
 
     Args:
         program: valid.
         pins: keeps what the steps point to.
         tokens: values with channels last.
+
+    Returns:
+        Steps, and the program's values in the shapes of images, with those between the steps of an operator.
     """
     levels = unsigned(program)
-    images = as_images(levels, tokens)
-    over = [None if _wide(op, program) else over_images(op, levels, tokens) for op in levels.ops]
-    return [None if op is None else drafts_of(op, images, pins) for op in over]
+    steps: list[list[Draft] | None] = []
+    between: dict[str, Value] = {}
+    for own_op in levels.ops:
+        op, made = in_profile(own_op, program, levels), None
+        if _known(op, levels):
+            own = {name: levels.values[name] for name in (*op.inputs, op.output)}
+            one = arranged(op, replace(levels, values=own), tokens)
+            images = as_images(one.program, one.tokens)
+            made = _drafts(one, images, pins)
+            between |= {name: value for name, value in images.values.items() if name not in own}
+        steps.append(made)
+    return steps, between
+
+
+def _drafts(one: Arranged, images: Program, pins: Pins) -> list[Draft] | None:
+    """The steps of the operators that together compute one."""
+    found: list[Draft] = []
+    for op in one.ops:
+        over = over_images(op, one.program, one.tokens)
+        drafts = None if over is None else drafts_of(over, images, pins)
+        if drafts is None:
+            return None
+        found += (replace(draft, owner=one.owner) for draft in drafts)
+    return found
 
 
 def on_engine(program: Program) -> frozenset[str]:
     """The outputs of operators that the engine has steps for."""
-    steps = engine_steps(program, Pins(), channels_last(program))
+    steps, _ = engine_steps(program, Pins(), channels_last(program))
     return frozenset(op.output for op, step in zip(program.ops, steps, strict=True) if step is not None)
 
 
@@ -61,7 +104,8 @@ def parts(program: Program, *, keep: bool, dot_offset: int = 0) -> list[Part]:
     """
     pins, tokens = Pins(dot_offset=dot_offset), channels_last(program)
     images = as_images(program, tokens)
-    steps = engine_steps(program, pins, tokens)
+    steps, between = engine_steps(program, pins, tokens)
+    images = replace(images, values={**images.values, **between})
     alone = [-1 if step is not None else i for i, step in enumerate(steps)]
     spans = [list(span) for _, span in groupby(range(len(steps)), key=alone.__getitem__)]
     result: list[Part] = []

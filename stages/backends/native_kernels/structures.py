@@ -14,7 +14,7 @@ class StepKind(IntEnum):
     OUTPUT = 1
     CONV = 2
     DEPTHWISE = 3
-    ADD = 4
+    COMBINE = 4
     MULTIPLY = 5
     AVG_POOL = 6
     MAX_POOL = 7
@@ -23,6 +23,28 @@ class StepKind(IntEnum):
     LAYER_NORM = 10
     MATMUL = 11
     MOVE = 12
+    RESCALE = 13
+    FILL = 14
+    CONSTANT = 15
+    EMBED = 16
+    REDUCE = 17
+    RMS_NORM = 18
+    GROUP_NORM = 19
+    RESAMPLE = 20
+    CHANNEL_TABLE = 21
+    GROUPS = 22
+    TFLM_COMBINE = 23
+    TFLM_AVG_POOL = 24
+    TFLM_SOFTMAX = 25
+
+
+class Operation(IntEnum):
+    """What COMBINE makes of two values, REDUCE of many."""
+
+    SUM = 0
+    DIFFERENCE = 1
+    LARGEST = 2
+    SMALLEST = 3
 
 
 def _int32(*names: str) -> list[tuple[str, type]]:
@@ -30,10 +52,10 @@ def _int32(*names: str) -> list[tuple[str, type]]:
 
 
 class Image(ctypes.Structure):
-    """A uint8 image of one sample, channels last, in the arena."""
+    """An image of one sample, channels last, in the arena: of uint8, or of int32 where levels are wide."""
 
     _fields_ = (
-        *_int32("height", "width", "channels", "stride", "border_h", "border_w", "zero_point", "reserved"),
+        *_int32("height", "width", "channels", "stride", "border_h", "border_w", "zero_point", "size"),
         ("offset", c_int64),
     )
 
@@ -79,14 +101,19 @@ class EngineStep(ctypes.Structure):
         *_int32("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
         *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
-        *_int32("channels_last", "shift"),
+        *_int32("channels_last", "shift", "operation", "count", "up", "target_row", "target_column"),
         ("constant", c_int64),
+        ("least", c_int64),
         ("weight", POINTER(c_int8)),
         ("bias", POINTER(c_int32)),
         ("offset", POINTER(c_int64)),
         ("table", POINTER(c_uint8)),
+        ("map", POINTER(c_int32)),
+        ("residual_map", POINTER(c_int32)),
         ("requantize", Requantization),
         ("term", Ratio),
+        ("first", Ratio),
+        ("last", Ratio),
     )
 
 

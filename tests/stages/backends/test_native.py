@@ -354,23 +354,28 @@ def test_a_sum_that_can_leave_int32_is_refused() -> None:
 
 def test_operators_without_steps_run_by_the_reference_and_are_named() -> None:
     program = one_layer()
-    backwards = {"axis": 0, "indices": (3, 2, 1, 0)}
+    rescaling = {
+        "multiplier": np.full(3, 2**30, np.int32),
+        "shift": np.zeros(3, np.int32),
+        "ratio": np.full(3, 0.5, np.float32),
+    }
+    bounds = {"act_min": 0, "act_max": 255, "headroom": 0}
     ops = (
         *program.ops,
-        Op(op="take", inputs=("y",), output="taken", attrs=backwards),
-        Op(op="take", inputs=("taken",), output="z", attrs=backwards),
+        Op(op="add", inputs=("y", "y", "y"), output="sum", attrs=bounds, tensors=rescaling),
+        Op(op="add", inputs=("y", "sum", "y"), output="z", attrs=bounds, tensors=rescaling),
         replace(program.ops[0], inputs=("z",), output="w", tensors=one_layer(channels=4).ops[0].tensors),
     )
     more = {
         name: replace(program.values["y"], name=name, shape=shape)
-        for name, shape in (("taken", (4,)), ("z", (4,)), ("w", (4,)))
+        for name, shape in (("sum", (4,)), ("z", (4,)), ("w", (4,)))
     }
     program = replace(program, values=program.values | more, ops=ops, output="w")
     executable = Native(batch_size=2).compile(program)
     q = random_input(program, 5)
-    assert executable.notes == ("backend native: take by the reference's kernels",)
+    assert executable.notes == ("backend native: add by the reference's kernels",)
     assert (executable.run(q) == Reference().compile(program).run(q)).all()
-    assert executable.trace(q).keys() == {"x", "y", "taken", "z", "w"}
+    assert executable.trace(q).keys() == {"x", "y", "sum", "z", "w"}
 
 
 def test_without_an_engine_onednn_runs_and_says_so(

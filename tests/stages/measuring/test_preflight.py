@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from stages.backends.native import Native
+from stages.backends.native_kernels.drafts import DRAFTS
 from stages.backends.reference import Reference
 from stages.graph.cost import operations
 from stages.graph.lower import lower
@@ -40,7 +41,7 @@ def test_a_network_that_the_engine_runs_needs_nothing(settings):
 
 
 class Mixed(nn.Module):
-    """A layer of the engine's, a norm of the reference's, and a cumulated sum, which stays float."""
+    """A layer, a norm, and a cumulated sum, which stays float."""
 
     def __init__(self):
         super().__init__()
@@ -50,8 +51,15 @@ class Mixed(nn.Module):
         return torch.cumsum(nn.functional.rms_norm(self.fc(x), (16,)), dim=-1)
 
 
-def test_operators_go_to_engine_reference_and_island_and_advice_to_the_island_first(settings):
+def test_operators_go_to_engine_reference_and_island_and_advice_to_the_island_first(settings, monkeypatch):
     torch.manual_seed(0)
+    assert {
+        one.op for one in inspect_network(Mixed(), (16,), **settings).operators if one.place == "engine"
+    } == {
+        "linear",
+        "rms_norm",
+    }
+    monkeypatch.delitem(DRAFTS, "rms_norm")
     found = inspect_network(Mixed(), (16,), **settings)
     places = {one.op: one.place for one in found.operators}
     assert places == {"linear": "engine", "rms_norm": "reference", "cumsum": "float island"}

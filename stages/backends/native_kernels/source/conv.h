@@ -130,14 +130,15 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
         const int8_t *weight = s.weight + block * weight_bytes + 64 * (vector - block);
         window.weight_step = 64 * of_block;
         const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), most = (width + tiles - 1) / tiles;
-        Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride - channel, nullptr, out.stride, nullptr, 0};
+        Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride / out.size - channel, nullptr, out.stride, nullptr, 0,
+                     out.size, residual ? residual->size : 1};
         const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
         const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
         const Accumulate wide = accumulator(end, vectors, most);
         for (int y = from; y < rows; y++) {
             const uint8_t *x = in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + s.source_channel;
-            tile.out = out.at(arena, y, 0) + s.target_channel + channel;
-            if (residual) tile.residual = residual->at(arena, y, 0) + s.target_channel + channel, tile.residual_stride = residual->stride;
+            tile.out = out.at(arena, y, 0) + int64_t(s.target_channel + channel) * out.size;
+            if (residual) tile.residual = residual->at(arena, y, 0) + int64_t(s.target_channel + channel) * residual->size, tile.residual_stride = residual->stride;
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
                 if (sums)

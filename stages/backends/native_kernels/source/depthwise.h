@@ -51,9 +51,10 @@ inline void convolve_depthwise(const EngineStep &s, const Image *images, uint8_t
                     transpose_quarters(total, ordered);
                     for (int q = 0; q < 4; q++) store(acc + p * 64 + 16 * q, add(ordered[q], load(s.bias + channel + 16 * q)));
                 }
-                uint8_t *target = out.at(arena, y, first) + channel;
-                const Tile tile = {acc, pixels, 4, channel, s.channels, out.stride - channel, target, out.stride,
-                                   residual ? residual->at(arena, y, first) + channel : nullptr, residual ? residual->stride : 0};
+                uint8_t *target = out.at(arena, y, first) + int64_t(channel) * out.size;
+                const uint8_t *added = residual ? residual->at(arena, y, first) + int64_t(channel) * residual->size : nullptr;
+                const Tile tile = {acc, pixels, 4, channel, s.channels, out.stride / out.size - channel, target, out.stride,
+                                   added, residual ? residual->stride : 0, out.size, residual ? residual->size : 1};
                 finish(s.requantize, s.term, tile);
             }
         }

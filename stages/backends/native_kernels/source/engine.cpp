@@ -5,11 +5,15 @@
 #include "conv.h"
 #include "depthwise.h"
 #include "depthwise3.h"
+#include "elementwise.h"
+#include "groups.h"
 #include "images.h"
 #include "matmul.h"
 #include "move.h"
+#include "reduce.h"
 #include "rows.h"
 #include "team.h"
+#include "tflm.h"
 
 namespace {
 
@@ -34,7 +38,7 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
         case OUTPUT: write_output(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); return;
         case CONV: convolve(s, images, arena, from, to, 0, s.target_channels); break;
         case DEPTHWISE: (is_depthwise3(s) ? convolve_depthwise3 : convolve_depthwise)(s, images, arena, from, to); break;
-        case ADD: add(s, images, arena, from, to); break;
+        case COMBINE: combine(s, images, arena, from, to); break;
         case MULTIPLY: multiply(s, images, arena, from, to); break;
         case AVG_POOL: average(s, images, arena, from, to); break;
         case MAX_POOL: maximum(s, images, arena, from, to); break;
@@ -43,6 +47,19 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
         case MOVE: move(s, images, arena, from, to); break;
         case MATMUL: multiply_matrices(s, images, arena, from, to); break;
         case LAYER_NORM: layer_norm(s, images, arena, from, to); break;
+        case RMS_NORM: rms_norm(s, images, arena, from, to); break;
+        case GROUP_NORM: group_norm(s, images, arena, from, to); break;
+        case RESCALE: rescale_levels(s, images, arena, from, to); break;
+        case FILL: fill_rows(s, images, arena, from, to); break;
+        case CONSTANT: read_constant(s, images, arena, from, to); break;
+        case EMBED: embed(s, images, arena, from, to); break;
+        case REDUCE: reduce(s, images, arena, from, to); break;
+        case RESAMPLE: resample(s, images, arena, from, to); break;
+        case CHANNEL_TABLE: look_up_channels(s, images, arena, from, to); break;
+        case GROUPS: convolve_groups(s, images, arena, from, to); break;
+        case TFLM_COMBINE: combine_finely(s, images, arena, from, to); break;
+        case TFLM_AVG_POOL: average_levels(s, images, arena, from, to); break;
+        case TFLM_SOFTMAX: softmax_by_reciprocal(s, images, arena, from, to); break;
     }
     fill_border(images[s.target], arena, from, to);
 }

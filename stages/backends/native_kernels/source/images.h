@@ -1,4 +1,4 @@
-// All that is not a product: borders, copies, sums of two, pools, and the way in and out of the arena.
+// Borders, copies, pools, and the way in and out of the arena.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -45,9 +45,24 @@ inline void flip_pixels(const uint8_t *source, int64_t from, uint8_t *target, in
     for (int x = 0; x < pixels; x++) flip_bytes(source + x * from, target + x * to, channels, flip);
 }
 
+// Wide levels between an array and an image, one way or the other.
+inline void transfer_wide(const EngineStep &s, const Image &image, uint8_t *arena, uint8_t *sample, int from, int to, bool in) {
+    const int64_t plane = int64_t(image.height) * image.width;
+    for (int y = from; y < to; y++)
+        for (int x = 0; x < image.width; x++) {
+            uint8_t *pixel = image.at(arena, y, x);
+            const int64_t place = int64_t(y) * image.width + x;
+            for (int c = 0; c < image.channels; c++) {
+                uint8_t *level = sample + 4 * (s.channels_last ? place * image.channels + c : c * plane + place);
+                std::memcpy(in ? pixel + 4 * c : level, in ? level : pixel + 4 * c, 4);
+            }
+        }
+}
+
 inline void read_input(const EngineStep &s, const Image *images, uint8_t *arena, const uint8_t *sample, int from, int to) {
     const Image &out = images[s.target];
     const int64_t plane = int64_t(out.height) * out.width;
+    if (out.size == 4) return transfer_wide(s, out, arena, const_cast<uint8_t *>(sample), from, to, true);
     if (s.channels_last) {  // images of tokens have no borders: their rows are one
         flip_pixels(sample + int64_t(from) * out.width * out.channels, out.channels, out.at(arena, from, 0), out.stride,
                     (to - from) * out.width, out.channels, s.flip);
@@ -69,6 +84,7 @@ inline void read_input(const EngineStep &s, const Image *images, uint8_t *arena,
 inline void write_output(const EngineStep &s, const Image *images, uint8_t *arena, uint8_t *sample, int from, int to) {
     const Image &in = images[s.source];
     const int64_t plane = int64_t(in.height) * in.width;
+    if (in.size == 4) return transfer_wide(s, in, arena, sample, from, to, false);
     if (s.channels_last) {
         flip_pixels(in.at(arena, from, 0), in.stride, sample + int64_t(from) * in.width * in.channels, in.channels, (to - from) * in.width,
                     in.channels, s.flip);
@@ -135,51 +151,6 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
     }
 }
 
-template <bool FIXED>
-void add_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
-    const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
-    const Rescale<FIXED, true> rescale(s.requantize, 0, s.term);
-    const Int zero = broadcast(a.zero_point);
-    for (int y = from; y < to; y++) {
-        const uint8_t *first = a.at(arena, y, 0), *second = b.at(arena, y, 0);
-        uint8_t *target = out.at(arena, y, 0);
-        const int64_t bytes = int64_t(out.width) * out.stride;
-        for (int64_t i = 0; i < bytes; i += 16) {
-            const Int x = subtract(widen(load_sixteen(first + i)), zero);
-            store_sixteen(target + i, narrow(rescale.levels(x, second + i)));
-        }
-    }
-}
-
-inline void add(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
-    (s.requantize.mode ? add_as<true> : add_as<false>)(s, images, arena, from, to);
-}
-
-// Dimensions of 1 are repeated.
-template <bool FIXED>
-void multiply_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
-    const Image &a = images[s.source], &b = images[s.residual], &out = images[s.target];
-    const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
-    const Int zero_a = broadcast(a.zero_point), zero_b = broadcast(b.zero_point);
-    const auto sixteen = [](const Image &image, const uint8_t *pixel, int c, Int zero) {
-        return subtract(widen(image.channels == 1 ? fill_sixteen(*pixel) : load_sixteen(pixel + c)), zero);
-    };
-    for (int y = from; y < to; y++)
-        for (int x = 0; x < out.width; x++) {
-            const uint8_t *first = a.at(arena, a.height == 1 ? 0 : y, a.width == 1 ? 0 : x);
-            const uint8_t *second = b.at(arena, b.height == 1 ? 0 : y, b.width == 1 ? 0 : x);
-            uint8_t *target = out.at(arena, y, x);
-            for (int c = 0; c < out.stride; c += 16) {
-                const Int product = multiply(sixteen(a, first, c, zero_a), sixteen(b, second, c, zero_b));
-                store_sixteen(target + c, narrow(rescale.levels(product, nullptr)));
-            }
-        }
-}
-
-inline void multiply(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
-    (s.requantize.mode ? multiply_as<true> : multiply_as<false>)(s, images, arena, from, to);
-}
-
 // Calls `each(pixel)` for the window's pixels inside the image.
 template <class Each>
 void for_window(const EngineStep &s, const Image &in, uint8_t *arena, int y, int x, const Each &each) {
@@ -205,7 +176,7 @@ void average_as(const EngineStep &s, const Image *images, uint8_t *arena, int fr
                 for_window(s, in, arena, y, x, [&](const uint8_t *pixel) {
                     sum = add(sum, subtract(widen(load_sixteen(pixel + c)), broadcast(in.zero_point)));
                 });
-                store_sixteen(out.at(arena, y, x) + c, narrow(rescale.levels(sum, nullptr)));
+                store_sixteen(out.at(arena, y, x) + c, narrow(rescale.levels(sum)));
             }
 }
 

@@ -23,6 +23,19 @@ inline Long scaled(Int x, Int multiplier, Long nudge, Long carry, Long right) {
     return shift_right(add_long(subtract_if_negative(even_products(x, multiplier), carry), nudge), right);
 }
 
+// What a ratio makes of sixteen accumulators: float32, or int64 in even and odd lanes.
+template <bool FIXED>
+struct Terms {
+    Float all;
+};
+template <>
+struct Terms<true> {
+    Long even, odd;
+};
+
+// Sixteen levels of `size` bytes each, and back.
+inline Int load_levels(const uint8_t *p, int size) { return size == 4 ? load(p) : widen(load_sixteen(p)); }
+
 // Ratios of 16 channels, and optionally of what is added to them.
 template <bool FIXED, bool RESIDUAL>
 struct Rescale {
@@ -65,24 +78,47 @@ struct Rescale {
         return clamped(terms, low, high);
     }
 
-    // 16 int32 to 16 int32 levels; `residual` points to 16 levels.
-    Int levels(Int x, const uint8_t *residual) const {
-        Int added;
-        if (RESIDUAL) added = subtract(widen(load_sixteen(residual)), residual_zero);
-        if (!FIXED) {
-            Float terms = times(floats(x), ratio);
-            if (RESIDUAL) terms = plus(terms, times(floats(added), residual_ratio));
-            return add(rounded(clamped(terms, low_f, high_f)), zero_point);
+    // Of accumulators, by the channels' ratios.
+    Terms<FIXED> terms(Int x) const {
+        if constexpr (FIXED) {
+            if (r.shifts_left) x = saturated_shift(x, left);
+            return {saturated(scaled(x, multiplier, nudge.even, carry.even, right.even)),
+                    saturated(scaled(odd(x), odd(multiplier), nudge.odd, carry.odd, right.odd))};
+        } else {
+            return {times(floats(x), ratio)};
         }
-        if (r.shifts_left) x = saturated_shift(x, left);
-        Long even = saturated(scaled(x, multiplier, nudge.even, carry.even, right.even));
-        Long uneven = saturated(scaled(odd(x), odd(multiplier), nudge.odd, carry.odd, right.odd));
-        if (RESIDUAL) {
+    }
+
+    // Of the residual's levels.
+    Terms<FIXED> residual_terms(Int q) const {
+        Int added = subtract(q, residual_zero);
+        if constexpr (FIXED) {
             if (residual_shifts_left) added = saturated_shift(added, residual_left);
-            even = add_long(even, saturated(scaled(added, residual_multiplier, residual_nudge, residual_carry, residual_right)));
-            uneven = add_long(uneven, saturated(scaled(odd(added), residual_multiplier, residual_nudge, residual_carry, residual_right)));
+            return {saturated(scaled(added, residual_multiplier, residual_nudge, residual_carry, residual_right)),
+                    saturated(scaled(odd(added), residual_multiplier, residual_nudge, residual_carry, residual_right))};
+        } else {
+            return {times(floats(added), residual_ratio)};
         }
-        return add(join_even_odd(bounded(even), bounded(uneven)), zero_point);
+    }
+
+    Int finished(Terms<FIXED> terms) const {
+        if constexpr (FIXED)
+            return add(join_even_odd(bounded(terms.even), bounded(terms.odd)), zero_point);
+        else
+            return add(rounded(clamped(terms.all, low_f, high_f)), zero_point);
+    }
+
+    // 16 int32 to 16 int32 levels.
+    Int levels(Int x) const { return finished(terms(x)); }
+
+    // The same with 16 levels that are added.
+    Int levels(Int x, Int residual) const { return finished(added(terms(x), residual_terms(residual))); }
+
+    static Terms<FIXED> added(Terms<FIXED> a, Terms<FIXED> b) {
+        if constexpr (FIXED)
+            return {add_long(a.even, b.even), add_long(a.odd, b.odd)};
+        else
+            return {plus(a.all, b.all)};
     }
 };
 
@@ -94,16 +130,27 @@ inline void store_levels(uint8_t *out, Sixteen levels, int count) {
         store_sixteen_first(out, levels, count);
 }
 
+// The first `count` of sixteen levels of `size` bytes each.
+inline void store_levels(uint8_t *out, Int levels, int size, int count = 16) {
+    if (size == 1)
+        store_levels(out, narrow(levels), count);
+    else if (count >= 16)
+        store(out, levels);
+    else
+        store_first(out, levels, 4 * int64_t(count));
+}
+
 // A tile's accumulators (pixels, vectors, 16) and where its levels go.
 struct Tile {
     int32_t *acc;
     int pixels, vectors;
     int channel, channels;  // of the first vector; of the whole step
-    int room;               // bytes from a pixel's first vector on that nothing else has written
+    int room;               // levels from a pixel's first vector on that nothing else has written
     uint8_t *out;
     int64_t out_stride;
     const uint8_t *residual;
     int64_t residual_stride;
+    int size = 1, residual_size = 1;  // bytes of a level
 
     int left(int vector) const { return channels - channel - 16 * vector; }
     bool whole(int vector) const { return left(vector) >= 16 || 16 * (vector + 1) <= room; }
@@ -115,8 +162,13 @@ void finish_each(const Requantization &r, const Ratio &term, const Tile &t) {
         const int count = t.whole(v) ? 16 : t.left(v);
         const Rescale<FIXED, RESIDUAL> rescale(r, t.channel + 16 * v, term);
         for (int p = 0; p < t.pixels; p++) {
-            const Int levels = rescale.levels(load(t.acc + (p * t.vectors + v) * 16), RESIDUAL ? t.residual + p * t.residual_stride + 16 * v : nullptr);
-            store_levels(t.out + p * t.out_stride + 16 * v, narrow(levels), count);
+            const Int sum = load(t.acc + (p * t.vectors + v) * 16);
+            Int levels;
+            if constexpr (RESIDUAL)
+                levels = rescale.levels(sum, load_levels(t.residual + p * t.residual_stride + 16 * v * t.residual_size, t.residual_size));
+            else
+                levels = rescale.levels(sum);
+            store_levels(t.out + p * t.out_stride + 16 * v * t.size, levels, t.size, count);
         }
     }
 }
@@ -158,8 +210,16 @@ inline __attribute__((always_inline)) void finish_packed(const Int (&sum)[PIXELS
     }
 }
 
+// Accumulators as they are.
+inline void keep_raw(const Tile &t) {
+    for (int v = 0; v < t.vectors && t.left(v) > 0; v++)
+        for (int p = 0; p < t.pixels; p++) store(t.out + p * t.out_stride + 64 * v, load(t.acc + (p * t.vectors + v) * 16));
+}
+
 inline void finish(const Requantization &r, const Ratio &term, const Tile &t) {
-    if (r.mode)
+    if (r.mode == RAW)
+        keep_raw(t);
+    else if (r.mode)
         (t.residual ? finish_each<true, true> : finish_each<true, false>)(r, term, t);
     else
         (t.residual ? finish_each<false, true> : finish_each<false, false>)(r, term, t);

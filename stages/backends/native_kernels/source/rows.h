@@ -1,4 +1,4 @@
-// Softmax and layer normalization over the channels of each pixel, in 64 bits, as the reference's kernels say.
+// Softmax and normalizations over the channels of each pixel, in 64 bits, as the reference's kernels say.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -21,11 +21,14 @@ struct Divisor {
     }
 };
 
-// Levels from their zero point, clamped in 64 bits, to the first `count` of sixteen bytes.
-inline void store_clamped(const Requantization &r, Long low, Long high, uint8_t *out, int count) {
+// Levels from their zero point, clamped in 64 bits, to the first `count` of sixteen.
+inline void store_clamped(const Requantization &r, Long low, Long high, uint8_t *out, int count, int size = 1) {
     const Long least = broadcast_long(r.low), most = broadcast_long(r.high), zero_point = broadcast_long(r.zero_point);
     const auto level = [&](Long x) { return add_long(clamped(x, least, most), zero_point); };
-    store_levels(out, narrow_halves(level(low), level(high)), count);
+    if (size == 1)
+        store_levels(out, narrow_halves(level(low), level(high)), count);
+    else
+        store_levels(out, join_halves(level(low), level(high)), size, count);
 }
 
 // `bias` holds the exponentials, `constant` the output's inverse scale; the residual says which entries take part.
@@ -39,12 +42,13 @@ inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, in
     for (int y = from; y < to; y++)
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x), *kept = nullptr;
-            if (kept_ones) kept = kept_ones->at(arena, kept_ones->height == 1 ? 0 : y, kept_ones->width == 1 ? 0 : x);
+            if (kept_ones) kept = kept_ones->at(arena, s.residual_map ? s.residual_map[y] : kept_ones->height == 1 ? 0 : y, kept_ones->width == 1 ? 0 : x);
             uint8_t *target = out.at(arena, y, x);
             const auto taking_part = [&](int c) {
                 const Mask inside = first_lanes(count - c);
                 if (!kept) return inside;
-                return both(inside, differing(load_sixteen(kept + c), fill_sixteen(uint8_t(kept_ones->zero_point))));
+                const Sixteen levels = kept_ones->channels == 1 ? fill_sixteen(*kept) : load_sixteen(kept + c);
+                return both(inside, differing(levels, fill_sixteen(uint8_t(kept_ones->zero_point))));
             };
             Int greatest = broadcast(0);
             for (int c = 0; c < count; c += 16) greatest = most(greatest, keep(taking_part(c), widen(load_sixteen(source + c))));
@@ -78,7 +82,36 @@ inline int64_t square_root(int64_t x) {
     return root;
 }
 
-// `bias` holds gamma, `offset` beta and half of a step, `constant` epsilon.
+// ⌊√(D·4^j)⌋ and the largest j with D·4^j < 2^62, for 0 < D < 2^62.
+struct Root {
+    int power;
+    int64_t root;
+    Divisor by;
+
+    explicit Root(int64_t spread)
+        : power((__builtin_clzll(uint64_t(spread)) - 2) / 2), root(square_root(spread << (2 * power))), by(2 * root) {}
+
+    // ⌊(d·2^(j + up) + root) / (2·root)⌋
+    Long units(Long d, int up) const { return by.quotient(add_long(shift_left(d, power + up), broadcast_long(root))); }
+};
+
+// Sixteen normalized deviations, from channel c on, to the first `count` levels: by gamma in `bias`, and `offset`.
+inline void store_normalized(const EngineStep &s, const Root &root, Int d, int up, int c, uint8_t *out, int count, int size) {
+    const auto normalized = [&](Long half, int from) {
+        const Long scaled = multiply_halves(root.units(half, up), load_half(s.bias + from));
+        return shift_right(add_long(scaled, load_longs(s.offset + from)), s.shift);
+    };
+    store_clamped(s.requantize, normalized(low_half(d), c), normalized(high_half(d), c + 8), out, count, size);
+}
+
+// d / 2^bits, away from zero.
+inline Long cut(Long d, int bits) {
+    const Long rest = broadcast_long((int64_t(1) << bits) - 1);
+    return shift_right(add_long(subtract_if_negative(d, rest), rest), bits);
+}
+
+// `bias` holds gamma, `offset` beta and half of a step, `constant` epsilon, `count` the bits by which deviations are cut
+// before they are squared.
 inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     const Int size = broadcast(in.channels), zero_point = broadcast(in.zero_point);
@@ -87,7 +120,9 @@ inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena,
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x);
             uint8_t *target = out.at(arena, y, x);
-            const auto centred = [&](int c) { return keep(first_lanes(count - c), subtract(widen(load_sixteen(source + c)), zero_point)); };
+            const auto centred = [&](int c) {
+                return keep(first_lanes(count - c), subtract(load_levels(source + int64_t(c) * in.size, in.size), zero_point));
+            };
             Int sums = broadcast(0);
             for (int c = 0; c < count; c += 16) sums = add(sums, centred(c));
             const Int total = broadcast(sum(sums));
@@ -95,22 +130,36 @@ inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena,
             Long squares = broadcast_long(0);
             for (int c = 0; c < count; c += 16) {
                 const Int d = deviation(c);
+                if (s.count) {
+                    const Long low = cut(low_half(d), s.count), high = cut(high_half(d), s.count);
+                    squares = add_long(squares, add_long(multiply_halves(low, low), multiply_halves(high, high)));
+                } else {
+                    squares = add_long(squares, add_long(even_products(d, d), even_products(odd(d), odd(d))));
+                }
+            }
+            const Root root(std::max<int64_t>((sum_long(squares) << 10) + s.constant, 1));
+            for (int c = 0; c < count; c += 16)
+                store_normalized(s, root, deviation(c), 36 - s.count, c, target + int64_t(c) * out.size, count - c, out.size);
+        }
+}
+
+// `bias` holds gamma, `offset` half of a step, `constant` epsilon; what the root is taken of is at least `least`.
+inline void rms_norm(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
+    const Image &in = images[s.source], &out = images[s.target];
+    const Int zero_point = broadcast(in.zero_point);
+    const int count = in.channels;
+    for (int y = from; y < to; y++)
+        for (int x = 0; x < in.width; x++) {
+            const uint8_t *source = in.at(arena, y, x);
+            uint8_t *target = out.at(arena, y, x);
+            const auto centred = [&](int c) { return keep(first_lanes(count - c), subtract(widen(load_sixteen(source + c)), zero_point)); };
+            Long squares = broadcast_long(0);
+            for (int c = 0; c < count; c += 16) {
+                const Int d = centred(c);
                 squares = add_long(squares, add_long(even_products(d, d), even_products(odd(d), odd(d))));
             }
-            const int64_t spread = std::max<int64_t>((sum_long(squares) << 10) + s.constant, 1);
-            const int power = (__builtin_clzll(uint64_t(spread)) - 2) / 2;  // the largest with spread·4^power < 2^62
-            const int64_t root = square_root(spread << (2 * power));
-            const Divisor by(2 * root);
-            const Long half = broadcast_long(root);
-            const auto normalized = [&](Long d, const int32_t *gamma, const int64_t *offset) {
-                const Long unit = by.quotient(add_long(shift_left(d, power + 36), half));
-                return shift_right(add_long(multiply_halves(unit, load_half(gamma)), load_longs(offset)), s.shift);
-            };
-            for (int c = 0; c < count; c += 16) {
-                const Int d = deviation(c);
-                store_clamped(s.requantize, normalized(low_half(d), s.bias + c, s.offset + c),
-                              normalized(high_half(d), s.bias + c + 8, s.offset + c + 8), target + c, count - c);
-            }
+            const Root root(std::max<int64_t>((sum_long(squares) << 20) + s.constant, s.least));
+            for (int c = 0; c < count; c += 16) store_normalized(s, root, centred(c), 41, c, target + c, count - c, 1);
         }
 }
 

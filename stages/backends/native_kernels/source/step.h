@@ -2,14 +2,14 @@
 #pragma once
 #include <cstdint>
 
-// A uint8 image of one sample, channels last, inside a border that holds `zero_point`.
-// Levels that the program keeps as int8 are held here with 128 added.
+// An image of one sample, channels last, inside a border that holds `zero_point`: of uint8, or of int32 where levels
+// are wide. Levels that the program keeps as int8 are held here with 128 added.
 struct Image {
     int32_t height, width, channels;
     int32_t stride;               // bytes from pixel to pixel; what lies between channels and stride is arbitrary
     int32_t border_h, border_w;   // rows above and below, columns left and right
     int32_t zero_point;
-    int32_t reserved;
+    int32_t size;                 // bytes of a level: 1 or 4; wide images have no border
     int64_t offset;               // of the border's first byte, in the arena
 
     int64_t row() const { return int64_t(width + 2 * border_w) * stride; }
@@ -19,13 +19,15 @@ struct Image {
     }
 };
 
+constexpr int32_t RAW = 3;
+
 // Accumulators to levels: the program's `rescale`, `headroom` and `clamp`. Arrays hold one entry a channel,
 // padded to a multiple of 64. In 64 bits,
 //     rescale(x) = sat((sat(x << left) · multiplier + nudge − carry·[x < 0]) >> right)
 // where nudge and carry hold the rounding of one mode or another; see ratios.py.
 struct Requantization {
     int32_t mode;                 // 0: float32 ratios, half to even; fixed point, what is over from the headroom
-                                  // 1: half away from zero; 2: half towards +∞
+                                  // 1: half away from zero; 2: half towards +∞; RAW: accumulators as they are
     int32_t headroom;
     int32_t low, high;            // clamp, in levels from the zero point
     int32_t zero_point;
@@ -46,7 +48,13 @@ struct Ratio {
     int64_t nudge, carry, right;
 };
 
-enum Kind : int32_t { INPUT, OUTPUT, CONV, DEPTHWISE, ADD, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL, MOVE };
+enum Kind : int32_t {
+    INPUT, OUTPUT, CONV, DEPTHWISE, COMBINE, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL, MOVE, RESCALE, FILL, CONSTANT,
+    EMBED, REDUCE, RMS_NORM, GROUP_NORM, RESAMPLE, CHANNEL_TABLE, GROUPS, TFLM_COMBINE, TFLM_AVG_POOL, TFLM_SOFTMAX
+};
+
+// COMBINE and REDUCE.
+enum Operation : int32_t { SUM, DIFFERENCE, LARGEST, SMALLEST };
 
 struct EngineStep {
     int32_t kind;
@@ -62,15 +70,25 @@ struct EngineStep {
     int32_t divide_h, divide_w;   // COPY: rows and columns of the target that one of the source's becomes
     int32_t sparse;               // COPY: only the first of them
     int32_t flatten;              // COPY: the target is the source's vector in (C, H, W) order
-    int32_t passes;               // DEPTHWISE: sets of weights, which add up; MOVE: dimensions
+    int32_t passes;               // DEPTHWISE: sets of weights, which add up; MOVE: dimensions; GROUP_NORM: bits of D
     int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with
     int32_t channels_last;        // INPUT, OUTPUT: whether the array is (pixels, channels) or (channels, pixels)
-    int32_t shift;                // LAYER_NORM: of the sum, to the right
-    int64_t constant;             // SOFTMAX: the inverse of the output's scale; LAYER_NORM: epsilon
+    int32_t shift;                // LAYER_NORM, RMS_NORM, GROUP_NORM: of the sum, to the right
+    int32_t operation;
+    int32_t count;                // LAYER_NORM: bits by which deviations are cut; MOVE: the dimension that `map` lists, −1 for
+                                  // none; REDUCE: rows of a sum; EMBED: rows of the table; GROUP_NORM, GROUPS: groups
+    int32_t up;                   // GROUP_NORM: by how much deviations are shifted to the left, beside the root's bits
+    int32_t target_row, target_column;  // MOVE: where it begins to write, with target_channel
+    int64_t constant;             // SOFTMAX: the inverse of the output's scale; normalizations: epsilon
+    int64_t least;                // RMS_NORM: what D is at least
     const int8_t *weight;
-    const int32_t *bias;          // SOFTMAX: exponentials; LAYER_NORM: gamma; MOVE: dimensions
-    const int64_t *offset;        // LAYER_NORM: what is added before the shift
-    const uint8_t *table;         // COPY: of 256 levels; null copies levels as they are
+    const int32_t *bias;          // SOFTMAX: exponentials; normalizations: gamma; MOVE: dimensions
+    const int64_t *offset;        // LAYER_NORM, GROUP_NORM: what is added before the shift
+    const uint8_t *table;         // COPY, MOVE: of 256 levels; null copies levels as they are; CHANNEL_TABLE: one a channel or
+                                  // row; EMBED, CONSTANT: rows of levels
+    const int32_t *map;           // of rows: which of the source's each row of the target reads; null for the same, or the only one
+    const int32_t *residual_map;  // the same of the residual's; RESAMPLE: taps of rows in `map`, and of columns here
     Requantization requantize;
     Ratio term;                   // of the residual
+    Ratio first, last;            // TFLM_COMBINE: of the first value, and of the sum
 };

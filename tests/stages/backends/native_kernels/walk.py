@@ -12,10 +12,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tests.stages.backends.native_kernels.walk_levels import LEVELS
 from tests.stages.backends.native_kernels.walk_memory import OutsideError, Walk
-from tests.stages.backends.native_kernels.walk_steps import NAMES, WALKS
+from tests.stages.backends.native_kernels.walk_rows import ROWS
+from tests.stages.backends.native_kernels.walk_steps import NAMES, STEPS
 
 __all__ = ["NAMES", "OutsideError", "walk", "walk_parts"]
+
+WALKS = STEPS | LEVELS | ROWS
 
 
 def walk(plan: Any, sample_bytes: Sequence[int]) -> None:
@@ -43,11 +47,12 @@ def walk(plan: Any, sample_bytes: Sequence[int]) -> None:
 
 
 def walk_parts(parts: Sequence[Any], program: Any) -> None:
-    """Walk all plans among a program's parts; each level of an array is a byte."""
+    """Walk all plans among a program's parts; each level of an array is a byte, a wide one four."""
     for part in parts:
         if hasattr(part, "steps"):
             names = (*part.inputs, *part.outputs)
-            walk(part, [math.prod(program.values[name].shape) for name in names])
+            values = [program.values[name] for name in names]
+            walk(part, [math.prod(value.shape) * value.dtype.itemsize for value in values])
 
 
 def _images(memory: Walk) -> None:
@@ -55,9 +60,11 @@ def _images(memory: Walk) -> None:
         memory.where = f"image {number}"
         memory.that(image.height > 0 and image.width > 0 and image.channels > 0, "has no pixels")
         memory.that(image.border_h >= 0 and image.border_w >= 0, "has a border below 0")
-        memory.that(image.stride >= image.channels, "has pixels that overlap")
+        memory.that(image.size in (1, 4), f"has levels of {image.size} bytes")
+        memory.that(image.stride >= image.channels * image.size, "has pixels that overlap")
+        memory.that(image.size == 1 or image.border_h == image.border_w == 0, "is wide, and has a border")
         memory.that(image.start >= 0 and image.end <= memory.arena, f"ends at {image.end} of {memory.arena}")
-        memory.that(0 <= raw.zero_point <= 255, f"has {raw.zero_point} in its border")
+        memory.that(image.size == 4 or 0 <= raw.zero_point <= 255, f"has {raw.zero_point} in its border")
 
 
 def _apart(memory: Walk) -> None:

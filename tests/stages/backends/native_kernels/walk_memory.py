@@ -26,6 +26,7 @@ class Place:
     border_h: int
     border_w: int
     start: int
+    size: int
 
     @property
     def row(self) -> int:
@@ -51,7 +52,7 @@ class Walk:
         self.arena = plan.arena_bytes
         self.pinned = sorted((a.ctypes.data, a.ctypes.data + a.nbytes) for a in plan.pinned)
         self.images = [
-            Place(i.height, i.width, i.channels, i.stride, i.border_h, i.border_w, i.offset)
+            Place(i.height, i.width, i.channels, i.stride, i.border_h, i.border_w, i.offset, i.size)
             for i in plan.images
         ]
         self.where = "images"
@@ -81,6 +82,18 @@ class Walk:
         end = start + count * ctypes.sizeof(pointer._type_)  # type: ignore[operator]
         held = any(low <= start and end <= high for low, high in self.pinned)  # type: ignore[operator]
         self.that(held, f"{what}: {count} elements from {start} on, in none of the plan's arrays")
+
+    def vector(self, image: Place, channels: int, what: str) -> None:
+        """Whole vectors of levels of every pixel, loaded."""
+        last = image.at(image.height - 1, image.width - 1) + up(channels, LANES) * image.size
+        self.loaded(image.at(0, 0), last, what)
+
+    def numbers(self, pointer: Any, count: int, limit: int, what: str) -> list[int]:
+        """`count` numbers behind a pointer, each from 0 to below `limit`."""
+        self.constants(pointer, count, what)
+        found = [pointer[i] for i in range(count)]
+        self.that(all(0 <= number < limit for number in found), f"{what}: {max(found)} of {limit}")
+        return found
 
     def ratios(self, step: Any, channels: int) -> None:
         """The arrays of a requantization, for whole vectors."""

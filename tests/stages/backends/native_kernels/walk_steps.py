@@ -10,23 +10,23 @@ from tests.stages.backends.native_kernels.walk_memory import LANES, Place, Walk,
 BLOCK = 64
 COLUMNS, ROWS, PIXELS = 128, 8, 16
 """What source/depthwise.h has room for."""
-MOST_DIMENSIONS = 8
-"""What source/move.h has room for."""
 NAMES = (
-    *("INPUT", "OUTPUT", "CONV", "DEPTHWISE", "ADD", "MULTIPLY", "AVG_POOL"),
-    *("MAX_POOL", "COPY", "SOFTMAX", "LAYER_NORM", "MATMUL", "MOVE"),
+    *("INPUT", "OUTPUT", "CONV", "DEPTHWISE", "COMBINE", "MULTIPLY", "AVG_POOL"),
+    *("MAX_POOL", "COPY", "SOFTMAX", "LAYER_NORM", "MATMUL", "MOVE", "RESCALE", "FILL", "CONSTANT"),
+    *("EMBED", "REDUCE", "RMS_NORM", "GROUP_NORM", "RESAMPLE", "CHANNEL_TABLE", "GROUPS"),
+    *("TFLM_COMBINE", "TFLM_AVG_POOL", "TFLM_SOFTMAX"),
 )
 """The engine's kinds of steps, in its order."""
 
 
 def external(self: Walk, step: Any, image: Place) -> None:
     self.that(0 <= step.external < len(self.sample_bytes), f"array {step.external}")
-    needed = image.height * image.width * image.channels
+    needed = image.height * image.width * image.channels * image.size
     self.that(needed <= self.sample_bytes[step.external], f"{needed} bytes of a sample")
     self.that(step.flip in (0, 128), f"flip {step.flip}")
     if step.channels_last:  # all rows are one run
         self.that(image.border_h == image.border_w == 0, "rows of tokens with a border")
-    elif NAMES[step.kind] == "INPUT" and image.stride == 4:
+    elif NAMES[step.kind] == "INPUT" and image.stride == 4 and image.size == 1:
         self.that(image.channels <= 4, "more planes than four")
 
 
@@ -65,22 +65,36 @@ def residual(self: Walk, step: Any, target: Place, first: int, channels: int) ->
     added = self.image(step.residual)
     self.that((added.height, added.width) == (target.height, target.width), f"adds {added} to {target}")
     self.that(first + channels <= added.channels, f"adds channel {first + channels}")
-    last = added.at(target.height - 1, target.width - 1) + first
-    self.levels(added, added.at(0, 0), last + channels, "adds")
-    self.loaded(added.start, last + up(channels, LANES), "adds")
+    last = added.at(target.height - 1, target.width - 1) + first * added.size
+    self.levels(added, added.at(0, 0), last + channels * added.size, "adds")
+    self.loaded(added.start, last + up(channels, LANES) * added.size, "adds")
 
 
 def written(self: Walk, step: Any, target: Place, first: int, channels: int) -> None:
     """Whole vectors where they lie within the pixel, else those channels alone."""
     self.that(first >= 0 and channels >= 1, f"writes {channels} channels from {first} on")
     end = first + channels
-    if first == 0 and up(channels, LANES) <= target.stride:
+    if first == 0 and up(channels, LANES) * target.size <= target.stride:
         end = up(channels, LANES)
-    self.that(end <= target.stride, f"writes channels up to {end}, in pixels of {target.stride} bytes")
+    fits = end * target.size <= target.stride
+    self.that(fits, f"writes channels up to {end}, in pixels of {target.stride} bytes")
+
+
+def of_bytes(self: Walk, *images: Place) -> None:
+    """Images that the step takes for levels of 8 bits."""
+    self.that(all(image.size == 1 for image in images), f"{images} among 8 bits")
+
+
+def packed(self: Walk, step: Any, target: Place) -> None:
+    """Levels that leave four vectors at a time have 8 bits, and so has what is added to them."""
+    wide = target.size == 4 or (step.residual >= 0 and self.image(step.residual).size == 4)
+    self.that(not (wide and step.requantize.narrow), "packs wide levels")
 
 
 def conv(self: Walk, step: Any) -> None:
     source, target = self.image(step.source), self.image(step.target)
+    of_bytes(self, source)
+    packed(self, step, target)
     self.that(step.channels % 4 == 0 and 0 < step.sum_channels <= step.channels, "channels")
     self.that(step.source_channel >= 0, "source_channel")
     last = step.source_channel + step.sum_channels
@@ -107,7 +121,9 @@ def conv(self: Walk, step: Any) -> None:
 
 def depthwise(self: Walk, step: Any) -> None:
     source, target = self.image(step.source), self.image(step.target)
-    self.that(step.channels == step.target_channels <= min(source.channels, target.stride), "channels")
+    of_bytes(self, source)
+    packed(self, step, target)
+    self.that(step.channels == step.target_channels <= min(source.channels, target.channels), "channels")
     blocks = up(step.channels, BLOCK)
     for pixel in window(self, step, source, target):
         self.levels(source, pixel, pixel + step.channels, "reads levels")
@@ -123,28 +139,9 @@ def depthwise(self: Walk, step: Any) -> None:
     residual(self, step, target, 0, step.channels)
 
 
-def alike(self: Walk, *images: Place) -> None:
-    self.that(len({(i.height, i.width, i.stride) for i in images}) == 1, f"rows of {images}")
-    self.that(all(i.stride % LANES == 0 for i in images), "rows of no whole vectors")
-
-
-def add(self: Walk, step: Any) -> None:
-    alike(self, *map(self.image, (step.source, step.residual, step.target)))
-    self.ratios(step, LANES)
-
-
-def multiply(self: Walk, step: Any) -> None:
-    target = self.image(step.target)
-    for one in map(self.image, (step.source, step.residual)):
-        self.that(one.height in (1, target.height) and one.width in (1, target.width), f"{one} over {target}")
-        if one.channels != 1:
-            self.that(one.channels == target.channels and one.stride >= target.stride, f"{one} over {target}")
-    self.that(target.stride % LANES == 0, "pixels of no whole vectors")
-    self.ratios(step, LANES)
-
-
 def pool(self: Walk, step: Any) -> None:
     source, target = self.image(step.source), self.image(step.target)
+    of_bytes(self, source, target)
     for name in ("kernel", "stride", "dilation"):
         self.that(min(getattr(step, f"{name}_h"), getattr(step, f"{name}_w")) >= 1, name)
     self.that(target.stride % LANES == 0 and source.stride >= target.stride, f"{source} to {target}")
@@ -155,12 +152,13 @@ def pool(self: Walk, step: Any) -> None:
         self.that(reach < 2**31, f"a window that ends at {reach}")
     if NAMES[step.kind] == "MAX_POOL":
         self.constants(step.table, 1, "table")
-    else:
+    elif NAMES[step.kind] == "AVG_POOL":
         self.ratios(step, LANES)
 
 
 def copy(self: Walk, step: Any) -> None:
     source, target = self.image(step.source), self.image(step.target)
+    of_bytes(self, source, target)
     if step.flatten:
         count = source.height * source.width * source.channels
         self.that(count <= target.stride, f"{count} levels into {target.stride} bytes")
@@ -180,34 +178,9 @@ def copy(self: Walk, step: Any) -> None:
         self.constants(step.table, 256, "table")
 
 
-def softmax(self: Walk, step: Any) -> None:
-    source, target = self.image(step.source), self.image(step.target)
-    rows(self, source, target)
-    self.constants(step.bias, 256, "exponentials")
-    if step.residual >= 0:
-        keep = self.image(step.residual)
-        self.that(keep.channels == source.channels, f"keeps {keep.channels} of {source.channels}")
-        self.that(keep.height in (1, source.height) and keep.width in (1, source.width), f"keeps by {keep}")
-        self.loaded(keep.start, keep.at(keep.height - 1, keep.width - 1) + up(keep.channels, LANES), "keep")
-
-
-def rows(self: Walk, source: Place, target: Place) -> None:
-    shapes = [(one.height, one.width, one.channels) for one in (source, target)]
-    self.that(shapes[0] == shapes[1], f"rows of {source} to {target}")
-    last = source.at(source.height - 1, source.width - 1)
-    self.loaded(source.start, last + up(source.channels, LANES), "loads")
-
-
-def layer_norm(self: Walk, step: Any) -> None:
-    source = self.image(step.source)
-    rows(self, source, self.image(step.target))
-    self.constants(step.bias, up(source.channels, LANES), "gamma")
-    self.constants(step.offset, up(source.channels, LANES), "beta")
-    self.that(0 <= step.shift < 64, f"shift {step.shift}")
-
-
 def matmul(self: Walk, step: Any) -> None:
     a, b = self.image(step.source), self.image(step.residual)
+    of_bytes(self, a, b)
     inner = step.sum_channels
     self.that(inner > 0 and b.height % inner == 0, f"{b.height} rows in matrices of {inner}")
     self.that(b.width == 1 and not b.border_h and not b.border_w, f"matrices within {b}")
@@ -219,26 +192,36 @@ def matmul(self: Walk, step: Any) -> None:
     conv(self, step)
 
 
-def move(self: Walk, step: Any) -> None:
+def groups(self: Walk, step: Any) -> None:
+    """As a convolution for each group, whose accumulators lie elsewhere; whole vectors of results."""
     source, target = self.image(step.source), self.image(step.target)
-    self.that(1 <= step.passes <= MOST_DIMENSIONS, f"{step.passes} dimensions")
-    self.constants(step.bias, 5 * step.passes, "dimensions")
-    units = [[1, one.stride, one.row] for one in (source, target)]
-    first = [source.at(-step.pad_h, -step.pad_w) + step.source_channel, target.at(0, 0)]
-    last = list(first)
-    for i in range(step.passes):
-        count, *pairs = step.bias[5 * i : 5 * i + 5]
-        self.that(count >= 1 and pairs[0] in (0, 1, 2) and pairs[2] in (0, 1, 2), f"dimension {i}")
-        for side in (0, 1):
-            unit, many = pairs[2 * side : 2 * side + 2]
-            self.that(many >= 0, f"dimension {i} goes back")
-            last[side] += (count - 1) * units[side][unit] * many
-    for image, start, end, what in zip((source, target), first, last, ("reads", "writes"), strict=True):
-        self.levels(image, start, end + 1, what)
+    of_bytes(self, source)
+    self.that(step.channels % 4 == 0 and 0 < step.sum_channels <= step.channels, "channels")
+    self.that(step.count >= 1 and step.source_channel == 0, f"{step.count} groups")
+    last = step.count * step.sum_channels
+    self.that(last <= source.channels, f"reads channels up to {last} of {source.channels}")
+    for pixel in window(self, step, source, target):
+        self.levels(source, pixel, pixel + last, "reads levels")
+        self.loaded(pixel, pixel + last - step.sum_channels + step.channels, "loads")
+    one = step.kernel_h * step.kernel_w == step.stride_h * step.stride_w == 1 and not step.pad_h | step.pad_w
+    if one and not source.border_w:  # rows join
+        self.that(source.width == target.width, f"joins rows of {source.width} and {target.width}")
+    each = up(step.target_channels, LANES)
+    self.that(each <= target.stride // target.size, f"{each} channels in {target}")
+    self.constants(step.weight, step.count * each * step.kernel_h * step.kernel_w * step.channels, "weight")
+    blocks = step.count * up(step.target_channels, BLOCK)
+    self.constants(step.bias, blocks, "bias")
+    if step.requantize.weight_zero_point:
+        self.constants(step.requantize.weight_zero_point, blocks, "weight_zero_point")
+    self.ratios(step, blocks)
+    if step.residual >= 0:
+        added = self.image(step.residual)
+        self.that((added.height, added.width) == (target.height, target.width), f"adds {added} to {target}")
+        self.vector(added, step.target_channels, "adds")
 
 
-WALKS: dict[str, Callable[[Walk, Any], None]] = {
+STEPS: dict[str, Callable[[Walk, Any], None]] = {
     **{"INPUT": read_input, "OUTPUT": write_output, "CONV": conv, "DEPTHWISE": depthwise},
-    **{"ADD": add, "MULTIPLY": multiply, "AVG_POOL": pool, "MAX_POOL": pool, "COPY": copy},
-    **{"SOFTMAX": softmax, "LAYER_NORM": layer_norm, "MATMUL": matmul, "MOVE": move},
+    **{"AVG_POOL": pool, "MAX_POOL": pool, "TFLM_AVG_POOL": pool, "COPY": copy, "MATMUL": matmul},
+    "GROUPS": groups,
 }
