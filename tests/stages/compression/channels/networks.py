@@ -147,6 +147,7 @@ def _part(rng: random.Random, channels: int) -> tuple[nn.Module, int]:
             (nn.Sequential(nn.Conv2d(channels, wider, 1), nn.GroupNorm(4, wider), nn.ReLU6()), wider),
             (nn.Sequential(nn.Conv2d(channels, wider, 1), nn.Softplus(), nn.Conv2d(wider, 8, 1)), 8),
             (nn.Sequential(nn.Upsample(scale_factor=2), nn.MaxPool2d(3, 2, 1)), channels),
+            (nn.Sequential(nn.AdaptiveAvgPool2d(5), nn.ConvTranspose2d(channels, 8, 2, 2)), 8),
         ]
     )
 

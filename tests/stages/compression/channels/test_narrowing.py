@@ -21,7 +21,8 @@ from stages.graph.fold import attach_batch_norm, fold_batch_norm
 from stages.graph.serialize import load_graph, save_graph
 from stages.models.mobilenet import MobileNetV2
 from stages.models.resnet_cifar import ResNetCifar
-from tests.stages.compression.channels.networks import random_network
+from tests.stages.compression.channels.networks import Dense, random_network
+from tests.stages.networks import Attention, Gated
 
 
 def some(coupling, rng):
@@ -71,6 +72,25 @@ def test_a_network_of_the_zoo_loses_channels_of_all_layers_but_the_last(model, t
     small = agree(graph, random.Random(0), (3, 32, 32))
     save_graph(small, tmp_path)
     assert load_graph(tmp_path).nodes == small.nodes
+
+
+def test_a_dense_network_loses_channels_of_what_it_joins():
+    blocks = [Dense(8 + 4 * i, 4) for i in range(5)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(28, 10)]
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *blocks, *head).eval()
+    graph = attach_batch_norm(capture(module, (3, 8, 8)))
+    coupling = couple(graph)
+    assert len(coupling.free) == 28 and len(coupling.stays) == 1
+    for seed in range(3):
+        agree(graph, random.Random(seed), (3, 8, 8))
+
+
+@pytest.mark.parametrize("model", [Gated(), Attention()], ids=["gated", "transformer"])
+def test_gates_and_attention_lose_channels(model):
+    graph = attach_batch_norm(capture(model.build((1, 8, 8), 10).eval(), (1, 8, 8)))
+    assert len(couple(graph).free) >= 72
+    for seed in range(3):
+        agree(graph, random.Random(seed), (1, 8, 8))
 
 
 class Words(nn.Module):
