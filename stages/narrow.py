@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -97,7 +96,7 @@ class Narrow:
             fit_pruned(ctx, self.name, network, taught, self.data, self.recipe, self.task)
             small = network.graph()
         layers = _layers(before, small)
-        for line in _lines(layers, objective.coupling):
+        for line in _lines(layers, objective.coupling, self.method.round_to):
             ctx.console.say(f"  {self.name}: {line}")
         return FloatModel(graph=small, narrowed=layers)
 
@@ -137,7 +136,7 @@ def _channels(graph: Graph, name: str) -> int:
     return len(graph.params[graph[name].params["weight"]])
 
 
-def _lines(layers: tuple[NarrowedLayer, ...], coupling: Coupling) -> list[str]:
+def _lines(layers: tuple[NarrowedLayer, ...], coupling: Coupling, round_to: int) -> list[str]:
     """What became of the network, and which layers keep their channels, and why."""
     dense, now = (sum(layer.operations[i] for layer in layers) for i in range(2))
     fewer = sum(layer.channels[1] < layer.channels[0] for layer in layers)
@@ -145,14 +144,15 @@ def _lines(layers: tuple[NarrowedLayer, ...], coupling: Coupling) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for name, why in coupling.stays.items():
         by_reason.setdefault(why, []).append(name)
-    lines += [f"{_names(names)} keep channels: {why}" for why, names in _first(by_reason)]
+    lines += [f"channels of {_names(names)} stay: {why}" for why, names in list(by_reason.items())[:NAMED]]
     if (others := len(by_reason) - NAMED) > 0:
-        lines.append(f"and others, for {others} more reasons")
+        lines.append(f"and those of other layers, for {others} more reasons")
+    few = [
+        layer.name for layer in layers if layer.channels[0] <= round_to and layer.name not in coupling.stays
+    ]
+    if round_to > 1 and few:
+        lines.append(f"channels of {_names(few)} stay: they are at most round_to={round_to}")
     return lines
-
-
-def _first(by_reason: Mapping[str, list[str]]) -> list[tuple[str, list[str]]]:
-    return list(by_reason.items())[:NAMED]
 
 
 def _names(names: list[str]) -> str:
