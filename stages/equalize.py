@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pipeline.context import RunContext
@@ -44,17 +44,19 @@ class Equalize:
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Fold, fuse, equalize."""
-        graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
+        model: FloatModel = inputs[FloatModel]
+        graph = fuse(fold_batch_norm(model.graph))
         if not self.replace_relu6 and not equalizable(graph):
             ctx.console.warn(
                 "equalize: no layer is read by one other layer alone, through ReLU; no change "
                 "(correction.equalize.replace_relu6=true makes ReLU of ReLU6)"
             )
-        return FloatModel(
+        return replace(
+            model,
             graph=equalize(
                 graph,
                 iterations=self.iterations,
                 tolerance=self.tolerance,
                 replace_relu6=self.replace_relu6,
-            )
+            ),
         )

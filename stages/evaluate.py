@@ -13,7 +13,7 @@ from pipeline.stage import Inputs
 from stages.artifacts import Baseline, IntegerProgram, Metrics, QuantizedModel
 from stages.backends.base import EXACT, Backend, Executable, Tolerance
 from stages.data.base import Data, class_names
-from stages.graph.cost import operations
+from stages.graph.cost import operations, program_multiply_accumulates
 from stages.integer.program import Program
 from stages.measuring.accuracy import figures, outputs_of, sample_ids
 from stages.measuring.doubts import doubts
@@ -82,6 +82,8 @@ class Evaluate:
         outputs |= outputs_of(forms, self.data, split, ids, self.batch_size, ctx.console)
         values = {**figures(self.task, outputs, labels), "test/samples": float(len(ids))}
         values |= {**(baseline.values if baseline else {}), **(integers.metrics() if integers else {})}
+        if program is not None:
+            values["model/integer_macs"] = float(program_multiply_accumulates(program))
         if {"model/float_bytes", "model/integer_bytes"} <= set(values):
             values["model/compression"] = values["model/float_bytes"] / values["model/integer_bytes"]
             values["model/file_compression"] = values["model/float_bytes"] / values["model/file_bytes"]

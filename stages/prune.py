@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,16 +10,16 @@ import numpy as np
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import FloatModel
+from stages.compression.fitting import fit_pruned
 from stages.compression.magnitude import Magnitude
 from stages.compression.objective import PruningObjective
 from stages.compression.schedule import PruningSchedule
+from stages.compression.taught import TaughtObjective
 from stages.data.base import Data
 from stages.finetune import teacher_of
-from stages.graph.ir import Graph
 from stages.tasks.base import Task, require_learnable, require_recipe
 from stages.tasks.classification import Classification
-from stages.training.checkpoint import Epoch
-from stages.training.fit import FloatTraining, fit
+from stages.training.fit import FloatTraining
 from stages.training.float_network import FloatNetwork
 from stages.training.qat_objective import Distillation
 
@@ -73,40 +72,18 @@ class Prune:
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Train and prune; a killed training goes on from its last epoch."""
-        model: Graph = inputs[FloatModel].graph
-        network = FloatNetwork(model, regrow=self.regrow)
-        objective = PruningObjective(
+        model: FloatModel = inputs[FloatModel]
+        network = FloatNetwork(model.graph, regrow=self.regrow)
+        taught = TaughtObjective(
             network,
-            self.method,
-            self.schedule,
             self.task,
             self.recipe.label_smoothing,
-            teacher_of(model, ctx.device),
+            teacher_of(model.graph, ctx.device),
             self.distillation,
         )
-
-        def record(number: int, epoch: Epoch) -> None:
-            values = {
-                "prune/loss": epoch.loss,
-                f"prune/{self.task.batched.key}": epoch.quality,
-                f"prune/held_out_{self.task.batched.key}": epoch.held_out,
-            }
-            ctx.tracker.metrics({k: v for k, v in values.items() if not math.isnan(v)}, step=number)
-
+        objective = PruningObjective(network, self.method, self.schedule, taught)
         if self.recipe.epochs:
-            fit(
-                network,
-                self.data,
-                self.recipe,
-                task=self.task,
-                seed=ctx.seed,
-                device=ctx.device,
-                objective=objective,
-                progress=ctx.console.progress,
-                on_epoch=record,
-                on_resume=lambda where: ctx.resumed("prune", where),
-                checkpoint=ctx.scratch / "prune.safetensors",
-            )
+            fit_pruned(ctx, self.name, network, objective, self.data, self.recipe, self.task)
         else:
             objective.choose(1.0)
-        return FloatModel(graph=network.graph())
+        return replace(model, graph=network.graph())

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import (
+    FloatModel,
     IntegerProgram,
     Metrics,
     Observations,
@@ -53,6 +54,7 @@ class Report:
         Roundings,
         RuntimeComparison,
         Verdict,
+        FloatModel,
     )
     produces: ClassVar[None] = None
     cacheable: ClassVar[bool] = False
@@ -76,6 +78,7 @@ class Report:
             roundings=inputs.get(Roundings),
             runtimes=inputs.get(RuntimeComparison),
             verdict=inputs.get(Verdict),
+            narrowed=() if (network := inputs.get(FloatModel)) is None else network.narrowed,
             task=self.task,
             classes=None if self.data is None else class_names(self.data),
             changed=lambda: self._changed(inputs[Metrics], ctx.seed),

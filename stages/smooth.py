@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pipeline.context import RunContext
@@ -47,10 +47,11 @@ class Smooth:
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Fold, fuse, watch the inputs of linear layers, migrate."""
-        graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
+        model: FloatModel = inputs[FloatModel]
+        graph = fuse(fold_batch_norm(model.graph))
         if not smoothable(graph):
             ctx.console.warn("smooth: no linear layer reads another layer through ReLU alone; no change")
         split = self.data.train()
         ids = calibration_subset(split, self.samples, ctx.seed)
         samples = (x for x, _ in batches(split, self.batch_size, self.data, order=ids))
-        return FloatModel(graph=smooth(graph, samples, alpha=self.alpha))
+        return replace(model, graph=smooth(graph, samples, alpha=self.alpha))

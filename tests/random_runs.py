@@ -90,6 +90,9 @@ def draw(rng: random.Random) -> tuple[str, ...]:
         overrides.append(SHORT)
     if training == "further_then_qat":
         overrides.append("training.further.epochs=1")
+    if rng.random() < 0.2:
+        overrides += ["compression=channel", f"compression.narrow.recipe.epochs={rng.randint(0, 1)}"]
+        overrides += [f"compression.narrow.method.round_to={rng.choice([1, 4])}"]
     return tuple(overrides)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stages.artifacts.measured import Speeds as Speeds
     from stages.artifacts.measured import Verdict as Verdict
     from stages.artifacts.networks import FloatModel as FloatModel
+    from stages.artifacts.networks import NarrowedLayer as NarrowedLayer
     from stages.artifacts.networks import QuantizedModel as QuantizedModel
     from stages.artifacts.observed import Baseline as Baseline
     from stages.artifacts.observed import Observations as Observations
@@ -40,6 +41,7 @@ _HOMES = {
     "LayerDifference": "runtimes",
     "LayerParity": "compared",
     "Metrics": "measured",
+    "NarrowedLayer": "networks",
     "Observations": "observed",
     "Parity": "compared",
     "QuantizedModel": "networks",

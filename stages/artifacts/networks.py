@@ -4,40 +4,81 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from stages.graph.cost import multiply_accumulates
 from stages.graph.ir import Graph
 from stages.graph.quantized import QuantizedGraph
 from stages.graph.serialize import load_graph, save_graph
 from stages.quant.qparams import QParams
 
+NARROWED = "narrowed.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowedLayer:
+    """A layer of a network that has lost channels, whether or not it is one of those that lost any.
+
+    Args:
+        name: its name.
+        channels: that it writes, before and after.
+        operations: multiply-accumulates of one sample, before and after.
+    """
+
+    name: str
+    channels: tuple[int, int]
+    operations: tuple[int, int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FloatModel:
-    """The trained network as captured, BatchNorm not folded."""
+    """The trained network as captured, BatchNorm not folded.
+
+    Args:
+        graph: the network.
+        narrowed: what became of its layers where channels were left out of it; empty where none were.
+    """
 
     kind: ClassVar[str] = "float_model"
     graph: Graph
+    narrowed: tuple[NarrowedLayer, ...] = ()
 
     def save(self, directory: Path) -> None:
-        """Write graph.json and params.safetensors."""
+        """Write graph.json and params.safetensors, and narrowed.json where there is something to say."""
         save_graph(self.graph, directory)
+        if self.narrowed:
+            (directory / NARROWED).write_text(json.dumps([asdict(layer) for layer in self.narrowed]))
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what `save` wrote."""
-        return cls(graph=load_graph(directory))
+        file = directory / NARROWED
+        rows = json.loads(file.read_text()) if file.exists() else []
+        layers = (
+            NarrowedLayer(
+                name=row["name"], channels=tuple(row["channels"]), operations=tuple(row["operations"])
+            )
+            for row in rows
+        )
+        return cls(graph=load_graph(directory), narrowed=tuple(layers))
 
     def metrics(self) -> dict[str, float]:
-        """``model/float_bytes``: the parameters that it uses, shared ones once, at 4 bytes each."""
+        """``model/float_bytes``: the parameters that it uses, shared ones once, at 4 bytes each.
+
+        ``model/float_macs``: multiply-accumulates of its layers and products of matrices, for one sample.
+        """
         used = {key for node in self.graph.nodes for key in node.params.values()}
         count = sum(self.graph.params[key].numel() for key in used)
-        return {"model/parameters": float(count), "model/float_bytes": 4.0 * count}
+        return {
+            "model/parameters": float(count),
+            "model/float_bytes": 4.0 * count,
+            "model/float_macs": float(sum(multiply_accumulates(self.graph).values())),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from stages.backends.base import Backend, predict
 from stages.benchmarking.competitor import Case
+from stages.integer.files import read_program
 from stages.integer.interpreter import quantize_input
+from stages.integer.program import Program
 from stages.measuring.timing import Step
 
 
@@ -18,20 +21,36 @@ class Engine:
     Args:
         backend: what runs the program; its threads are set to the case's.
         levels: leave out quantizing the input and dequantizing the output.
+        program: the folder of a program that a run left, to run in the place of the case's, which it is
+            compared with: a pruned network beside the dense one. None for the case's.
     """
 
     backend: Backend
     levels: bool = False
+    program: str | None = None
     isolated: bool = False
 
     def prepare(self, case: Case) -> Step:
-        """Compile for the case's threads. Raises where the backend is missing or falls back to another."""
+        """Compile for the case's threads.
+
+        Raises:
+            RuntimeError: the backend is missing or falls back to another.
+            ValueError: the program that was given cannot be read, or takes another input.
+        """
         backend: Any = self.backend
-        executable = replace(backend, threads=case.threads).compile(case.program)
+        program = case.program if self.program is None else self._read(case)
+        executable = replace(backend, threads=case.threads).compile(program)
         if executable.name != backend.name:
             raise RuntimeError("; ".join(executable.notes))
         x = case.x.numpy()
         if self.levels:
-            q = quantize_input(case.program, x)
+            q = quantize_input(program, x)
             return lambda: executable.run(q)
-        return lambda: predict(executable, case.program, x)
+        return lambda: predict(executable, program, x)
+
+    def _read(self, case: Case) -> Program:
+        program, _ = read_program(Path(str(self.program)))
+        own, wanted = (one.values[one.input].shape for one in (program, case.program))
+        if own != wanted:
+            raise ValueError(f"program={self.program}: takes {own}, the benchmark's network {wanted}")
+        return program

@@ -29,6 +29,18 @@ def operations(graph: Graph) -> dict[str, int]:
     return {node.name: _count(graph, node, shapes) for node in graph.nodes}
 
 
+def multiply_accumulates(graph: Graph) -> dict[str, int]:
+    """Those of them that multiply and add: of layers, and of products of matrices, by name."""
+    layers = {node.name for node in graph.nodes if is_layer(node) or node.op == "matmul"}
+    return {name: count for name, count in operations(graph).items() if name in layers}
+
+
+def program_multiply_accumulates(program: Program) -> int:
+    """The multiply-accumulates of a program's layers and products of matrices, for one sample."""
+    counts = program_operations(program)
+    return sum(counts[op.output] for op in program.ops if "weight" in op.tensors or op.op == "matmul")
+
+
 def program_operations(program: Program) -> dict[str, int]:
     """The same of a program, by value: of a layer with a residual without it, of an island its elements."""
     return {op.output: _count_op(op, program) for op in program.ops}
@@ -39,7 +51,10 @@ def _count_op(op: Op, program: Program) -> int:
     if op.op in NOTHING:
         return 0
     if "weight" in op.tensors:
-        return elements * int(op.tensors["weight"][0].size)
+        channels = program.values[op.output].shape[-1 if op.op.endswith("linear") else 0]
+        return (
+            elements // channels * int(op.tensors["weight"].size)
+        )  # of groups of inputs, each row is several
     return elements * (program.values[op.inputs[0]].shape[-1] if op.op == "matmul" else 1)
 
 

@@ -1,10 +1,10 @@
-"""The table of Deep Compression (Han et al. 2016, tables 2 and 3): what each layer keeps, and takes."""
+"""What each layer keeps: channels, and the table of Deep Compression (Han et al. 2016, tables 2 and 3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.artifacts import IntegerProgram
+from stages.artifacts import IntegerProgram, NarrowedLayer
 from stages.integer.coded import CodedLayer, coded_layers
 
 DENSE = 0.9
@@ -37,6 +37,18 @@ class CompressionRow:
     huffman_bytes: float
     file_bytes: float | None
     ratio: float
+
+
+def narrowed_table(layers: tuple[NarrowedLayer, ...]) -> tuple[NarrowedLayer, ...]:
+    """The layers that lost channels that they write or read, and one row for all; empty where none were."""
+    if not layers:
+        return ()
+    channels, operations = (
+        tuple(sum(getattr(layer, what)[i] for layer in layers) for i in range(2))
+        for what in ("channels", "operations")
+    )
+    lost = [own for own in layers if own.operations[1] < own.operations[0]]
+    return (*lost, NarrowedLayer(name="", channels=channels, operations=operations))
 
 
 def compression_table(program: IntegerProgram | None) -> tuple[CompressionRow, ...]:

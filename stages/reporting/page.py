@@ -14,6 +14,7 @@ from markupsafe import Markup
 from stages.artifacts import (
     IntegerProgram,
     Metrics,
+    NarrowedLayer,
     Observations,
     Parity,
     QuantizedModel,
@@ -24,7 +25,7 @@ from stages.artifacts import (
 )
 from stages.reporting import summary, text
 from stages.reporting.activations import panel, panels, sparkline
-from stages.reporting.compression import compression_table
+from stages.reporting.compression import compression_table, narrowed_table
 from stages.reporting.confusion import confusion_plot, prediction_changes
 from stages.reporting.errors import error_plot
 from stages.reporting.layers import Layer, layer_table
@@ -50,6 +51,7 @@ class RunResults:
     roundings: Roundings | None = None
     runtimes: RuntimeComparison | None = None
     verdict: Verdict | None = None
+    narrowed: tuple[NarrowedLayer, ...] = ()
     task: Task = field(default_factory=Classification)
     classes: tuple[str, ...] | None = None
     changed: Callable[[], tuple[ChangedSample, ...]] = tuple
@@ -116,6 +118,7 @@ def render(run: RunResults, *, settings: Settings, date: datetime) -> Rendered:
             runtimes=() if run.runtimes is None else runtime_table(run.task, run.runtimes),
             runtime_notes=() if run.runtimes is None else runtime_notes(run.runtimes),
             compression=compression_table(run.program),
+            narrowed=narrowed_table(run.narrowed),
             changes=changes,
             changed=run.changed() if changes is not None and changes.changed else (),
             recorded=bool(run.metrics.predictions),

@@ -57,6 +57,8 @@ def closing_table(
         for measure in task.measures[1:]
         if any(f"{form}/{measure.key}" in values for form in forms)
     ]
+    macs = ("model/float_macs", "", "model/integer_macs")
+    fewer = {macs[0], macs[2]} <= set(values) and values[macs[2]] < values[macs[0]]  # channels were left out
     kernels = MISSING if integer_kernels is None else "yes" if integer_kernels else "no"
     number = values.get("speed/threads")
     threads = "" if number is None else f", {number:.0f} thread{'' if number == 1 else 's'}"
@@ -73,6 +75,7 @@ def closing_table(
             ratio("integer"),
         ),
         row(f"images per second{threads}", count, *(f"{form}/images_per_second" for form in forms)),
+        *([row("multiply-accumulates", count, *macs)] if fewer else []),
         row("bytes", count, "model/float_bytes", "", "model/integer_bytes"),
         row("bytes, with all that the file holds", count, "", "", "model/file_bytes"),
         row("times smaller", lambda v: MISSING if v is None else f"{v:.2f}", "", "", "model/compression"),

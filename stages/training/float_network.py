@@ -1,4 +1,4 @@
-"""A graph in float training, with masks over its weights.
+"""A graph in float training, with masks over its weights, or over channels of its values.
 
 Nodes and parameters are those of the captured network, BatchNorm attached to its layers. A weight that has a
 mask is ``w · m`` in the forward pass. The gradient of w is that of w · m, everywhere, or where m is 1:
@@ -38,6 +38,8 @@ class FloatNetwork(nn.Module):
         self._regrow = regrow
         self._keys = {key: _escape(key) for key in tensors_of(self._graph)}
         self._masks: dict[str, Tensor] = {}
+        self._gates: dict[str, str] = {}
+        self._closed: frozenset[str] = frozenset()
         for key, tensor in tensors_of(self._graph).items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(self._keys[key], tensor)
@@ -59,6 +61,22 @@ class FloatNetwork(nn.Module):
         if not self._regrow:
             self.rest()
 
+    def open_gates(self, gates: Mapping[str, Tensor]) -> None:
+        """Give nodes, by name, a mask of ones that broadcasts to their value; it is saved as weights are."""
+        for name, gate in gates.items():
+            self._gates[name] = f"gate {_escape(name)}"
+            self.register_buffer(self._gates[name], torch.ones_like(gate))
+
+    def gates(self) -> dict[str, Tensor]:
+        """The masks of values, 0 and 1, by the name of the node."""
+        return {name: getattr(self, own) for name, own in self._gates.items()}
+
+    def gate(self, masks: Mapping[str, Tensor]) -> None:
+        """Multiply from now on the values of nodes that have a gate by masks, those of others by 1."""
+        for name, gate in self.gates().items():
+            gate.copy_(masks[name]) if name in masks else gate.fill_(1.0)
+        self._closed = frozenset(masks)
+
     @torch.no_grad()
     def rest(self) -> None:
         """Make what masks hide 0: a momentum of before they were put on may have moved it."""
@@ -68,6 +86,10 @@ class FloatNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (N, *input shape) to outputs."""
         graph = self._graph.with_params({key: self._value(key) for key in self._keys})
+
+        def gated(node: Node, *operands: Tensor) -> Tensor:
+            value = step(node, *operands)
+            return value * getattr(self, self._gates[node.name]) if node.name in self._closed else value
 
         def step(node: Node, *operands: Tensor) -> Tensor:
             if node.op == "dropout":
@@ -79,7 +101,7 @@ class FloatNetwork(nn.Module):
             )
             return self._batch_norm(graph, node, y)
 
-        return execute(graph, x, step=step)
+        return execute(graph, x, step=gated)
 
     def graph(self) -> Graph:
         """The network as it stands, on the CPU; weights with masks are pruned."""

@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import ConfigError
 from stages.backends.onednn import OneDNN
 from stages.backends.openvino import OpenVino
+from stages.backends.reference import Reference
 from stages.benchmark_calibration import BenchmarkCalibration
 from stages.benchmark_engine import BenchmarkEngine
 from stages.benchmark_training import BenchmarkTraining
@@ -28,6 +29,7 @@ from stages.benchmarking.torch_float import CalibrationForward, Eager
 from stages.benchmarking.training import FloatStep, QatStep
 from stages.benchmarking.workload import Workload
 from stages.data.digits import Digits
+from stages.integer.files import write_program
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.quant.estimators.lsq import Lsq
 from tests.stages.benchmarking.competitors import Refuser
@@ -118,3 +120,16 @@ def test_an_engine_that_falls_back_does_not_compete(competition: Competition, tm
     case = PREPARATION.case(workload, seed=0, scratch=tmp_path)
     with pytest.raises(RuntimeError, match="no kernels here; the reference backend runs instead"):
         Engine(backend=OneDNN()).prepare(case)
+
+
+def test_another_program_competes_on_the_same_input(competition: Competition, tmp_path: Path):
+    case = PREPARATION.case(competition.chosen()["digits"], seed=0, scratch=tmp_path)
+    other = replace(case.program, values={**case.program.values})
+    write_program(other, tmp_path)
+    engine = Engine(backend=Reference(), program=str(tmp_path))
+    assert (engine.prepare(case)() == Engine(backend=Reference()).prepare(case)()).all()
+    value = case.program.values[case.program.input]
+    wide = replace(value, shape=(value.shape[0], 9, 9))
+    another = replace(case, program=replace(case.program, values={**case.program.values, value.name: wide}))
+    with pytest.raises(ValueError, match=r"takes \(1, 8, 8\), the benchmark's network \(1, 9, 9\)"):
+        engine.prepare(another)

@@ -96,6 +96,7 @@ def test_all_forms_are_measured_on_the_baselines_samples(ctx, digits_inputs, mod
         *("float/top5", "simulated/top5", "integer/top5"),
         *("float/top1", "simulated/top1", "integer/top1", "integer/agreement", "integer/tied_top1"),
         *("integer/sqnr_db", "test/samples", "model/float_bytes", "model/integer_bytes", "model/parameters"),
+        *("model/float_macs", "model/integer_macs"),
         *("model/compression", "model/file_bytes", "model/file_compression"),
         *("convert/layers", "convert/int16_layers"),
     }

@@ -42,8 +42,8 @@ def graph():
 def test_a_shared_parameter_counts_once_and_an_unused_one_not(graph):
     shared = (2 * 6 + 6) + (6 * 6 * 9 + 6) + (6 * 6 + 6 + 6)
     expected = {"model/parameters": float(shared), "model/float_bytes": 4.0 * shared}
-    assert FloatModel(graph=graph).metrics() == expected
-    assert FloatModel(graph=fuse(fold_batch_norm(graph))).metrics() == expected
+    assert expected.items() <= FloatModel(graph=graph).metrics().items()
+    assert expected.items() <= FloatModel(graph=fuse(fold_batch_norm(graph))).metrics().items()
 
 
 @pytest.mark.parametrize("bits", [4, 8])

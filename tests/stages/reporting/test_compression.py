@@ -1,8 +1,8 @@
 """The paper's table in the report."""
 
-from stages.artifacts import IntegerProgram
+from stages.artifacts import IntegerProgram, NarrowedLayer
 from stages.integer.coded import encode_program
-from stages.reporting.compression import compression_table
+from stages.reporting.compression import compression_table, narrowed_table
 from tests.stages.integer.test_coded import sparse_program
 
 
@@ -26,3 +26,12 @@ def test_what_is_neither_pruned_nor_coded_has_no_table():
     program.ops[0].tensors["weight"][:] = 3
     assert compression_table(IntegerProgram(program=program)) == ()
     assert compression_table(None) == ()
+
+
+def test_layers_that_lost_channels_to_read_or_write_are_listed_and_all():
+    def layer(name, channels, operations):
+        return NarrowedLayer(name=name, channels=channels, operations=operations)
+
+    layers = (layer("a", (16, 8), (160, 80)), layer("b", (4, 4), (64, 32)), layer("c", (4, 4), (16, 16)))
+    assert narrowed_table(layers) == (*layers[:2], layer("", (24, 16), (240, 128)))
+    assert narrowed_table(()) == ()

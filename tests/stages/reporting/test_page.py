@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stages.artifacts import IntegerProgram, Metrics, Roundings, Verdict
+from stages.artifacts import IntegerProgram, Metrics, NarrowedLayer, Roundings, Verdict
 from stages.graph.lower import lower
 from stages.reporting.layers import layer_table
 from stages.reporting.page import RunResults, render
@@ -172,6 +172,14 @@ def test_the_verdict_is_shown(run_of):
     assert "they agree on 0.5" in broken
     assert "This run has no parity contract." in rendered(replace(run, verdict=Verdict())).page
     assert "This run has no parity contract." in rendered(replace(run, verdict=None)).page
+
+
+def test_lost_channels_are_shown_beside_those_before(run_of):
+    layer = NarrowedLayer(name="conv", channels=(64, 48), operations=(4000, 3000))
+    checker = parse(rendered(replace(run_of(["conv"]), narrowed=(layer,))).page)
+    text = " ".join(" ".join(checker.text).split())
+    assert "conv 48 64 3,000 4,000 75.00%" in text and "all 48 64" in text
+    assert "Compression" not in " ".join(parse(rendered(run_of(["conv"])).page).text)
 
 
 def test_roundings_are_shown_with_what_the_backend_computes_exactly(run_of):

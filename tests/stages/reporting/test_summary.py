@@ -52,3 +52,12 @@ def test_a_ratio_without_noise_is_infinite_and_an_unmeasured_one_a_dash():
     assert cells("float/top1", "simulated/top1", "integer/top1") == ["–", "–", "∞"]
     assert cells("float/top1", "simulated/top1") == ["–", "∞", "–"]
     assert cells("integer/top1") == ["–", "–", "–"]
+
+
+def test_multiply_accumulates_are_shown_where_there_are_fewer():
+    def titles(integer):
+        values = {"model/float_macs": 100.0, "model/integer_macs": integer}
+        return {title: cells for title, *cells in closing_table(values, None, Classification())}
+
+    assert titles(48.0)["multiply-accumulates"] == ["100", "–", "48"]
+    assert "multiply-accumulates" not in titles(100.0)
