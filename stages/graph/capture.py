@@ -161,7 +161,8 @@ def _not_traced(module: nn.Module, example: Tensor, error: Exception) -> Pipelin
         parameters = signature(module.forward).parameters.values()
         needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
         if len(needed) > 1:
-            remedy = f"model.inputs={{{', '.join(f'{name}: [SHAPE]' for name in needed)}}} says how samples hold them"
+            shapes = ", ".join(f"{name}: [SHAPE]" for name in needed)
+            remedy = f"model.inputs={{{shapes}}} says how a sample holds them"
         return PipelineError(
             f"model: {type(module).__name__} fails on input {shape}: {_first_line(own)}\nRemedy: {remedy}."
         )

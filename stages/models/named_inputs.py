@@ -45,8 +45,8 @@ def with_inputs(
     for name, own in inputs.items():
         if any(size < 1 for size in own):
             raise PipelineError(
-                f"model.inputs.{name}={list(own)}: sizes must be at least 1. Remedy: the shape of one sample, "
-                "without the batch"
+                f"model.inputs.{name}={list(own)}: sizes must be at least 1. Remedy: the shape of one "
+                "sample, without the batch"
             )
     total = sum(math.prod(own) for own in inputs.values())
     if total != math.prod(shape):

@@ -72,8 +72,8 @@ class Shares:
         used = order[:-rest] if 0 < rest < max(2, self.size) else order
         if not len(used):
             raise PipelineError(
-                f"data.train: {len(order)} sample to train on, and a batch needs 2, as BatchNorm has no variance "
-                "over one. Remedy: more samples, or model.weights=… in the place of training"
+                f"data.train: {len(order)} sample to train on, and a batch needs 2, as BatchNorm has no "
+                "variance over one. Remedy: more samples, or model.weights=… in the place of training"
             )
         return used
 
