@@ -7,7 +7,6 @@ with 0 where the network runs on integers, with 1 where it does not.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console as RichConsole
 
+from pipeline.command_line import CommandLine
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.composed import composed
 from pipeline.console import Console
@@ -37,7 +37,7 @@ class Inspection(Protocol):
 
 def main(arguments: Sequence[str]) -> int:
     """Compose, build ``check`` with what it refers to, and run it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__.split("\n\n")[0])
+    parser = CommandLine(prog="python -m pipeline.check", description=__doc__.split("\n\n")[0])
     parser.add_argument("overrides", nargs="*", help="as of a run: model=resnet20 data=cifar10")
     parser.add_argument("--config-dir", type=Path, help="a folder with options of your own")
     given = parser.parse_intermixed_args(arguments)

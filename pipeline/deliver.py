@@ -5,10 +5,10 @@ Without folders: all that `outputs/pending` names. A folder is a run's, wherever
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from pipeline.command_line import CommandLine
 from pipeline.errors import PipelineError
 from pipeline.run_folder import OccupiedError, occupied
 from pipeline.tracking import pending
@@ -19,7 +19,7 @@ from pipeline.tracking.mlflow_run import MLflowTracker
 
 def main() -> None:
     """Run the command line; exits with 1 where something is left."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.deliver", description=__doc__)
+    parser = CommandLine(prog="python -m pipeline.deliver", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="*", help="of a run, as outputs/runs/<date>/<time>")
     parser.add_argument(
         "--pending", type=Path, default=Path("outputs/pending"), help="tracking.pending; default: %(default)s"

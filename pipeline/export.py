@@ -7,7 +7,6 @@ computed or recorded.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.command_line import CommandLine
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.composed import composed
 from pipeline.errors import ConfigError
@@ -33,7 +33,7 @@ class WithoutRun(Protocol):
 
 def main(arguments: Sequence[str]) -> int:
     """Compose, build ``export``, and let each option write; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.export", description=__doc__.split("\n\n")[0])
+    parser = CommandLine(prog="python -m pipeline.export", description=__doc__.split("\n\n")[0])
     parser.add_argument("overrides", nargs="*", help="program=PATH export=[NAME,…] to=FOLDER")
     parser.add_argument("--config-dir", type=Path, help="a folder with options of your own")
     given = parser.parse_intermixed_args(arguments)

@@ -31,6 +31,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console as RichConsole
 
+from pipeline.command_line import CommandLine
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.composed import composed
 from pipeline.console import Console
@@ -56,7 +57,7 @@ class Predicting(Protocol):
 
 def main(arguments: Sequence[str]) -> int:
     """Compose, build ``predict``, and answer; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m pipeline.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,7 +7,6 @@ for a machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console as RichConsole
 
+from pipeline.command_line import CommandLine
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.composed import composed
 from pipeline.console import Console
@@ -38,7 +38,7 @@ class Questions(Protocol):
 
 def main(arguments: Sequence[str]) -> int:
     """Compose, build ``probe`` alone, and run it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.probe", description=__doc__.split("\n\n")[0])
+    parser = CommandLine(prog="python -m pipeline.probe", description=__doc__.split("\n\n")[0])
     parser.add_argument("overrides", nargs="*", help="probe.runtimes=[tflm] probe.operators=[conv2d]")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON, and nothing else")
     given = parser.parse_intermixed_args(arguments)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import import_module
 from typing import Any
 
+from pipeline.command_line import CommandLine
 from pipeline.errors import PipelineError
 
 MAX_BYTES = 64 * 2**20
@@ -94,7 +95,7 @@ def app() -> Bounded:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve until it is told to end; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m pipeline.serve",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -110,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("workers", "max_bytes"):
             if getattr(given, name) < 1:
                 raise PipelineError(f"--{name.replace('_', '-')}={getattr(given, name)}: must be at least 1")
+        if not 1 <= given.port <= 65535:
+            raise PipelineError(f"--port={given.port}: must be from 1 to 65535")
         os.environ[_MODEL] = _folder(given.model, given.tracking_uri)
     except PipelineError as error:
         print(error, file=sys.stderr)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from pipeline.command_line import CommandLine
 from pipeline.compare.definition import configured
 from pipeline.compare.write import URI, write_comparison
 from pipeline.errors import PipelineError
@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.compare", description=__doc__)
+    parser = CommandLine(prog="python -m pipeline.compare", description=__doc__)
     parser.add_argument("--tracking-uri", default=URI, metavar="URI", help="default: %(default)s")
     parser.add_argument("--experiment", metavar="NAME", help="default: all experiments")
     parser.add_argument("--sweep", metavar="ID", help="runs under this parent run, or with this tag `sweep`")

@@ -4,7 +4,8 @@
 annotation             accepts
 =====================  =========================================================================
 int                    an int, or text that is one (``"8"``); not a bool, not 8.0
-float                  a float or an int, or text that is one (YAML reads ``1e-5`` as text)
+float                  a float or an int, or text that is one (YAML reads ``1e-5`` as text); not NaN,
+                       which no comparison refuses
 bool                   true, false
 str, Path              text (a path also where YAML reads a number)
 Enum, Literal          a member's name or value; one of the values
@@ -18,6 +19,7 @@ class, Protocol        an instance; a protocol is checked where it is ``runtime_
 from __future__ import annotations
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
@@ -87,7 +89,7 @@ def _sequence(value: Any, origin: Any, arguments: tuple[Any, ...]) -> Any:
 
 def _union(value: Any, members: tuple[Any, ...]) -> Any:
     for member in members:  # an exact type first: "8" stays text for int | str
-        if isinstance(member, type) and type(value) is member:
+        if isinstance(member, type) and type(value) is member and value == value:  # a NaN is refused below
             return value
     refusals = []
     for member in members:
@@ -110,7 +112,10 @@ def _integer(value: Any) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    return float(value)
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError
+    return number
 
 
 def _exactly(cls: type) -> Callable[[Any], Any]:

@@ -35,6 +35,9 @@ def locate(target: object) -> Callable[..., Any]:
         raise TargetError(f"'{target}': no module '{module_name}'{_siblings(module_name)}{remedy}")
     module = _imported(module_name, target)
     if not callable(component := getattr(module, name, None)):
+        if component is not None:
+            kind = type(component).__name__
+            raise TargetError(f"'{target}' is a {kind}: must be a class, or a function that gives the object")
         own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module_name]
         public = [n for n in own if not n.startswith("_")]
         raise TargetError(f"'{target}': '{module_name}' has no class '{name}'; {alternatives(name, public)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,11 +15,14 @@ from filelock import Timeout
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.command_line import CommandLine
 from pipeline.configuration.schema import StoreConfig
+from pipeline.errors import alternatives
 from pipeline.store.local import Store
 from pipeline.store.manifest import MANIFEST, read_manifest
 
 DAY = 86_400.0
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +40,12 @@ class Entry:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """Everything the store at `root` holds, by kind, the most recently used first."""
+    """Everything the store at `root` holds, by kind, the most recently used first.
+
+    Of folders that lie there for another reason, as where `root` is no store at all, nothing is an entry.
+    """
     for kind in sorted(p for p in root.glob("*") if p.is_dir() and not p.name.startswith(".")):
-        found = [_entry(path) for path in kind.iterdir() if path.is_dir()]
+        found = [_entry(path) for path in kind.iterdir() if path.is_dir() and _KEY.fullmatch(path.name)]
         yield from sorted(found, key=lambda entry: -entry.used)
 
 
@@ -73,7 +81,7 @@ def prune(
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.store", description=__doc__)
+    parser = CommandLine(prog="python -m pipeline.store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("list", "show what is stored"),
@@ -86,17 +94,37 @@ def main() -> None:
         command.add_argument("--path", type=Path, default=Path(StoreConfig.path), help="default: %(default)s")
         command.add_argument("--kind", help="only this kind of artifact: float_model, observations, …")
         if name == "prune":
-            command.add_argument("--older-than", type=float, metavar="DAYS", help="not used for DAYS days")
+            command.add_argument("--older-than", type=_days, metavar="DAYS", help="not used for DAYS days")
             command.add_argument("--all", action="store_true", help="whatever their age")
     arguments = parser.parse_args()
     store = Store(arguments.path)
+    if "://" in str(arguments.path) or ":/" in str(arguments.path):
+        parser.exit(1, f"--path={arguments.path}: is an address. Remedy: a folder, as store.cache\n")
     if not store.root.is_dir():
-        parser.exit(1, f"{store.root}: no such folder; name the store with --path\n")
+        parser.exit(
+            1, f"--path={store.root}: no such folder. Remedy: name the store, as store.path of a run\n"
+        )
+    kinds = {entry.kind for entry in entries(store.root)}
+    kinds |= {path.name.partition(".")[0] for path in (store.root / ".scratch").glob("*.*")}
+    if arguments.kind not in (None, *kinds):
+        known = alternatives(arguments.kind, kinds)
+        parser.exit(1, f"--kind={arguments.kind}: {store.root} holds none of it; {known}\n")
     if arguments.command == "list":
         _show(store.root, arguments.kind)
     else:
         freed = prune(store, kind=arguments.kind, older_than=arguments.older_than, everything=arguments.all)
         print(f"freed {_size(freed)} in {store.root}")
+
+
+def _days(text: str) -> float:
+    """A number of days; argparse prints why it is none."""
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not days >= 0.0:
+        raise argparse.ArgumentTypeError(f"{text} must be a number of days, 0 or more")
+    return days
 
 
 def _show(root: Path, kind: str | None) -> None:

@@ -64,7 +64,7 @@ def closure(modules: Iterable[str], own: Collection[str]) -> Closure:
         if _found(name) is None:
             raise PipelineError(
                 f"'{name}' is not a module with a source file, by which a result that it computes could be "
-                "known again; move what it defines to a file"
+                "known again. Remedy: name (_target_, model.target) what a file of yours defines"
             )
     seen = set(waiting)
     while waiting:

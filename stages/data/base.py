@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -141,12 +143,20 @@ def outputs_for(labels: NDArray[Any]) -> int:
 
 
 def check_normalization(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
-    """Raise `ValueError` unless there are `channels` means and as many positive deviations."""
+    """Raise `ValueError` unless there are `channels` finite means and as many positive deviations."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise ValueError(f"{name}={list(values)}: must be {channels} numbers, one a channel")
+    check_finite_constants(mean, std)
     if min(std) <= 0.0:
         raise ValueError(f"std={list(std)}: must be positive; images are divided by it")
+
+
+def check_finite_constants(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise `ValueError` where a mean or deviation is infinite or NaN."""
+    for name, values in (("mean", mean), ("std", std)):
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"{name}={list(values)}: must be finite")
 
 
 def _describe(array: NDArray[Any]) -> str:

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
-from stages.data.base import SampleShape, Split, check_normalization, outputs_for
+from stages.data.base import (
+    SampleShape,
+    Split,
+    check_finite_constants,
+    check_normalization,
+    outputs_for,
+)
 
 ChannelLayout = Literal["channels_first", "channels_last", "no_channels"]
 """Where an input's channels are: (N, C, …), (N, …, C), or nowhere: (N, …) becomes (N, 1, …)."""
@@ -130,7 +136,7 @@ def count_outputs(*splits: Split) -> int:
 def check_constants(
     mean: Sequence[float], std: Sequence[float], shape: SampleShape, *, tokens: bool = False
 ) -> None:
-    """Raise `PipelineError` unless each is empty, one number, or one a channel, and deviations positive.
+    """Raise `PipelineError` unless each is empty, one number, or one a channel; finite, deviations positive.
 
     Tokens have none.
     """
@@ -143,6 +149,7 @@ def check_constants(
             if len(values) > 1:
                 pair = {"mean": (0.0,) * len(values), "std": (1.0,) * len(values)} | {name: tuple(values)}
                 check_normalization(pair["mean"], pair["std"], shape[0])
+        check_finite_constants(mean, std)
         if std and min(std) <= 0.0:
             raise ValueError(f"std={list(std)}: must be positive; inputs are divided by it")
     except ValueError as error:

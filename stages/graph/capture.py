@@ -8,10 +8,13 @@ beside the module on random input, so that a graph that computes something else 
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,6 +32,9 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Largest difference between module and graph, relative to the largest output."""
+
+_TALKERS = ("torch.export", "torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+"""Loggers that say a refusal before it is raised."""
 
 AUTOCAST = 2e-2
 """The same where the module computes some of it with 8 or 11 bits, and the graph with 24."""
@@ -118,24 +124,58 @@ def _example(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> T
 def _export(
     module: nn.Module, example: Tensor, casts: AbstractContextManager[Any]
 ) -> torch.export.ExportedProgram:
-    exporter = logging.getLogger("torch.export")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), casts:
+        # on the error output torch prints whole graphs of what it does not take
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), _silent(*_TALKERS), casts:
             warnings.simplefilter("ignore")
             return torch.export.export(module, (example,))
     except Exception as error:  # torch.export raises many types; all mean "not traceable"
-        reason = str(error).strip().splitlines()
-        shape = ("N", *example.shape[1:])
-        raise PipelineError(
-            f"{type(module).__name__} cannot be traced by torch.export on input {shape}: "
-            f"{type(error).__name__}: {reason[0] if reason else ''}\n"
-            "Remedy: keep forward() free of Python control flow that depends on tensor values, "
-            "and of fixed batch sizes."
-        ) from error
+        raise _not_traced(module, example, error) from error
+
+
+@contextmanager
+def _silent(*names: str) -> Iterator[None]:
+    """Keep loggers from saying, with a stack, what the exception says."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
     finally:
-        exporter.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _not_traced(module: nn.Module, example: Tensor, error: Exception) -> PipelineError:
+    """What to say of a module that torch.export does not take: it may not take such samples at all."""
+    shape = ("N", *example.shape[1:])
+    try:
+        with torch.inference_mode():
+            module(torch.zeros_like(example[:2]))
+    except Exception as own:  # of the user's code, of any type
+        remedy = (
+            "give samples of the shape that it takes (settings of data), build it for these (model.args), "
+            "or correct its forward()"
+        )
+        parameters = signature(module.forward).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        if len(needed) > 1:
+            shapes = ", ".join(f"{name}: [SHAPE]" for name in needed)
+            remedy = f"model.inputs={{{shapes}}} says how a sample holds them"
+        return PipelineError(
+            f"model: {type(module).__name__} fails on input {shape}: {_first_line(own)}\nRemedy: {remedy}."
+        )
+    return PipelineError(
+        f"{type(module).__name__} cannot be traced by torch.export on input {shape}: {_first_line(error)}\n"
+        "Remedy: keep forward() free of Python control flow that depends on tensor values, "
+        "and of fixed batch sizes."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    reason = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {reason[0] if reason else ''}"
 
 
 def _output(exported: torch.export.ExportedProgram, module: nn.Module, output: str | int | None) -> int:
@@ -151,11 +191,21 @@ def _output(exported: torch.export.ExportedProgram, module: nn.Module, output: s
             listed = ", ".join(names[i] for i in tensors)
             log.info("%s gives %s: the first is taken (model.output=…)", type(module).__name__, listed)
         return tensors[0]
+    if not tensors:
+        raise PipelineError(
+            f"model: {type(module).__name__} returns no tensor that depends on its input.\n"
+            "Remedy: let forward() return the result."
+        )
     chosen = [i for i in tensors if str(output) in (names[i], names[i].split(".")[-1])]
+    if len(chosen) != 1 and names == [""]:
+        raise PipelineError(
+            f"model.output={output}: {type(module).__name__} gives one tensor, which has no name.\n"
+            "Remedy: model.output=null"
+        )
     if len(chosen) != 1:
         raise PipelineError(
             f"model.output={output}: {type(module).__name__} gives no such tensor.\n"
-            f"Remedy: one of {', '.join(names[i] for i in tensors) or 'none: it returns no tensor'}."
+            f"Remedy: one of {', '.join(names[i] for i in tensors)}."
         )
     return chosen[0]
 
@@ -203,9 +253,17 @@ def _verify(
         expected = torch.utils._pytree.tree_leaves(module(x.to(dtype, copy=True)))[place].float()
         actual = execute(graph, x.float())
         alone = execute(graph, x[1:].float())
-    if not torch.isfinite(expected).all():
+    if not expected.numel():
         raise PipelineError(
-            f"{type(module).__name__} gives NaN or infinity on standard normal input; check its weights."
+            f"model: {type(module).__name__} gives {('N', *expected.shape[1:])}, which holds no numbers.\n"
+            "Remedy: build it with at least one output (model.args)"
+        )
+    if not torch.isfinite(expected).all():
+        wrong = [name for name, tensor in module.state_dict().items() if not torch.isfinite(tensor).all()]
+        which = f"in its weights, {', '.join(wrong[:3])}" if wrong else "by what it computes, as a logarithm"
+        raise PipelineError(
+            f"model: {type(module).__name__} gives NaN or infinity on standard normal input, {which}.\n"
+            "Remedy: other weights (model.weights=…), or correct its forward()."
         )
     limit = tolerance * max(1.0, expected.abs().max().item())
     error = (actual - expected).abs().max().item() if actual.shape == expected.shape else float("inf")

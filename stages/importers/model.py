@@ -72,7 +72,7 @@ class ImportedModel:
         except PipelineError:
             raise
         except ValueError as error:
-            raise PipelineError(f"model.path={self.path}: {error}") from error
+            raise self._refused(error) from error
         return with_inputs(network, self.inputs, tuple(shape))
 
     def program(self) -> Program | None:
@@ -84,8 +84,7 @@ class ImportedModel:
         try:
             return self._program
         except ValueError as error:
-            text = str(error).removeprefix(f"{self.path}: ")
-            raise PipelineError(f"model.path={self.path}: {text}") from error
+            raise self._refused(error) from error
 
     def fingerprint(self) -> str:
         """The sha256 of the file, and of those that its tensors lie in."""
@@ -98,7 +97,16 @@ class ImportedModel:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()
 
+    def _refused(self, error: ValueError) -> PipelineError:
+        text = str(error).removeprefix(f"{self.path}: ")
+        remedy = "" if "Remedy: " in text else ".\nRemedy: copy the file again, or export it anew"
+        return PipelineError(f"model.path={self.path}: {text}{remedy}")
+
     def _check_there(self) -> None:
+        if Path(self.path).is_dir():
+            raise PipelineError(
+                f"model.path={self.path}: is a folder.\nRemedy: model.path=<file.onnx or file.tflite>"
+            )
         if not Path(self.path).is_file():
             raise PipelineError(
                 f"model.path={self.path}: no such file (looked in {Path.cwd()}).\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, alternatives
 from stages.models.named_inputs import with_inputs
 from stages.models.weights import load_weights, weights_fingerprint
 
@@ -62,7 +62,7 @@ class TorchModel:
             raise PipelineError(
                 f"model.target={self._name}: calling it with {_listed(arguments)} failed: "
                 f"{type(error).__name__}: {text}\n"
-                f"Remedy: model.args={{…}}; it takes {_signature(self.target)}"
+                f"Remedy: model.args={{…}}; it takes {_signature(self.target)}{_mistaken(arguments, facts)}"
             ) from error
         if not isinstance(module, nn.Module):
             raise PipelineError(
@@ -103,6 +103,12 @@ def _filled(value: Any, facts: Mapping[str, Any]) -> Any:
             "Remedy: data.shape, or a number"
         )
     return facts[value]
+
+
+def _mistaken(arguments: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What to say of text that looks like the name of a fact of the data, and is none."""
+    wrong = [value for value in arguments.values() if isinstance(value, str) and value.startswith("data.")]
+    return f". '{wrong[0]}' stands for nothing; {alternatives(wrong[0], facts)}" if wrong else ""
 
 
 def _listed(arguments: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def read_checkpoint(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise PipelineError(_unpickled(path, error)) from error
     except Exception as error:  # of any bytes, the unpickler raises any: IndexError, AttributeError, …
-        text = _TERMINAL.sub("", str(error)).strip() or type(error).__name__
+        text = f"{type(error).__name__}: {_TERMINAL.sub('', str(error)).strip()}"
         raise PipelineError(
             f"model.weights={path}: not readable as weights ({text.splitlines()[0]}).\n"
             "Remedy: the file may be damaged or cut short; copy it again, or save a plain state dict, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class ExportedModel:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 program = torch.export.load(archive)
-                module = program.module(check_guards=False)
+                guarded = "check_guards" in signature(program.module).parameters  # not so in torch 2.8
+                module = program.module(**({"check_guards": False} if guarded else {}))
         except Exception as error:  # of many types: another version's schema, a damaged file
             reason = (str(error).strip().splitlines() or [""])[0]
             raise PipelineError(

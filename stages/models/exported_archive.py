@@ -25,6 +25,9 @@ from stages.models.checkpoint_file import check_ratio, torchscript_refusal
 MODEL = "models/model.json"
 SAMPLES = "data/sample_inputs/model.pt"
 CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+PICKLES = ("data/weights/model.pt", "data/constants/model.pt")
+"""Where torch 2.8 keeps tensors: two files of `torch.save`, in the place of a file a tensor."""
+
 _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version", ".data/serialization_id")
 
 _TARGETS = re.compile(
@@ -62,12 +65,9 @@ def safe_archive(path: Path) -> io.BytesIO:
             # `tensor_`: the prefix of what are tensors; others are objects with code of their own
             if entry.get("use_pickle") or not str(entry.get("path_name")).startswith(("weight_", "tensor_")):
                 raise _refused(path, f"'{tensor}' is stored as a pickle, which can run code")
-    try:
-        torch.load(io.BytesIO(members[SAMPLES]), weights_only=True)
-    except Exception as error:  # of many types, where it is damaged
-        raise _refused(
-            path, "its sample inputs are more than tensors, as a pickle, which can run code, or damaged"
-        ) from error
+    for name in (SAMPLES, *PICKLES):
+        if name in members:
+            members[name] = _plain(path, name, members[name])
     model = _json(path, MODEL, members[MODEL])
     _check(path, model)
     members[MODEL] = json.dumps(model).encode()
@@ -77,6 +77,20 @@ def safe_archive(path: Path) -> io.BytesIO:
             archive.writestr(f"model/{name}", content)
     made.seek(0)
     return made
+
+
+def _plain(path: Path, name: str, content: bytes) -> bytes:
+    """A member by `torch.save` that holds tensors alone, written anew."""
+    try:
+        held = torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # of many types, where it is damaged
+        what = name.split("/")[1].replace("_", " ")
+        raise _refused(
+            path, f"its {what} ({name}) are more than tensors, as a pickle, which can run code, or damaged"
+        ) from error
+    written = io.BytesIO()
+    torch.save(held, written)
+    return written.getvalue()
 
 
 def _members(path: Path) -> dict[str, bytes]:
@@ -97,7 +111,7 @@ def _members(path: Path) -> dict[str, bytes]:
             tensors = tuple(
                 n for n in names if re.fullmatch(r"data/(weights|constants)/(weight|tensor)_\d+", n)
             )
-            kept = (MODEL, SAMPLES, *CONFIGS, *_PLAIN, *tensors)
+            kept = (MODEL, SAMPLES, *CONFIGS, *PICKLES, *_PLAIN, *tensors)
             return {name: archive.read(names[name]) for name in kept if name in names}
     except PipelineError:
         raise
@@ -120,7 +134,7 @@ def _check(path: Path, model: dict[str, Any]) -> None:
 
     Takes out of `model` what loading does without: guards, and all metadata but the modules' paths.
     """
-    model["guards_code"] = []  # Python text
+    model.pop("guards_code", None)  # Python text
     for key, value in _walk(model):
         if key == "metadata" and isinstance(value, dict):
             kept = {name: text for name, text in value.items() if name == "nn_module_stack"}

@@ -38,10 +38,16 @@ def with_inputs(
     """The network, or one that cuts its inputs out of samples of `shape`.
 
     Raises:
-        PipelineError: the inputs have more or fewer numbers than a sample.
+        PipelineError: the inputs have more or fewer numbers than a sample, or one has none.
     """
     if not inputs:
         return network
+    for name, own in inputs.items():
+        if any(size < 1 for size in own):
+            raise PipelineError(
+                f"model.inputs.{name}={list(own)}: sizes must be at least 1. Remedy: the shape of one "
+                "sample, without the batch"
+            )
     total = sum(math.prod(own) for own in inputs.values())
     if total != math.prod(shape):
         listed = ", ".join(f"{name} {list(own)}" for name, own in inputs.items())

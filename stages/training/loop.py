@@ -62,9 +62,9 @@ class Loop:
         groups = objective.parameter_groups(recipe.weight_decay)
         if recipe.epochs and not any(group["params"] for group in groups):
             raise PipelineError(
-                f"epochs={recipe.epochs}: there is nothing to train, all parameters of "
-                f"{type(module).__name__} are frozen (requires_grad=False). Remedy: epochs=0, or unfreeze "
-                "some"
+                f"epochs={recipe.epochs}: there is nothing to train, {type(module).__name__} has no "
+                "parameters, or all are frozen (requires_grad=False). Remedy: 0 epochs (as "
+                "training.float.epochs=0), model.weights=…, or unfreeze some"
             )
         self.optimizer = _optimizer(groups, recipe)
 

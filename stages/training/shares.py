@@ -61,7 +61,7 @@ class Shares:
         BatchNorm has no variance over a single sample, and each rank has a sample of its own.
 
         Raises:
-            PipelineError: there are fewer samples than ranks.
+            PipelineError: there are fewer samples than ranks, or only one, which is no batch.
         """
         if len(order) < self.size:
             raise PipelineError(
@@ -69,7 +69,13 @@ class Shares:
                 f"--nproc-per-node={max(len(order), 1)}, or more samples"
             )
         rest = len(order) % batch_size
-        return order[:-rest] if 0 < rest < max(2, self.size) else order
+        used = order[:-rest] if 0 < rest < max(2, self.size) else order
+        if not len(used):
+            raise PipelineError(
+                f"data.train: {len(order)} sample to train on, and a batch needs 2, as BatchNorm has no "
+                "variance over one. Remedy: more samples, or model.weights=… in the place of training"
+            )
+        return used
 
     def of(self, order: NDArray[np.int64], batch_size: int) -> Iterator[Share]:
         """This rank's share of each batch."""

@@ -25,7 +25,10 @@ def _slice(
     size = base.shape[dim]
     first, last, step = slice(start, end, step).indices(size)
     if step == 1:
-        pieces = [base.narrow(dim, 0, first), view, base.narrow(dim, last, size - last)]
+        after = max(first, last)
+        parts = [(base, 0, first), (view, 0, view.shape[dim]), (base, after, size - after)]
+        # none of an empty one: torch 2.8 keeps the call, whose result would have no samples
+        pieces = [part if part is view else part.narrow(dim, at, n) for part, at, n in parts if n]
     elif size > MOST_PIECES:
         raise ValueError(f"changes {size} entries with a step of {step}; up to {MOST_PIECES} are followed")
     else:
@@ -33,7 +36,6 @@ def _slice(
         pieces = [
             view.narrow(dim, chosen[i], 1) if i in chosen else base.narrow(dim, i, 1) for i in range(size)
         ]
-    pieces = [piece for piece in pieces if piece.shape[dim]]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 

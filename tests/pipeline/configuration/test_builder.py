@@ -214,6 +214,11 @@ def test_all_problems_are_reported_together_each_with_path_and_remedy():
             f"a._target_: '{MODULE}.Afine': '{MODULE}' has no class 'Afine'; did you mean",
         ),
         ("a: {_target_: nowhere.at.All}", "a._target_: 'nowhere.at.All': no module 'nowhere.at'"),
+        (
+            "a: {_target_: os.environ}",
+            "a._target_: 'os.environ' is a _Environ: must be a class, or a function",
+        ),
+        ("a: {@Train, rate: .nan}", "a.rate: expected float, got nan (float)"),
         ("a: {_target_: 7}", "a._target_: 7 is not a dotted name like package.module.Class"),
         (
             "a: {_target_: pipeline.trackin.null.Null}",

@@ -26,6 +26,18 @@ def test_floats_and_their_text_are_floats(value):
     assert convert(value, float) == convert(repr(value), float) == value
 
 
+@pytest.mark.parametrize("hint", [float, float | None, tuple[float, ...], float | str, dict[str, float]])
+@pytest.mark.parametrize("value", [float("nan"), "nan"])
+def test_nan_is_no_number(hint, value):
+    """No comparison refuses it, so that it would pass every check of a range."""
+    given = [value] if hint == tuple[float, ...] else {"a": value} if hint == dict[str, float] else value
+    if hint == float | str and value == "nan":
+        assert convert(value, hint) == "nan"
+        return
+    with pytest.raises(MismatchError, match=r"expected (float|a list|float or str), got '?nan"):
+        convert(given, hint)
+
+
 @given(st.lists(NUMBERS))
 def test_lists_become_tuples_of_the_same_values(values):
     """Length and order stay; only the type of the sequence changes."""

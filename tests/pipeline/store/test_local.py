@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -165,7 +166,37 @@ def test_the_command_line_lists_and_prunes(store, fakes):
     assert command("prune", "--path", str(store.root), "--kind", "sum").stdout.startswith("freed ")
     assert [entry.kind for entry in entries(store.root)] == ["number"]
     missing = command("list", "--path", str(store.root / "nowhere"))
-    assert missing.returncode == 1 and "no such folder; name the store with --path" in missing.stderr
+    assert missing.returncode == 1 and "no such folder. Remedy: name the store" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["prune", "--kind", "numbr"],
+            r"--kind=numbr: \S+ holds none of it; did you mean 'number'\? valid: n",
+        ),
+        (["list", "--kind", "nosuch"], r"--kind=nosuch: \S+ holds none of it; valid: number"),
+        (["prune", "--older-than", "2026-01-01"], "--older-than: 2026-01-01 must be a number of days, 0 or"),
+        (["prune", "--older-than", "-3"], "--older-than: -3 must be a number of days, 0 or more"),
+        (["prune", "--older-than", "nan"], "--older-than: nan must be a number of days, 0 or more"),
+        (["prune", "--knd", "number"], "--knd: no such argument; did you mean '--kind'"),
+        (["list", "--path", "s3://bucket/a"], "--path=s3:/bucket/a: is an address. Remedy: a folder"),
+    ],
+)
+def test_a_wrong_argument_removes_nothing_and_is_one_line(store, fakes, arguments, said):
+    save(store, fakes)
+    given = arguments if "--path" in arguments else [*arguments, "--path", str(store.root)]
+    done = command(*given)
+    assert done.returncode in (1, 2) and re.match(said, done.stderr) and done.stderr.count("\n") == 1
+    assert len(list(entries(store.root))) == 1
+
+
+def test_a_folder_that_is_no_store_loses_nothing(tmp_path):
+    kept = tmp_path / "thesis" / "chapter"
+    kept.mkdir(parents=True)
+    assert prune(Store(tmp_path), everything=True) == 0
+    assert kept.is_dir() and list(entries(tmp_path)) == []
 
 
 @pytest.mark.parametrize("files", [7, ["a"], {"a": 7}, {"a": {"sha256": 7}}, {"a": {}}, None])

@@ -224,6 +224,8 @@ def test_nothing_is_unpickled(build, tmp_path):
             "data.tokens=true: mean and std would make other tokens",
         ),
         ({"std": (0.0,)}, r"data.std=\[0.0\]: must be positive"),
+        ({"std": (float("inf"),)}, r"data.std=\[inf\]: must be finite"),
+        ({"mean": (float("nan"),)}, r"data.mean=\[nan\]: must be finite"),
     ],
 )
 def test_what_contradicts_is_refused_before_compute(build, changed, message):

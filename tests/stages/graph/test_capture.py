@@ -382,12 +382,69 @@ def test_a_result_that_there_is_not_is_refused_with_the_names():
         capture(Small(lambda x: {"a": x.relu(), "b": x.tanh()}), (3, 8, 8), output="other")
 
 
-def test_control_flow_on_values_is_refused_with_the_remedy():
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (nn.Conv2d(5, 2, 1), r"RuntimeError: .*5.*\n"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(65, 3)), r"RuntimeError: .*65.*\n"),
+        (lambda x: {}[0], r"KeyError: 0\n"),
+    ],
+)
+def test_a_module_that_does_not_take_such_samples_is_not_called_untraceable(body, said, capfd):
+    with pytest.raises(
+        PipelineError, match=rf"model: Small fails on input \('N', 3, 8, 8\): {said}Remedy: give"
+    ):
+        capture(Small(body), (3, 8, 8))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_module_of_two_inputs_is_told_how_to_name_them():
+    class Two(nn.Module):
+        def forward(self, left, right, scale=1.0):
+            return left + right
+
+    with pytest.raises(
+        PipelineError, match=r"Two fails .*\nRemedy: model.inputs=\{left: \[SHAPE\], right: \["
+    ):
+        capture(Two(), (4,))
+
+
+@pytest.mark.parametrize("result", [None, (), {"shape": 3}])
+def test_a_module_without_a_result_is_refused(result):
+    with pytest.raises(PipelineError, match=r"model: Small returns no tensor .*\nRemedy: let forward"):
+        capture(Small(lambda x: result), (3, 8, 8))
+
+
+def test_a_result_without_numbers_is_refused():
+    with pytest.raises(
+        PipelineError, match=r"model: Small gives \('N', 0, 8, 8\), which holds no .*\nRemedy"
+    ):
+        capture(Small(lambda x: x[:, :0]), (3, 8, 8))
+
+
+def test_a_result_without_a_name_is_not_asked_for_by_one():
+    with pytest.raises(
+        PipelineError, match=r"model.output=logits: Small gives one tensor.*\nRemedy: model.o"
+    ):
+        capture(Small(nn.ReLU()), (3, 8, 8), output="logits")
+
+
+def test_weights_that_are_not_finite_are_named():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    module[1].weight.data[0, 0] = float("nan")
+    with pytest.raises(
+        PipelineError, match=r"model: Sequential gives NaN .*in its weights, 1.weight.\nRemedy"
+    ):
+        capture(module, (3, 2, 2))
+
+
+def test_control_flow_on_values_is_refused_with_the_remedy(capfd):
     def body(x):
         return x if x.sum() > 0 else -x
 
     with pytest.raises(PipelineError, match=r"cannot be traced by torch\.export.*\n.*Remedy"):
         capture(Small(body), (3, 8, 8))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_lazy_layers_are_refused_with_the_remedy():

@@ -166,6 +166,21 @@ def test_several_inputs_stand_one_after_the_other():
     check_parity(program, x.float())
 
 
+@pytest.mark.parametrize("size", [0, -4])
+def test_an_input_without_numbers_is_refused(size):
+    model = TorchModel(target=TwoInputs, inputs={"a": (size,), "b": (4,)})
+    with pytest.raises(PipelineError, match=rf"model.inputs.a=\[{size}\]: sizes must be at least 1. Remedy"):
+        model.build((4,), 2)
+
+
+def test_a_name_that_the_data_does_not_have_is_told_where_the_call_fails():
+    model = TorchModel(target=perceptron, args={"inputs": "data.shape", "classes": "data.num_clases"})
+    with pytest.raises(
+        PipelineError, match=r"'data.num_clases' stands for nothing; did you mean 'data.num_clas"
+    ):
+        model.build((1, 2, 2), 2)
+
+
 def test_inputs_have_to_fill_a_sample():
     model = TorchModel(target=TwoInputs, inputs={"input_ids": (5,), "attention_mask": (5,)})
     with pytest.raises(PipelineError, match=r"input_ids \[5\], attention_mask \[5\] are 10 .* has 12"):

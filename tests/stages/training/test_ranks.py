@@ -90,12 +90,12 @@ def shares(rank, size):
 @given(st.integers(1, 40), st.integers(2, 12), st.integers(1, 6))
 def test_shares_of_a_batch_are_the_batch(count, batch_size, size):
     """In order, each sample once, at its place; every rank has a sample of every batch."""
-    if count < size or batch_size < size:
+    if count < max(2, size) or batch_size < size:
         return
     order = shares(0, size).usable(np.arange(count)[::-1].copy(), batch_size)
     assert count - len(order) < max(2, size)
     for parts in zip(*(shares(rank, size).of(order, batch_size) for rank in range(size)), strict=True):
-        assert all(len(part.rows) for part in parts) or count == 1
+        assert all(len(part.rows) for part in parts)
         assert [part.first for part in parts] == np.cumsum([0, *(len(p.rows) for p in parts)])[:-1].tolist()
         assert {part.of for part in parts} == {sum(len(part.rows) for part in parts)}
 
@@ -103,6 +103,12 @@ def test_shares_of_a_batch_are_the_batch(count, batch_size, size):
 def test_fewer_samples_than_ranks_are_refused():
     with pytest.raises(PipelineError, match=r"3 samples to train on, for 4 ranks(.|\n)*--nproc-per-node=3"):
         shares(0, 4).usable(np.arange(3), 8)
+
+
+def test_one_sample_is_no_batch():
+    with pytest.raises(PipelineError, match=r"data.train: 1 sample to train on(.|\n)*Remedy: more samples"):
+        shares(0, 1).usable(np.arange(1), 8)
+    assert len(shares(0, 1).usable(np.arange(1), 1)) == 1  # asked for: networks without BatchNorm learn so
 
 
 def test_batches_smaller_than_the_ranks_are_refused_by_name():
