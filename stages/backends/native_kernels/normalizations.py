@@ -18,6 +18,14 @@ LANES = 16
 """Channels that the engine reads constants of at a time, from any channel on."""
 
 
+MOST_GAMMA, MOST_BETA = 2.0**-13, 2.0**8
+"""In levels: up to these, float32 is off by less than source/rows.h allows for, as sums of its terms show.
+
+Of a level within ±2^9: half a unit times gamma, 2^-14; three roundings of the product and the factor's own,
+``4·2^-24·(2^9 + 2^8)``; beta's, ``2^-25·2^8``; the sum's, ``2^-24·2^9``: 2.9e-4 in all, and 2^-11 is 4.9e-4.
+"""
+
+
 def softmax(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     """Along the channels, of all entries or those that a second input keeps, in each row or in some."""
     if op.attrs["axis"] != 0:
@@ -68,11 +76,17 @@ def group_norm(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 
 
 def _affine(op: Op, program: Program, pins: Pins) -> tuple[tuple[str, Any], ...]:
-    """Gamma, beta with half a step, if there is one, and the shift behind them."""
+    """Gamma, beta with half a step, and the shift behind them; both as reals where those fit."""
     gamma, shift = op.tensors["gamma"], op.attrs["shift"]
-    offset = op.tensors.get("beta", np.zeros(len(gamma), np.int64)) + (1 << (shift - 1))
+    beta = op.tensors.get("beta", np.zeros(len(gamma), np.int64))
+    offset = beta + (1 << (shift - 1))
+    bounds = unscaled(op, program)
+    reals = [a.astype(np.float64) * 2.0**-shift for a in (gamma, beta)]
+    fits = all(np.abs(a).max() <= most for a, most in zip(reals, (MOST_GAMMA, MOST_BETA), strict=True))
+    if fits and not program.values[op.output].wide:
+        bounds.ratio = pins(np.concatenate([_filled(a) for a in reals]), ctypes.c_float)
     return (
-        ("requantize", unscaled(op, program)),
+        ("requantize", bounds),
         ("bias", pins(_filled(gamma), ctypes.c_int32)),
         ("offset", pins(_filled(offset), ctypes.c_int64)),
         ("shift", shift),

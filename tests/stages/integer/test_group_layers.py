@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.integer.accumulate import layer_output
 from stages.integer.bounds import check_accumulators
 from stages.integer.fixed_point import (
     multiply_by_quantized_multiplier,
@@ -150,3 +151,36 @@ def test_sums_beyond_int32_are_refused():
         ValueError, match=r"'y' \(group_linear\): the rescaled sum can reach \d+, beyond int32"
     ):
         check_accumulators(program_with(multiplier=multiplier, shift=shift))
+
+
+def test_a_sum_of_many_groups_does_not_depend_on_how_many_samples_there_are() -> None:
+    """In float32 the order of a sum decides its last bit: groups are added one after the other."""
+    rng = np.random.default_rng(0)
+    groups, levels = 40, {"zero_point": 0, "quant_min": 0, "quant_max": 255}
+    values = {
+        "x": Value(name="x", shape=(groups,), scale=1.0, **levels),
+        "y": Value(name="y", shape=(1,), scale=1.0, **levels),
+    }
+    ratio = rng.uniform(0.0001, 0.002, groups)
+    multiplier, shift = quantize_multiplier(ratio)
+    tensors = {
+        "weight": np.full((groups, 1), 11, np.int8),
+        "weight_scale": np.ones(groups, np.float32),
+        "weight_zero_point": np.zeros(groups, np.int32),
+        "bias": np.zeros(1, np.int32),
+        **{"multiplier": multiplier, "shift": shift, "ratio": ratio.astype(np.float32)},
+    }
+    attrs = {"groups": groups, "headroom": 0, "act_min": 0, "act_max": 255}
+    op = Op(op="group_linear", inputs=("x",), output="y", attrs=attrs, tensors=tensors)
+    q = rng.integers(0, 256, (2000, groups)).astype(np.uint8)
+    program = Program(values=values, ops=(op,), input="x", output="y", requantize="float")
+    output = layer_output(op, program)
+    sums = 11 * q.T.astype(np.float32)
+    together = output(sums)
+    alone = np.concatenate([output(sums[:, i : i + 1]) for i in range(len(q))], axis=1)
+    assert (together == alone).all()
+    terms = (sums * ratio.astype(np.float32)[:, None]).astype(np.float32)
+    total = terms[0].copy()
+    for one in terms[1:]:
+        total += one
+    assert (together[0] == np.clip(np.rint(total), 0, 255)).all()

@@ -88,6 +88,7 @@ inline void group_norm(const EngineStep &s, const Image *images, uint8_t *arena,
         for (int c = group * each; c < (group + 1) * each; c++) total += sums[c], square += squares[c];
         const int64_t spread = std::max<int64_t>(((size * square - total * total) << s.passes) + s.constant, 1);
         const Root root(spread);
+        const Affine affine(s, root, s.up, in.channels);
         const Int mean = broadcast(int32_t(total));
         for (int y = from; y < to; y++)
             for (int x = 0; x < in.width; x++) {
@@ -95,7 +96,7 @@ inline void group_norm(const EngineStep &s, const Image *images, uint8_t *arena,
                 uint8_t *target = out.at(arena, y, x);
                 for (int c = group * each; c < (group + 1) * each; c += 16) {
                     const Int d = subtract(multiply(count, subtract(widen(load_sixteen(source + c)), zero)), mean);
-                    store_normalized(s, root, d, s.up, c, target + c, (group + 1) * each - c, 1);
+                    store_normalized(s, root, affine, d, s.up, c, target + c, (group + 1) * each - c, 1);
                 }
             }
     }

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 #include "requantize.h"
 
@@ -31,6 +32,24 @@ inline void store_clamped(const Requantization &r, Long low, Long high, uint8_t 
         store_levels(out, join_halves(level(low), level(high)), size, count);
 }
 
+// Reals in float32 to levels, as long as none lies within `doubt` of a tie, which leaves what it rounds to open.
+struct Rounding {
+    Float limit, least, most;
+    Int zero_point;
+
+    Rounding(const Requantization &r, float doubt)
+        : limit(broadcast_float((0.5f - doubt) * (0.5f - doubt))), least(broadcast_float(float(r.low))), most(broadcast_float(float(r.high))),
+          zero_point(broadcast(r.zero_point)) {}
+
+    // Whether it stored the first `count` of sixteen.
+    bool store(Float reals, uint8_t *out, int count) const {
+        const Float whole = round_even(reals), rest = plus(reals, times(whole, broadcast_float(-1.0f)));
+        if (any_above(times(rest, rest), limit)) return false;
+        store_levels(out, narrow(add(rounded(clamped(whole, least, most)), zero_point)), count);
+        return true;
+    }
+};
+
 // `bias` holds the exponentials, `constant` the output's inverse scale; the residual says which entries take part.
 inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
@@ -39,6 +58,8 @@ inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, in
     const int count = in.channels;
     static thread_local std::vector<int32_t> row;  // of exponentials
     row.resize(count + 16);
+    const bool small = s.constant <= int64_t(1) << 24;  // shares of at most 2^10, in float32 off by less than 2^-12
+    const Rounding rounding(s.requantize, 0x1p-12f);
     for (int y = from; y < to; y++)
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x), *kept = nullptr;
@@ -58,17 +79,23 @@ inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, in
                 return keep(mask, gather(s.bias, keep(mask, subtract(top, widen(load_sixteen(source + c))))));
             };
             Long sums = broadcast_long(0);
-            for (int c = 0; c < count; c += 16) {
-                const Int a = exponentials(c);
-                store(row.data() + c, a);
-                sums = add_long(sums, add_long(low_half(a), high_half(a)));
+            for (int c = 0; c < count;) {
+                Int of_lanes = broadcast(0);  // up to 31 of at most 2^26
+                for (const int end = std::min(count, c + 16 * 31); c < end; c += 16) {
+                    const Int a = exponentials(c);
+                    store(row.data() + c, a);
+                    of_lanes = add(of_lanes, a);
+                }
+                sums = add_long(sums, add_long(low_half(of_lanes), high_half(of_lanes)));
             }
             const int64_t total = std::max<int64_t>(sum_long(sums), 1);
             const Divisor by(total << 15);
             const Long half = broadcast_long(total << 14);
             const auto share = [&](Long a) { return by.quotient(add_long(multiply_long(a, twice), half)); };
+            const Float factor = broadcast_float(float(double(2 * s.constant) / double(total << 15)));
             for (int c = 0; c < count; c += 16) {
                 const Int a = load(row.data() + c);
+                if (small && rounding.store(times(floats(a), factor), target + c, count - c)) continue;
                 store_clamped(s.requantize, share(low_half(a)), share(high_half(a)), target + c, count - c);
             }
         }
@@ -95,8 +122,35 @@ struct Root {
     Long units(Long d, int up) const { return by.quotient(add_long(shift_left(d, power + up), broadcast_long(root))); }
 };
 
+// 2^power, within float64's.
+inline double power_of_two(int power) {
+    const int64_t bits = int64_t(1023 + power) << 52;
+    double value;
+    std::memcpy(&value, &bits, 8);
+    return value;
+}
+
+// Normalized deviations in float32, where the planner has found that good enough: `ratio` then holds gamma in steps of
+// levels and, behind as many as channels and a vector, beta. What lies within ±2^9 levels is off by less than 2^-11.
+struct Affine {
+    const float *gamma, *beta;
+    Float factor;
+    Rounding rounding;
+
+    Affine(const EngineStep &s, const Root &root, int up, int channels)
+        : gamma(s.requantize.ratio), beta(gamma ? gamma + channels + 16 : nullptr),
+          factor(broadcast_float(float(power_of_two(root.power + up - 1) / double(root.root)))), rounding(s.requantize, 0x1p-11f) {}
+
+    bool store(Int d, int c, uint8_t *out, int count) const {
+        if (!gamma) return false;
+        const Float reals = times(times(floats(d), factor), load_floats(gamma + c));
+        return rounding.store(plus(reals, load_floats(beta + c)), out, count);
+    }
+};
+
 // Sixteen normalized deviations, from channel c on, to the first `count` levels: by gamma in `bias`, and `offset`.
-inline void store_normalized(const EngineStep &s, const Root &root, Int d, int up, int c, uint8_t *out, int count, int size) {
+inline void store_normalized(const EngineStep &s, const Root &root, const Affine &affine, Int d, int up, int c, uint8_t *out, int count, int size) {
+    if (affine.store(d, c, out, count)) return;
     const auto normalized = [&](Long half, int from) {
         const Long scaled = multiply_halves(root.units(half, up), load_half(s.bias + from));
         return shift_right(add_long(scaled, load_longs(s.offset + from)), s.shift);
@@ -138,8 +192,9 @@ inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena,
                 }
             }
             const Root root(std::max<int64_t>((sum_long(squares) << 10) + s.constant, 1));
+            const Affine affine(s, root, 36 - s.count, count);
             for (int c = 0; c < count; c += 16)
-                store_normalized(s, root, deviation(c), 36 - s.count, c, target + int64_t(c) * out.size, count - c, out.size);
+                store_normalized(s, root, affine, deviation(c), 36 - s.count, c, target + int64_t(c) * out.size, count - c, out.size);
         }
 }
 
@@ -159,7 +214,8 @@ inline void rms_norm(const EngineStep &s, const Image *images, uint8_t *arena, i
                 squares = add_long(squares, add_long(even_products(d, d), even_products(odd(d), odd(d))));
             }
             const Root root(std::max<int64_t>((sum_long(squares) << 20) + s.constant, s.least));
-            for (int c = 0; c < count; c += 16) store_normalized(s, root, centred(c), 41, c, target + c, count - c, 1);
+            const Affine affine(s, root, 41, count);
+            for (int c = 0; c < count; c += 16) store_normalized(s, root, affine, centred(c), 41, c, target + c, count - c, 1);
         }
 }
 

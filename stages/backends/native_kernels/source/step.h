@@ -34,7 +34,7 @@ struct Requantization {
     int32_t shifts_left;          // whether any `left` is not 0
     int32_t narrow;               // mode 0: whether all that is rounded lies within ±2^30
     int32_t saturates;            // mode 2: whether a product may leave int32
-    const float *ratio;
+    const float *ratio;           // of normalizations: gamma and beta, null where float32 does not tell levels apart
     const int32_t *multiplier, *left;
     const int64_t *nudge, *carry, *right;
     const int32_t *weight_zero_point;  // null where all are 0

@@ -12,6 +12,7 @@ from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import parts
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.program import Integers, Op, Program, Requantize, Value
+from tests.stages.backends.native_kernels.kinds import KINDS
 from tests.stages.backends.test_native import OVER_TOKENS, encoders, layers, moves, normalizations, products
 from tests.stages.integer.strategies import MODES, programs, random_input
 
@@ -26,6 +27,7 @@ STRATEGIES = (
     normalizations(),
     moves(),
     products(),
+    *KINDS.values(),
 )
 
 

@@ -39,7 +39,11 @@ def rows(self: Walk, source: Place, target: Place) -> None:
 
 
 def affine(self: Walk, step: Any, channels: int) -> None:
-    """Vectors of gamma and beta, from any channel on."""
+    """Vectors of gamma and beta, from any channel on; both as reals, if at all."""
+    if step.requantize.ratio:
+        count = self.image(step.source).channels
+        self.constants(step.requantize.ratio, count + LANES + channels, "gamma and beta as reals")
+        self.that(self.image(step.target).size == 1, "wide levels from reals")
     self.constants(step.bias, channels, "gamma")
     self.constants(step.offset, channels, "beta")
     self.that(0 <= step.shift < 64, f"shift {step.shift}")

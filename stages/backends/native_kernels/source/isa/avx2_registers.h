@@ -178,6 +178,9 @@ inline Float round_even(Float x) {
 inline Float plus(Float a, Float b) { return both_halves<Float>(a, b, [](auto x, auto y) { return _mm256_add_ps(x, y); }); }
 inline Float times(Float a, Float b) { return both_halves<Float>(a, b, [](auto x, auto y) { return _mm256_mul_ps(x, y); }); }
 inline Float over(Float a, Float b) { return both_halves<Float>(a, b, [](auto x, auto y) { return _mm256_div_ps(x, y); }); }
+inline bool any_above(Float x, Float limit) {
+    return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(x.low, limit.low, _CMP_GT_OQ), _mm256_cmp_ps(x.high, limit.high, _CMP_GT_OQ))) != 0;
+}
 inline Float clamped(Float x, Float low, Float high) {
     const auto most = both_halves<Float>(x, low, [](auto a, auto b) { return _mm256_max_ps(a, b); });
     return both_halves<Float>(most, high, [](auto a, auto b) { return _mm256_min_ps(a, b); });

@@ -122,6 +122,7 @@ inline Float round_even(Float x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_
 inline Float plus(Float a, Float b) { return _mm512_add_ps(a, b); }
 inline Float times(Float a, Float b) { return _mm512_mul_ps(a, b); }
 inline Float over(Float a, Float b) { return _mm512_div_ps(a, b); }
+inline bool any_above(Float x, Float limit) { return _mm512_cmp_ps_mask(x, limit, _CMP_GT_OQ) != 0; }
 inline Float clamped(Float x, Float low, Float high) { return _mm512_min_ps(_mm512_max_ps(x, low), high); }
 
 // Eight int64.

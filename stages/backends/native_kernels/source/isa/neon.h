@@ -217,6 +217,11 @@ inline Float round_even(const Float &x) { return each<Float>(x, [](auto v) { ret
 inline Float plus(const Float &a, const Float &b) { return each<Float>(a, b, [](auto x, auto y) { return vaddq_f32(x, y); }); }
 inline Float times(const Float &a, const Float &b) { return each<Float>(a, b, [](auto x, auto y) { return vmulq_f32(x, y); }); }
 inline Float over(const Float &a, const Float &b) { return each<Float>(a, b, [](auto x, auto y) { return vdivq_f32(x, y); }); }
+inline bool any_above(const Float &x, const Float &limit) {
+    uint32x4_t any = vdupq_n_u32(0);
+    for (int i = 0; i < 4; i++) any = vorrq_u32(any, vcgtq_f32(x.v[i], limit.v[i]));
+    return vmaxvq_u32(any) != 0;
+}
 inline Float clamped(const Float &x, const Float &low, const Float &high) {
     const Float greater = each<Float>(x, low, [](auto a, auto b) { return vmaxq_f32(a, b); });
     return each<Float>(greater, high, [](auto a, auto b) { return vminq_f32(a, b); });

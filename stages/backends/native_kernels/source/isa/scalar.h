@@ -177,6 +177,11 @@ inline Int rounded(Float x) { return each<Int>([&](int i) { return int32_t(std::
 inline Float plus(Float a, Float b) { return each<Float>([&](int i) { return a.v[i] + b.v[i]; }); }
 inline Float times(Float a, Float b) { return each<Float>([&](int i) { return a.v[i] * b.v[i]; }); }
 inline Float over(Float a, Float b) { return each<Float>([&](int i) { return a.v[i] / b.v[i]; }); }
+inline bool any_above(Float x, Float limit) {
+    bool any = false;
+    for (int i = 0; i < 16; i++) any |= x.v[i] > limit.v[i];
+    return any;
+}
 inline Float clamped(Float x, Float low, Float high) { return each<Float>([&](int i) { return std::min(std::max(x.v[i], low.v[i]), high.v[i]); }); }
 
 // Between int32 and int64.
