@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,12 +21,12 @@ from stages.backends.base import EXACT, Executable, Tolerance, check_counts
 from stages.backends.native_kernels.instruction_sets import check_name
 from stages.backends.native_kernels.library import Library, find_library
 from stages.backends.native_kernels.planner import Plan
-from stages.backends.native_kernels.segments import ByReference, Part, parts
+from stages.backends.native_kernels.segments import ByReference, Part, parts, work
 from stages.backends.native_kernels.structures import ExternalArray
 from stages.backends.reference import Reference
 from stages.integer.bounds import check_accumulators
 from stages.integer.interpreter import check_input, dequantize_output, quantize_input
-from stages.integer.program import Integers, Program
+from stages.integer.program import Integers, Op, Program
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,9 @@ class NativeExecutable:
         self._batch_size = batch_size
         self._threads = threads
         self._runner = _Prepared(program, library, threads, keep=False)
-        slow = sorted({part.op.op for part in self._runner.parts if isinstance(part, ByReference)})
-        self.notes = (f"backend native: {', '.join(slow)} by the reference's kernels",) if slow else ()
+        self.notes = _notes(
+            program, [part.op for part in self._runner.parts if isinstance(part, ByReference)]
+        )
         self._lock = threading.Lock()  # calls share the arenas and the team
         _LIVING.add(self)
         self._team = None
@@ -228,6 +229,16 @@ class Native:
 
 
 BACKEND = Native
+
+
+def _notes(program: Program, left: Sequence[Op]) -> tuple[str, ...]:
+    """What is left to the reference, and how much of the program that is."""
+    if not left:
+        return ()
+    kinds = ", ".join(sorted({op.op for op in left}))
+    share = sum(work(op, program) for op in left) / max(1, sum(work(op, program) for op in program.ops))
+    count = f"{len(left)} of {len(program.ops)} operators, {share:.1%} of operations"
+    return (f"backend native: {kinds} by the reference's kernels: {count}",)
 
 
 def _address(array: NDArray[Any]) -> Any:

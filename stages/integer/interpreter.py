@@ -120,13 +120,18 @@ def last_read(program: Program) -> list[list[str]]:
 
 
 def check_input(program: Program, q: Integers) -> None:
-    """Raise ValueError unless `q` has the dtype and the shape, (N, *shape), of the program's input."""
+    """Raise ValueError unless `q` has the dtype, the shape, (N, *shape), and the tokens of the input."""
     value = program.values[program.input]
     if q.shape[1:] != value.shape or q.dtype != value.dtype:
         expected = ", ".join(["N", *map(str, value.shape)])
         raise ValueError(
             f"input '{value.name}': got {q.dtype} {q.shape}, must be {value.dtype} ({expected}); "
             "quantize_input turns floats into such levels"
+        )
+    if value.counts and q.size and not value.quant_min <= q.min() <= q.max() <= value.quant_max:
+        raise ValueError(
+            f"input '{value.name}': tokens {q.min()}..{q.max()}: must be within {value.quant_min}.."
+            f"{value.quant_max}, the rows that there are"
         )
 
 

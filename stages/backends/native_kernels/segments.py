@@ -88,6 +88,18 @@ def _drafts(one: Arranged, images: Program, pins: Pins) -> list[Draft] | None:
     return found
 
 
+def work(op: Op, program: Program) -> int:
+    """Operations for one sample: products of layers and matrices, and values of all else."""
+    elements = math.prod(program.values[op.output].shape)
+    if "weight" in op.tensors:
+        return (
+            elements
+            * int(op.tensors["weight"][0].size)
+            * (op.attrs["groups"] if op.op.startswith("group_") else 1)
+        )
+    return elements * (program.values[op.inputs[0]].shape[-1] if op.op == "matmul" else 1)
+
+
 def on_engine(program: Program) -> frozenset[str]:
     """The outputs of operators that the engine has steps for."""
     steps, _ = engine_steps(program, Pins(), channels_last(program))

@@ -373,7 +373,9 @@ def test_operators_without_steps_run_by_the_reference_and_are_named() -> None:
     program = replace(program, values=program.values | more, ops=ops, output="w")
     executable = Native(batch_size=2).compile(program)
     q = random_input(program, 5)
-    assert executable.notes == ("backend native: add by the reference's kernels",)
+    assert executable.notes == (
+        "backend native: add by the reference's kernels: 2 of 4 operators, 14.3% of operations",
+    )
     assert (executable.run(q) == Reference().compile(program).run(q)).all()
     assert executable.trace(q).keys() == {"x", "y", "sum", "z", "w"}
 

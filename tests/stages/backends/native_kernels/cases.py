@@ -33,7 +33,7 @@ STRATEGIES = (
 
 def cases(count: int) -> list[Case]:
     """Extreme programs, and `count` random ones of each kind but those that the engine does not run whole."""
-    return [*extremes(), *(case for strategy in STRATEGIES for case in _drawn(strategy, count))]
+    return [*extremes(), *(case for strategy in STRATEGIES for case in drawn(strategy, count))]
 
 
 def extremes() -> Iterator[Case]:
@@ -96,7 +96,8 @@ def _convolution(
     return Program(values=values, ops=(op,), input="x", output="y", requantize=mode)
 
 
-def _drawn(strategy: st.SearchStrategy[Program], count: int) -> list[Case]:
+def drawn(strategy: st.SearchStrategy[Program], count: int) -> list[Case]:
+    """Random ones that the engine runs whole, always the same."""
     found: list[Case] = []
 
     @seed(0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.backends.native import Native
 from stages.backends.reference import Reference
-from stages.integer.program import Program
+from stages.integer.program import Op, Program, Value
 from stages.integer.validate import validate
 from tests.stages.backends.native_kernels.kinds import KINDS
 from tests.stages.integer.strategies import MODES, programs, random_input
@@ -34,6 +34,22 @@ def compared(program: Program, threads: int) -> None:
 @given(data=st.data(), threads=st.integers(1, 3))
 def test_all_kinds_are_the_references(kind: str, data: st.DataObject, threads: int) -> None:
     compared(data.draw(KINDS[kind]), threads)
+
+
+def test_tokens_that_there_are_not_are_refused() -> None:
+    levels = {"scale": 1.0, "zero_point": 0, "quant_min": 0, "quant_max": 299}
+    values = {
+        "x": Value(name="x", shape=(2,), **levels),
+        "y": Value(name="y", shape=(2, 3), **levels | {"quant_max": 255}),
+    }
+    op = Op(op="embedding", inputs=("x",), output="y", tensors={"table": np.ones((300, 3), np.uint8)})
+    program = Program(values=values, ops=(op,), input="x", output="y", requantize="float")
+    for backend in (Native(fallback=False), Reference()):
+        executable = backend.compile(program)
+        assert executable.run(np.array([[0, 299]], np.int32)).all()
+        for wrong in (-1, 300):
+            with pytest.raises(ValueError, match=r"input 'x': tokens -?\d+\.\.\d+: must be within 0\.\.299"):
+                executable.run(np.array([[5, wrong]], np.int32))
 
 
 @settings(max_examples=150, deadline=None)

@@ -19,6 +19,8 @@ from stages.models.mobilenet import MobileNetV2
 from stages.models.mobilenet_digits import MobileNetDigits
 from stages.models.resnet_cifar import ResNetCifar
 from tests.quantizing import fused, quantized
+from tests.stages.backends.native_kernels.cases import drawn
+from tests.stages.backends.native_kernels.kinds import KINDS
 from tests.stages.backends.native_kernels.walk import NAMES, OutsideError, walk, walk_parts
 from tests.stages.integer.strategies import MODES, programs
 from tests.stages.networks import Attention, Gated
@@ -111,9 +113,43 @@ def changes(plan: Plan) -> list[tuple[str, object]]:
         if name == "MOVE":
             add(where, step, "passes", 9)
             add(where, step, "source_channel", -(10**6))
+            add(where, step, "target_row", 10**6)
+            add(where, step, "target_channel", -(10**6))
         if name == "MATMUL":
             add(where, step, "sum_channels", 10**5)
+        for field, value in MORE.get(name, ()):
+            add(where, step, field, value)
+        for field in ("map", "residual_map"):
+            if getattr(step, field):
+                add(f"{where} {field}", Numbers(getattr(step, field)), "first", 10**7)
     return found
+
+
+MORE = {
+    "EMBED": (("count", 0), ("count", 10**7)),
+    "GROUPS": (("count", 10**4), ("sum_channels", 10**5), ("kernel_h", 10**4)),
+    "GROUP_NORM": (("count", 0), ("shift", 64)),
+    "LAYER_NORM": (("count", 40), ("shift", 64)),
+    "REDUCE": (("count", 10**7),),
+    "RMS_NORM": (("least", 0), ("shift", 64)),
+    "COMBINE": (("operation", 4),),
+    "TFLM_COMBINE": (("operation", 2),),
+}
+
+
+class Numbers:
+    """The first of those that a pointer leads to."""
+
+    def __init__(self, pointer: object) -> None:
+        self.pointer = pointer
+
+    @property
+    def first(self) -> int:
+        return self.pointer[0]
+
+    @first.setter
+    def first(self, value: int) -> None:
+        self.pointer[0] = value
 
 
 def test_a_changed_plan_is_noticed(small: Program) -> None:
@@ -135,6 +171,25 @@ def test_a_changed_plan_is_noticed(small: Program) -> None:
             with pytest.raises(OutsideError, match="bytes"):
                 walk(plan, [size - (i == short) for i, size in enumerate(bytes_)])
     assert count > 20
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "any"])
+def test_a_changed_plan_of_any_kind_is_noticed(kind: str) -> None:
+    strategy = KINDS[kind] if kind in KINDS else programs(modes=MODES, ranks=(2, 3, 4))
+    seen = set()
+    for program, _, _ in drawn(strategy, 12):
+        (plan,) = parts(program, keep=False)
+        assert isinstance(plan, Plan)
+        walk_parts([plan], program)
+        for name, change in changes(plan):
+            undo = change()
+            with pytest.raises(OutsideError):
+                walk_parts([plan], program)
+                pytest.fail(f"{name} is not noticed")
+            undo()
+        walk_parts([plan], program)
+        seen |= {NAMES[step.kind] for step in plan.steps}
+    assert len(seen) > 2
 
 
 def test_arrays_that_are_gone_are_noticed(small: Program) -> None:
