@@ -27,7 +27,7 @@ from tests.stages.networks import Attention, Gated
 
 def some(coupling, rng):
     """Units that may go, of which every value keeps one channel at least."""
-    share = rng.random()
+    share = rng.uniform(0.2, 0.9)
     gone = {unit for unit in coupling.free if rng.random() < share}
     for own in coupling.channels.values():
         if gone.issuperset(own.ids.tolist()):
@@ -35,12 +35,12 @@ def some(coupling, rng):
     return frozenset(gone)
 
 
-def agree(graph, rng, shape, dtype=torch.float32):
-    """A random part of the network's channels goes; the smaller network, folded."""
+def agree(graph, rng, shape, gone=None):
+    """A random part of the network's channels goes, or what is given; the smaller network."""
     coupling = couple(graph)
-    gone = some(coupling, rng)
+    gone = some(coupling, rng) if gone is None else gone
     masks, small = masks_of(graph, coupling, gone), narrowed(graph, coupling, gone)
-    x = torch.randn(3, *shape) if dtype.is_floating_point else torch.randint(0, 2, (3, *shape)).float()
+    x = torch.randn(3, *shape)
     folded = fold_batch_norm(small)
     with torch.no_grad():
         expected = masked_output(fold_batch_norm(graph), masks, x)
@@ -139,6 +139,7 @@ class Folding(nn.Module):
         (nn.Conv2d(6, 4, 3), True),
         (nn.Conv2d(6, 4, 3, bias=False), True),
         (nn.Sequential(nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)), True),
+        (nn.Sequential(nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4, affine=False)), True),
         (nn.Conv2d(6, 4, 3, padding=1), False),
     ],
 )
@@ -147,7 +148,9 @@ def test_what_a_lost_channel_was_is_folded_on_unless_it_is_padded(second, free):
     coupling = couple(graph)
     assert bool(coupling.free) == free
     if free:
-        agree(graph, random.Random(1), (3, 8, 8))
+        first = coupling.channels["first"].ids[:4].tolist()
+        small = agree(graph, random.Random(1), (3, 8, 8), frozenset(first))
+        assert small["first"].shape[0] == 2
     else:
         assert coupling.stays["first"] == "'second' pads what is not 0 without them"
 
