@@ -58,8 +58,8 @@ def check_folders(arguments: Sequence[str]) -> None:
     for folder in named_folders(arguments):
         if not folder.is_dir() and not {"--config-path", "-cp"} & {a.partition("=")[0] for a in arguments}:
             raise ConfigError(
-                f"--config-dir {folder}: no such folder (looked in {Path.cwd()}). Remedy: the folder in which "
-                "<group>/<option>.yaml lie"
+                f"--config-dir {folder}: no such folder (looked in {Path.cwd()}). Remedy: the folder in "
+                "which <group>/<option>.yaml lie"
             )
         for file in sorted(folder.rglob("*.yaml")):
             read_yaml(file)

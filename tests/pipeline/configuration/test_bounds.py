@@ -87,7 +87,7 @@ def test_folders_that_a_command_line_names_are_checked(tmp_path, arguments):
 )
 def test_a_folder_of_options_that_is_not_there_is_refused(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"^--config-dir nowhere: no such folder .*Remedy: the folder in wh"):
+    with pytest.raises(ConfigError, match=r"^--config-dir nowhere: no such folder .*Remedy: the folder"):
         check_folders(arguments)
     (tmp_path / "nowhere").mkdir()
     check_folders(arguments)
