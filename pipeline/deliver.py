@@ -28,6 +28,9 @@ def main() -> None:
         "--tracking-uri", help="where to, in the place of what the runs were given: http://host:5000"
     )
     arguments = parser.parse_args()
+    for folder in arguments.folder:
+        if not folder.is_dir():
+            parser.exit(1, f"{folder}: no such folder. Remedy: a run's, as outputs/runs/<date>/<time>\n")
     files = [file for folder in arguments.folder for file in sorted(folder.glob(JOURNALS))]
     if not arguments.folder:
         files = list(pending.journals(arguments.pending))

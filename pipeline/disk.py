@@ -15,6 +15,9 @@ REASONS: Mapping[int, str] = {
     errno.EFBIG: "the file is larger than this system allows. Remedy: raise the limit (ulimit -f)",
     errno.EROFS: "the disk is read-only. Remedy: other folders by hydra.run.dir=…, store.path=…",
     errno.EACCES: "this user may not write or read there. Remedy: its permissions, or another folder",
+    errno.EEXIST: "a file stands where a folder is to be. Remedy: another name, or move the file",
+    errno.ENOTDIR: "a file stands where a folder is to be. Remedy: another name, or move the file",
+    errno.EISDIR: "a folder stands where a file is to be. Remedy: another name, or move the folder",
     errno.EPERM: "this user may not change it. Remedy: its owner and permissions, or another folder",
 }
 _OF_A_LIBRARY = re.compile(r"os error (\d+)")

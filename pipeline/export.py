@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.command_line import CommandLine
 from pipeline.configuration.builder import Builder
 from pipeline.configuration.composed import composed
+from pipeline.disk import refusal_of
 from pipeline.errors import ConfigError
 from pipeline.place import CONF
 from pipeline.stage import in_order
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str]) -> int:
         _export(given.overrides, given.config_dir)
     except (HydraException, OmegaConfBaseException) as error:  # a PipelineError is the former
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if (reason := refusal_of(error)) is None:
+            raise
+        print(f"to: {reason}", file=sys.stderr)
         return 1
     return 0
 

@@ -13,10 +13,13 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pipeline.command_line import CommandLine
 from pipeline.errors import PipelineError
+from pipeline.tracking.mlflow_client import database_of, reach
+from pipeline.tracking.mlflow_run import SQLITE
 
 MAX_BYTES = 64 * 2**20
 """The largest body, where none is given: some hundred photographs as JSON."""
@@ -125,11 +128,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _folder(model: str, tracking_uri: str) -> str:
     """The folder of a model, fetched where it lies elsewhere."""
-    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri)
+    uri = os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri)
+    if model.startswith(("models:", "runs:")):
+        if uri.startswith(SQLITE) and not database_of(uri).is_file():  # MLflow would make it
+            raise PipelineError(f"--tracking-uri={uri}: no such file. Remedy: the database that has {model}")
+        reach(uri)
     artifacts: Any = import_module("mlflow.artifacts")
     exceptions: Any = import_module("mlflow.exceptions")
     try:
-        return str(artifacts.download_artifacts(model))
+        folder = str(artifacts.download_artifacts(model))
+        if not (Path(folder) / "MLmodel").is_file():
+            raise OSError(f"{folder} has no file MLmodel")
+        return folder
     except (exceptions.MlflowException, OSError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise PipelineError(

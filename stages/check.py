@@ -57,6 +57,12 @@ class Check:
     tokens: bool = False
     task: Task = field(default_factory=Classification)
 
+    def __post_init__(self) -> None:
+        if self.shape is not None and (not self.shape or min(self.shape) < 1):
+            raise ValueError(f"shape={list(self.shape)}: sizes must be at least 1, as [3,224,224]")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise ValueError(f"num_classes={self.num_classes}: must be at least 1")
+
     def run(self, console: Console) -> bool:
         """Print operators, exports, sizes and advice; returns whether the network runs on integers.
 

@@ -189,4 +189,7 @@ def teacher_of(model: Graph, device: str) -> Callable[[Tensor], Tensor]:
 
 
 def _multiplies_bfloat16() -> bool:
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    known = getattr(torch.cpu, "get_capabilities", None)
+    if known is None:  # torch 2.8 and 2.9
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(known().get("avx512_bf16", False))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.console import Console
 from pipeline.errors import ConfigError, PipelineError
 from stages.artifacts.deployed import read_deployed
@@ -126,6 +128,13 @@ class Predict:
             console.say(f"note: task '{named}' is not the pipeline's own; its outputs are given as they are")
         if not isinstance(task, Answering):
             return values
+        try:
+            task.answers(np.zeros((1, *shape), np.float32), wording)
+        except (ValueError, IndexError) as error:
+            raise PipelineError(
+                f"task={named}: the program's outputs are {('N', *shape)}, which mean no such thing. "
+                "Remedy: task=NAME of what it was trained for"
+            ) from error
         return lambda outputs: task.answers(outputs, wording)
 
 

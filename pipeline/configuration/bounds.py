@@ -49,8 +49,18 @@ def read_yaml(file: Path) -> str:
 
 
 def check_folders(arguments: Sequence[str]) -> None:
-    """Check every file of YAML in the folders that a command line gives to Hydra. Raises as `read_yaml`."""
+    """Check every file of YAML in the folders that a command line gives to Hydra.
+
+    Raises:
+        ConfigError: a folder of one's own options that is not there, which Hydra may pass over; and as
+            `read_yaml`.
+    """
     for folder in named_folders(arguments):
+        if not folder.is_dir() and not {"--config-path", "-cp"} & {a.partition("=")[0] for a in arguments}:
+            raise ConfigError(
+                f"--config-dir {folder}: no such folder (looked in {Path.cwd()}). Remedy: the folder in "
+                "which <group>/<option>.yaml lie"
+            )
         for file in sorted(folder.rglob("*.yaml")):
             read_yaml(file)
 

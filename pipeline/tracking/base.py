@@ -52,7 +52,7 @@ class Tracker(Protocol):
         """
 
     def where(self) -> str:
-        """Say in one line how to look at the record."""
+        """Say in a line how to look at the record, and in another how to serve its model."""
 
 
 @dataclass(frozen=True, kw_only=True)

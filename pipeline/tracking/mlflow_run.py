@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -65,6 +66,7 @@ class MLflowTracker:
         self._log_models = log_models
         self._locked_for = locked_for
         self._intact = intact
+        self._served: str | None = None
         self.run_id = run_id
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -129,6 +131,7 @@ class MLflowTracker:
             return
         model_id: list[str] = []
         self._call(lambda: model_id.append(log_model(self._client, self._experiment_id, self.run_id, model)))
+        self._served = model_id[0]
         time_of = round(time.time() * 1000) if when is None else when
         entities = [
             Metric(_key(name), float(value), time_of, 0, model_id=model_id[0])
@@ -148,10 +151,18 @@ class MLflowTracker:
         self._call(self._client.set_terminated, self.run_id, status, when)
 
     def where(self) -> str:
-        """The command, or the address, that shows the run."""
-        if self._uri.startswith(SQLITE):
-            return f"mlflow ui --backend-store-uri {self._uri}  (run {self.run_id})"
-        return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
+        """The command, or the address, that shows the run; and the command that serves its model, whole."""
+        shown = (
+            f"mlflow ui --backend-store-uri {self._uri}  (run {self.run_id})"
+            if self._uri.startswith(SQLITE)
+            else f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
+        )
+        if self._served is None:
+            return shown
+        return (
+            f"{shown}\nserve: MLFLOW_TRACKING_URI={shlex.quote(self._uri)} "
+            f"mlflow models serve -m models:/{self._served} --env-manager local"
+        )
 
     def _call(self, method: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         if not self._intact():

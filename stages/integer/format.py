@@ -76,7 +76,10 @@ def load_program(directory: Path) -> Program:
         document = json.loads(path.read_text())
         version = document["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable integer program ({reason(error)})") from error
+        raise ValueError(
+            f"{path}: not a readable integer program ({reason(error)}). Remedy: the program/ folder that a "
+            "run left"
+        ) from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format {version}, but this version reads format {FORMAT_VERSION}. "

@@ -29,6 +29,10 @@ def caused(by: BaseException) -> BaseException:
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: the disk is full. Remedy: "),
         (OSError(errno.EROFS, "Read-only file system", "c"), "c: the disk is read-only. Remedy: "),
         (PermissionError(errno.EACCES, "Permission denied", "d"), "d: this user may not write or read there"),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "e"),
+            "e: a file stands where a folder is to be. Remedy",
+        ),
         (Exception("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (caused(OSError(errno.EDQUOT, "Quota exceeded")), "the disk's quota is used up"),
     ],

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from pipeline.predict import main
 from stages.artifacts import IntegerProgram
 from stages.data.description import Description
 from stages.graph.lower import lower
 from stages.tasks.answering import softmax
+from tests.quantizing import fused, quantized
 from tests.stages.reporting.conftest import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,3 +145,16 @@ def test_what_is_wrong_is_said_in_a_few_lines(folder, capsys, arguments, text):
     assert main(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and text in err and "Traceback" not in err
+
+
+def test_a_task_that_the_outputs_cannot_mean_is_refused_before_an_answer(tmp_path, monkeypatch, capsys):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    x = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    program = IntegerProgram(program=lower(quantized(fused(network, (1, 2, 2)), x), "float"))
+    (tmp_path / "program").mkdir()
+    program.save(tmp_path / "program")
+    np.save(tmp_path / "x.npy", x.numpy())
+    monkeypatch.chdir(tmp_path)
+    assert main(["program=program", "input=x.npy", "task=segmentation"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "task=segmentation: the program's outputs are ('N', 3), which mean no such" in err

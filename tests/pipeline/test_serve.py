@@ -64,10 +64,19 @@ def test_a_body_without_a_type_is_refused():
     assert (status, got) == (415, []) and "Content-Type: missing" in text
 
 
+def test_a_server_that_is_not_there_is_said_at_once(capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert serve.main(["--model", "models:/m-0"]) == 1
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["--model", "/nowhere"], "--model=/nowhere: cannot be had"),
+        (["--model", "."], "has no file MLmodel). Remedy: models:/ID"),
+        (["--model", "models:/m-0"], "none.db: no such file. Remedy: the database that has models:/m-0"),
+        (["--model", "models:/m-0", "--port", "99999"], "--port=99999: must be from 1 to 65535"),
         (["--model", "models:/m-0", "--max-bytes", "0"], "--max-bytes=0: must be at least 1"),
         (["--model", "models:/m-0", "--workers", "0"], "--workers=0: must be at least 1"),
     ],
@@ -78,4 +87,5 @@ def test_what_cannot_be_served_is_said(arguments, reason, capsys, tmp_path, monk
     for name in (serve._MODEL, serve._BYTES):
         monkeypatch.setenv(name, "")
     assert serve.main(arguments) == 1
+    assert not list(tmp_path.iterdir())
     assert reason in capsys.readouterr().err

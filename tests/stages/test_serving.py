@@ -59,8 +59,8 @@ def a_program() -> IntegerProgram:
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory):
-    """A program, and the folder of the model that MLflow keeps of it."""
+def recorded(tmp_path_factory):
+    """A program, the folder of the model that MLflow keeps of it, and the command that the run ends with."""
     folder = tmp_path_factory.mktemp("served")
     program = a_program()
     program.write_files(folder)
@@ -76,7 +76,15 @@ def logged(tmp_path_factory):
     assert [output.model_id for output in client.get_run(tracker.run_id).outputs.model_outputs] == [
         model.model_id
     ]
-    return program, Path(model.artifact_location.removeprefix("file://"))
+    shown, command = tracker.where().splitlines()
+    assert shown.startswith("mlflow ui") and command.startswith("serve: MLFLOW_TRACKING_URI=sqlite:///")
+    return program, Path(model.artifact_location.removeprefix("file://")), command.removeprefix("serve: ")
+
+
+@pytest.fixture
+def logged(recorded):
+    """A program, and the folder of the model that MLflow keeps of it."""
+    return recorded[:2]
 
 
 def images(count: int) -> np.ndarray:
@@ -108,16 +116,21 @@ def test_a_loaded_model_predicts_what_the_program_gives(logged, backend):
 
 
 @contextmanager
-def served(arguments: list[str]):
-    """A server's address, while it runs; ``PORT`` in its arguments is a free one."""
+def served(arguments: list[str] | str):
+    """A server's address, while it runs; ``PORT`` in its arguments is a free one. Text is for a shell."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # MLflow finds uvicorn on PATH, as in an activated environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = (
+        ["sh", "-c", arguments.replace("PORT", str(port))]
+        if isinstance(arguments, str)
+        else [sys.executable, "-m", *(str(port) if word == "PORT" else word for word in arguments)]
+    )
     with subprocess.Popen(
-        [sys.executable, "-m", *(str(port) if word == "PORT" else word for word in arguments)],
+        command,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -159,9 +172,10 @@ WRONG = {
 """What a request may give as inputs, and a part of the reason."""
 
 
-def test_a_server_answers_with_the_same_logits_and_refuses_with_a_reason(logged):
-    program, folder = logged
-    serve = ["mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local", "-p", "PORT"]
+def test_a_server_answers_with_the_same_logits_and_refuses_with_a_reason(recorded):
+    """By the command that the run printed, in a new shell and another folder."""
+    program, _, command = recorded
+    serve = f"cd / && {command} -p PORT"
     expected = program.run(images(3))
     good = json.dumps({"inputs": images(3).tolist()}).encode()
     with served(serve) as url:

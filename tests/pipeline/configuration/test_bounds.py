@@ -74,3 +74,20 @@ def test_folders_that_a_command_line_names_are_checked(tmp_path, arguments):
     (tmp_path / "model" / "evil.yaml").write_text(LAUGHS)
     with pytest.raises(ConfigError, match=r"model/evil.yaml: its aliases"):
         check_folders(given)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config-dir", "nowhere"],
+        ["--config-dir=nowhere", "seed=1"],
+        ["-cd", "nowhere"],
+        ["hydra.searchpath=[file://nowhere]"],
+    ],
+)
+def test_a_folder_of_options_that_is_not_there_is_refused(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^--config-dir nowhere: no such folder .*Remedy: the folder"):
+        check_folders(arguments)
+    (tmp_path / "nowhere").mkdir()
+    check_folders(arguments)

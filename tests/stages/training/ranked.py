@@ -200,7 +200,8 @@ def on_ranks(size: int, folder: Path) -> list[dict[str, Any]]:
             process.kill()
     failed = [text for process, (_, text) in zip(processes, printed, strict=True) if process.returncode]
     assert not failed, "\n".join(failed)
-    return [json.loads(text) for text, _ in printed]
+    # the last line: gloo of torch 2.8 prints to the standard output too
+    return [json.loads(text.splitlines()[-1]) for text, _ in printed]
 
 
 def main(folder: Path) -> None:
