@@ -75,10 +75,11 @@ class Case:
 class Competitor(Protocol):
     """A way to do the work: a frozen dataclass that configuration lists under a name of its own.
 
-    Four members more are optional. ``packages: tuple[str, ...]`` are modules without which it does not
+    Five members more are optional. ``packages: tuple[str, ...]`` are modules without which it does not
     start, and ``extra: str`` what installs them (``bench`` if it does not say). ``peer: bool`` says that it
     is not ours, and so belongs to the summary (true if it does not say), ``held: bool`` that `holding` can
-    hold it to an instruction set (false if it does not say).
+    hold it to an instruction set (false if it does not say), ``compared: bool`` that its outputs should be the
+    float network's (true if it does not say).
     """
 
     @property
@@ -92,6 +93,11 @@ class Competitor(Protocol):
 def is_peer(competitor: Competitor) -> bool:
     """Whether it is somebody else's engine."""
     return bool(getattr(competitor, "peer", True))
+
+
+def is_compared(competitor: Competitor) -> bool:
+    """Whether its outputs should be the float network's."""
+    return bool(getattr(competitor, "compared", True))
 
 
 def is_held(competitor: Competitor) -> bool:

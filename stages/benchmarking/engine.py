@@ -43,6 +43,11 @@ class Engine:
         """Whether `holding` can hold it."""
         return self.backend.name in (*OURS, "openvino")
 
+    @property
+    def compared(self) -> bool:
+        """Whether it is the benchmark's network that it runs: a program of another run is its own."""
+        return self.program is None
+
     def prepare(self, case: Case) -> Step:
         """Compile for the case's threads.
 

@@ -11,12 +11,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from stages.benchmarking.agreement import correlation
-from stages.benchmarking.competitor import Case, Competitor, check_packages
+from stages.benchmarking.competitor import Case, Competitor, check_packages, is_compared
 from stages.benchmarking.holding import held_environment
 from stages.measuring.timing import Timer, timer
 
@@ -58,6 +58,7 @@ def started(competitor: Competitor, case: Case) -> Iterator[Ready]:
         check_packages(competitor)
     except ImportError as error:
         raise FailedError(reason(error)) from error
+    case = case if is_compared(competitor) else replace(case, expected=None)
     if competitor.isolated or case.isa is not None:
         with _child("serve", competitor, case) as process:
             agreement = _answer(process)
