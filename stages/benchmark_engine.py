@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.backends.base import Backend
+from stages.backends.native_kernels.library import find_library
 from stages.benchmarking.competition import Competition
 from stages.benchmarking.competitor import Case
-from stages.benchmarking.layers import LayerTime, int8_limit, layer_times
+from stages.benchmarking.layers import LayerTime, layer_times
+from stages.benchmarking.limit import held_int8_limit
 from stages.benchmarking.machine import machine
 from stages.benchmarking.result import Benchmark, Row
 from stages.benchmarking.show import record
+from stages.benchmarking.summary import summary_metrics
 from stages.integer.interpreter import quantize_input
 
 
@@ -37,7 +40,9 @@ class BenchmarkEngine:
     layers: Backend | None = None
 
     def check(self) -> None:
-        """Raise where a workload cannot be built."""
+        """Raise where a workload cannot be built, or this CPU lacks the instruction set asked for."""
+        if self.competition.isa is not None:
+            find_library(self.competition.isa)
         self.competition.check()
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Benchmark:
@@ -45,13 +50,13 @@ class BenchmarkEngine:
         rows: list[Row] = []
         layers: dict[str, tuple[LayerTime, ...]] = {}
         figures: dict[str, float] = {}
-        facts = machine()
+        facts = machine(self.competition.isa)
         with tempfile.TemporaryDirectory() as scratch:
             measured = self.competition.over_batches(ctx.seed, Path(scratch), ctx.console)
             for setting, case, found in measured:
                 rows += found
                 if self.layers is not None:
-                    limit = int8_limit(case.threads)
+                    limit = held_int8_limit(case)
                     figures[f"int8_limit/threads{case.threads}/operations_per_second"] = limit
                     layers[str(setting)] = self._layers(self.layers, case, limit)
         benchmark = Benchmark(
@@ -60,8 +65,9 @@ class BenchmarkEngine:
             rows=tuple(rows),
             layers=layers,
             figures=figures,
-            machine=facts,
+            machine=facts | {"clock": self.competition.clock},
         )
+        benchmark = replace(benchmark, figures=figures | summary_metrics(benchmark))
         return record(benchmark, ctx)
 
     def _layers(self, backend: Any, case: Case, limit: float) -> tuple[LayerTime, ...]:

@@ -25,10 +25,12 @@ def main(request: Path) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     from stages.benchmarking.process import reason
+    from stages.benchmarking.torchvision_operators import optional_torchvision_operators
 
     try:
         # written by the parent, a moment ago, into a folder of its own
-        task, competitor, case = pickle.loads(request.read_bytes())
+        with optional_torchvision_operators():  # classes of transformers come along with their modules
+            task, competitor, case = pickle.loads(request.read_bytes())
         _set_threads(case.threads)
         step = competitor.prepare(case)
         if task == "measure":
@@ -36,17 +38,17 @@ def main(request: Path) -> None:
             step()
             answer({"value": [before, _peak_bytes()]})
         else:
-            _serve(step, answer)
+            _serve(step, case, answer)
     except Exception as error:  # the parent reports it
         answer({"error": reason(error)})
 
 
-def _serve(step: Callable[[], object], answer: Callable[[Any], None]) -> None:
+def _serve(step: Callable[[], object], case: Any, answer: Callable[[Any], None]) -> None:
+    from stages.benchmarking.agreement import correlation
     from stages.measuring.timing import timer
 
-    seconds = timer(step)
-    seconds(1)
-    answer({"value": None})
+    seconds = timer(step, case.clock)
+    answer({"value": correlation(step(), case.expected)})
     for line in sys.stdin:
         answer({"value": seconds(int(line))})
 

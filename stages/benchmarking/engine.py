@@ -13,6 +13,9 @@ from stages.integer.interpreter import quantize_input
 from stages.integer.program import Program
 from stages.measuring.timing import Step
 
+OURS = ("native", "onednn", "reference")
+"""Backends that are the pipeline's own kernels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
@@ -30,6 +33,21 @@ class Engine:
     program: str | None = None
     isolated: bool = False
 
+    @property
+    def peer(self) -> bool:
+        """Whether the backend is somebody else's runtime."""
+        return self.backend.name not in OURS
+
+    @property
+    def held(self) -> bool:
+        """Whether `holding` can hold it."""
+        return self.backend.name in (*OURS, "openvino")
+
+    @property
+    def compared(self) -> bool:
+        """Whether it is the benchmark's network that it runs: a program of another run is its own."""
+        return self.program is None
+
     def prepare(self, case: Case) -> Step:
         """Compile for the case's threads.
 
@@ -39,7 +57,10 @@ class Engine:
         """
         backend: Any = self.backend
         program = case.program if self.program is None else self._read(case)
-        executable = replace(backend, threads=case.threads).compile(program)
+        settings: dict[str, Any] = {"threads": case.threads}
+        if case.isa is not None and hasattr(backend, "isa"):
+            settings["isa"] = case.isa
+        executable = replace(backend, **settings).compile(program)
         if executable.name != backend.name:
             raise RuntimeError("; ".join(executable.notes))
         x = case.x.numpy()

@@ -7,8 +7,7 @@ runs. An operator's operations are 2 a multiply-accumulate; what has none shows 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -17,8 +16,10 @@ import torch
 
 from stages.backends.base import Executable
 from stages.integer.program import Integers, Op, Program
+from stages.measuring.timing import Clock, timer
 
 SIZE = 1024
+OPERATIONS = 2 * SIZE**3
 
 
 @runtime_checkable
@@ -48,21 +49,25 @@ class LayerTime:
     share: float
 
 
-def int8_limit(threads: int, runs: int = 50) -> float:
+def int8_limit(threads: int, runs: int = 50, clock: Clock = "wall") -> float:
     """Operations a second of the largest int8 product that fits the caches well, on `threads` threads."""
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randint(-128, 128, (SIZE, SIZE), dtype=torch.int8, generator=generator) for _ in range(2))
+    seconds = timer(int8_product(), clock)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         best = math.inf
         for _ in range(runs):
-            start = time.perf_counter()
-            torch._int_mm(a, b)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, seconds(1))
     finally:
         torch.set_num_threads(before)
-    return 2.0 * SIZE**3 / best
+    return OPERATIONS / best
+
+
+def int8_product() -> Callable[[], object]:
+    """The product of two drawn int8 matrices, `OPERATIONS` a call."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(-128, 128, (SIZE, SIZE), dtype=torch.int8, generator=generator) for _ in range(2))
+    return lambda: torch._int_mm(a, b)
 
 
 def operations(op: Op, program: Program) -> int:

@@ -10,15 +10,17 @@ from pathlib import Path
 from pipeline.environment import available_cores
 from stages.backends.native_kernels.library import find_library
 
-PACKAGES = ("torch", "numpy", "onnxruntime", "openvino", "nncf", "torchao")
+PACKAGES = ("torch", "numpy", "onnxruntime", "openvino", "nncf", "torchao", "ai-edge-litert")
+PEERS = ("MNN", "ncnn", "pnnx", "executorch", "iree-base-compiler", "iree-base-runtime")
 
 
-def machine() -> dict[str, str]:
+def machine(isa: str | None = None) -> dict[str, str]:
     """The processor, its cores, the load of other processes at the start, and the packages' versions.
 
-    ``native`` is the instruction set that the native engine takes here, or why it cannot run.
+    ``native`` is the instruction set that the native engine takes here, of those that `isa` leaves, or why it
+    cannot run.
     """
-    library = find_library()
+    library = find_library(isa)
     native = library if isinstance(library, str) else library.isa
     facts = {
         "processor": _processor(),
@@ -28,7 +30,7 @@ def machine() -> dict[str, str]:
     }
     if hasattr(os, "getloadavg"):
         facts["load"] = f"{os.getloadavg()[0]:.2f}"
-    for package in PACKAGES:
+    for package in (*PACKAGES, *PEERS):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from stages.measuring.timing import Step
 @dataclass(frozen=True, kw_only=True)
 class OnnxRuntimeFloat:
     """The float network in a session with all graph optimizations."""
+
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     isolated: bool = False
 
@@ -42,6 +44,8 @@ class OnnxRuntimeStatic:
         method: its calibrator.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+
     method: Literal["MinMax", "Entropy", "Percentile"] = "MinMax"
     isolated: bool = False
 
@@ -50,7 +54,7 @@ class OnnxRuntimeStatic:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
         quantized = case.scratch / f"static_{self.method}_{len(case.x)}.onnx"
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        with contextlib.redirect_stdout(io.StringIO()), _errors_only():  # it prints as it goes
             quantize_static(
                 _preprocessed(case),
                 quantized,
@@ -60,6 +64,34 @@ class OnnxRuntimeStatic:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod[self.method],
+            )
+        return _session(quantized, case)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxRuntimeDynamic:
+    """``quantize_dynamic`` of the float network: matrix products with ranges of the batch at hand.
+
+    It is what onnxruntime advises for transformers; convolutions stay float, since its kernel for such
+    integers (ConvInteger) is slower than float.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        """Export, quantize and load."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantized = case.scratch / f"dynamic_{len(case.x)}.onnx"
+        with _errors_only():
+            quantize_dynamic(
+                _preprocessed(case),
+                quantized,
+                op_types_to_quantize=["MatMul", "Gemm", "Attention"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
             )
         return _session(quantized, case)
 
@@ -118,9 +150,21 @@ def _preprocessed(case: Case) -> Path:
 
     path = case.scratch / f"preprocessed_{len(case.x)}.onnx"
     if not path.exists():
-        logging.getLogger().setLevel(max(logging.getLogger().level, logging.WARNING))
-        quant_pre_process(str(float_onnx(case)), str(path), skip_symbolic_shape=True)
+        with _errors_only():
+            quant_pre_process(str(float_onnx(case)), str(path), skip_symbolic_shape=True)
     return path
+
+
+@contextlib.contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep the root logger, which its tools write to, from warnings about each layer."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _session(model: Path, case: Case) -> Step:

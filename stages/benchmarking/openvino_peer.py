@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from stages.backends.openvino import load_model
 from stages.benchmarking.competitor import Case
@@ -20,12 +20,18 @@ class OpenVinoFloat:
         precision: ``f32``, or None for what OpenVINO chooses: bfloat16 where the CPU has it.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "openvino")
+    held: ClassVar[bool] = True
+
     precision: Literal["f32", "bf16"] | None = "f32"
     isolated: bool = False
 
     def prepare(self, case: Case) -> Step:
-        """Export and compile for the case's shape."""
+        """Export and compile for the case's shape. Raises where it would compute what `case.isa` cannot."""
         import openvino
+
+        if self.precision != "f32" and case.isa is not None:
+            raise RuntimeError(f"isa={case.isa} has no bfloat16")
 
         network = openvino.Core().read_model(float_onnx(case))
         network.reshape(list(case.x.shape))
@@ -37,6 +43,9 @@ class OpenVinoFloat:
 class OpenVinoNncf:
     """NNCF's post-training quantization with its defaults, from the same calibration batches."""
 
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "openvino", "nncf")
+    held: ClassVar[bool] = True
+
     isolated: bool = True
 
     def prepare(self, case: Case) -> Step:
@@ -46,9 +55,11 @@ class OpenVinoNncf:
 
         nncf.set_log_level(logging.ERROR)
         network = openvino.Core().read_model(float_onnx(case))
-        network.reshape([case.calibration.batch_size, *case.x.shape[1:]])
+        network.reshape([-1, *case.x.shape[1:]])  # the last calibration batch may be smaller
         samples = nncf.Dataset([x.numpy() for x in case.calibration])
         quantized = nncf.quantize(network, samples, subset_size=len(case.calibration.ids))
         quantized.reshape(list(case.x.shape))
-        run, x = load_model(quantized, case.threads), case.x.numpy()
+        # of a CPU with bfloat16 OpenVINO's choice stays that, emulated, when oneDNN is held to less
+        precision = None if case.isa is None else "f32"
+        run, x = load_model(quantized, case.threads, precision), case.x.numpy()
         return lambda: run(x)

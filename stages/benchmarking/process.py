@@ -9,13 +9,15 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from stages.benchmarking.competitor import Case, Competitor
+from stages.benchmarking.agreement import correlation
+from stages.benchmarking.competitor import Case, Competitor, check_packages, is_compared
+from stages.benchmarking.holding import held_environment
 from stages.measuring.timing import Timer, timer
 
 PATIENCE_SECONDS = 900.0
@@ -26,30 +28,54 @@ class FailedError(RuntimeError):
     """A competitor could not take part; the text says why."""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A competitor that has run once: seconds a call, and what it computed.
+
+    Args:
+        timer: times calls.
+        agreement: its output's correlation with the float network's; None where nothing was compared.
+    """
+
+    timer: Timer
+    agreement: float | None = None
+
+    def __call__(self, calls: int) -> float:
+        """Seconds a call."""
+        return self.timer(calls)
+
+
 @contextmanager
-def started(competitor: Competitor, case: Case) -> Iterator[Timer]:
-    """Prepare a competitor, and give its timer; its process ends with the context.
+def started(competitor: Competitor, case: Case) -> Iterator[Ready]:
+    """Prepare a competitor, run it once, and give its timer; its process ends with the context.
+
+    All have processes of their own where they are held to an instruction set, by the variables of `holding`.
 
     Raises:
         FailedError: it could not be prepared, or not run once.
     """
-    if competitor.isolated:
+    try:
+        check_packages(competitor)
+    except ImportError as error:
+        raise FailedError(reason(error)) from error
+    case = case if is_compared(competitor) else replace(case, expected=None)
+    if competitor.isolated or case.isa is not None:
         with _child("serve", competitor, case) as process:
-            _answer(process)
+            agreement = _answer(process)
 
             def remote(calls: int) -> float:
                 _pipe(process.stdin).write(f"{calls}\n".encode())
                 _pipe(process.stdin).flush()
                 return float(_answer(process))
 
-            yield remote
+            yield Ready(remote, agreement)
         return
     try:
-        local = timer(competitor.prepare(case))
-        local(1)
+        step = competitor.prepare(case)
+        ready = Ready(timer(step, case.clock), correlation(step(), case.expected))
     except Exception as error:  # whatever a competitor raises is its reason
         raise FailedError(reason(error)) from error
-    yield local
+    yield ready
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +102,11 @@ def peak_memory(competitor: Competitor, case: Case) -> Peak:
 
 
 def reason(error: BaseException) -> str:
-    """An error's type and first line, as reported where a competitor has no timing."""
+    """An error's type and first line that says what, as reported where a competitor has no timing."""
     if isinstance(error, FailedError):
         return str(error)
-    lines = str(error).strip().splitlines()
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Exception from ")] or lines  # OpenVINO's places
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
@@ -93,7 +120,11 @@ def _child(
     with os.fdopen(handle, "wb") as file:
         pickle.dump((task, competitor, case), file)
     command = [sys.executable, "-m", "stages.benchmarking.child", str(request)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment: Mapping[str, str] = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **held_environment(case.isa),
+    }
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )

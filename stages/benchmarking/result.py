@@ -26,12 +26,25 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One competitor in one setting: its timing, or why there is none."""
+    """One competitor in one setting: its timing, or why there is none.
+
+    Args:
+        setting: what it did.
+        competitor: its name.
+        timing: None where it failed.
+        failure: why; empty where it did not.
+        agreement: its output's correlation with the float network's; None where nothing was compared.
+        peer: whether it is somebody else's engine.
+        held: whether it keeps to the instruction set of the benchmark.
+    """
 
     setting: Setting
     competitor: str
     timing: Timing | None = None
     failure: str = ""
+    agreement: float | None = None
+    peer: bool = True
+    held: bool = True
 
     def __str__(self) -> str:
         if self.timing is None:
@@ -94,6 +107,8 @@ class Benchmark:
                     values[f"{prefix}/seconds_q3"] = high
                 if ratio is not None:
                     values[f"{prefix}/ratio"] = ratio
+                if row.agreement is not None:
+                    values[f"{prefix}/agreement"] = row.agreement
         return values
 
     def save(self, directory: Path) -> None:
@@ -117,4 +132,7 @@ def _row(document: Mapping[str, Any]) -> Row:
         competitor=document["competitor"],
         timing=None if timing is None else Timing(samples=tuple(timing["samples"])),
         failure=document["failure"],
+        agreement=document["agreement"],
+        peer=document["peer"],
+        held=document["held"],
     )

@@ -23,17 +23,17 @@ class TimmZoo:
     def check(self) -> None:
         """Raise where timm is not installed."""
         try:
-            _timm()
+            timm_package()
         except ImportError as error:
             raise ConfigError(f"timm is not installed ({error}); pip install '.[zoo]'") from error
 
     def families(self) -> tuple[str, ...]:
         """The modules of ``timm.models``."""
-        return tuple(_timm().list_modules())
+        return tuple(timm_package().list_modules())
 
     def network(self, family: str) -> Network:
         """The model of a module with the fewest parameters. ValueError where none can be built."""
-        timm = _timm()
+        timm = timm_package()
         smallest: tuple[int, str] | None = None
         problem = "it has no models"
         for name in timm.list_models(module=family):
@@ -52,11 +52,12 @@ class TimmZoo:
 
 
 def _built(name: str) -> nn.Module:
-    module: nn.Module = _timm().create_model(name).eval()
+    module: nn.Module = timm_package().create_model(name).eval()
     return module
 
 
-def _timm() -> Any:
+def timm_package() -> Any:
+    """Import timm, which needs torchvision, with or without its compiled operators. Raises ImportError."""
     with warnings.catch_warnings(), optional_torchvision_operators():
         warnings.simplefilter("ignore")
         import timm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -27,6 +27,8 @@ class Eager:
         memory_format: of activations and weights.
     """
 
+    held: ClassVar[bool] = True
+
     memory_format: Literal["contiguous", "channels_last"] = "channels_last"
     isolated: bool = False
 
@@ -34,13 +36,15 @@ class Eager:
         """A forward pass in inference mode."""
         memory_format = MEMORY_FORMATS[self.memory_format]
         module = _in_format(case.module, memory_format)
-        x = case.x.contiguous(memory_format=memory_format)
+        x = _images_in_format(case.x, memory_format)
         return _forward(module, x, case.threads)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
     """``torch.compile`` with the inductor: BatchNorm folded and weights packed, which freezing allows."""
+
+    held: ClassVar[bool] = True
 
     isolated: bool = True
 
@@ -50,7 +54,7 @@ class Compiled:
 
         inductor.freezing = True
         module = torch.compile(_in_format(case.module, torch.channels_last), dynamic=False)
-        x = case.x.contiguous(memory_format=torch.channels_last)
+        x = _images_in_format(case.x, torch.channels_last)
         return _forward(module, x, case.threads)
 
 
@@ -85,6 +89,11 @@ def _in_format(module: nn.Module, memory_format: torch.memory_format) -> nn.Modu
     """A copy: other competitors go on with the original."""
     converted: nn.Module = copy.deepcopy(module).to(memory_format=memory_format)  # type: ignore[call-overload]
     return converted
+
+
+def _images_in_format(x: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    """Images in a layout; what has other dimensions has but one."""
+    return x.contiguous(memory_format=memory_format) if x.ndim == 4 else x
 
 
 def _forward(module: Callable[..., Any], x: torch.Tensor, threads: int) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -16,6 +16,9 @@ from stages.measuring.timing import Step
 class TorchaoInductor:
     """Prepared, calibrated, converted, and compiled for the case's shape; needs a C++ compiler."""
 
+    packages: ClassVar[tuple[str, ...]] = ("torchao",)
+    held: ClassVar[bool] = True
+
     isolated: bool = True
 
     def prepare(self, case: Case) -> Step:
@@ -25,7 +28,7 @@ class TorchaoInductor:
 
         inductor.freezing = True
         x = case.x.contiguous(memory_format=torch.channels_last)
-        prepared = _prepared(case)
+        prepared = observed(case, _x86_quantizer())
         with torch.no_grad():
             for batch in case.calibration:
                 prepared(batch)
@@ -42,13 +45,16 @@ class TorchaoInductor:
 class TorchaoCalibrating:
     """Its prepared network over the calibration batches, and the conversion that reads the observers."""
 
+    packages: ClassVar[tuple[str, ...]] = ("torchao",)
+    held: ClassVar[bool] = True
+
     isolated: bool = True
 
     def prepare(self, case: Case) -> Step:
         """Preparing anew belongs to the work: observers keep what they have seen."""
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-        exported = _prepared(case)
+        exported = observed(case, _x86_quantizer())
 
         def step() -> None:
             import copy
@@ -62,19 +68,24 @@ class TorchaoCalibrating:
         return step
 
 
-def _prepared(case: Case) -> Any:
-    """The module exported with an open batch dimension, observers inserted."""
+def observed(case: Case, quantizer: Any) -> Any:
+    """The module exported with an open batch dimension, with the observers that a PT2E quantizer asks for."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
-        X86InductorQuantizer,
-        get_default_x86_inductor_quantization_config,
-    )
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         example = next(iter(case.calibration))
         batch = torch.export.Dim("batch", min=1)
         exported = torch.export.export(case.module, (example,), dynamic_shapes=({0: batch},)).module()
-        quantizer = X86InductorQuantizer()
-        quantizer.set_global(get_default_x86_inductor_quantization_config())
         return prepare_pt2e(exported, quantizer)
+
+
+def _x86_quantizer() -> Any:
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+        X86InductorQuantizer,
+        get_default_x86_inductor_quantization_config,
+    )
+
+    quantizer = X86InductorQuantizer()
+    quantizer.set_global(get_default_x86_inductor_quantization_config())
+    return quantizer

@@ -72,7 +72,7 @@ class TransformersZoo:
     def check(self) -> None:
         """Raise where transformers is not installed."""
         try:
-            with _importing():
+            with transformers_package():
                 pass
         except ImportError as error:
             raise ConfigError(f"transformers is not installed ({error}); pip install '.[zoo]'") from error
@@ -95,7 +95,7 @@ class TransformersZoo:
         return Network(name=family, parameters=count, shape=(3, height, width), build=build)
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
     """A model called with its input by name."""
 
     def __init__(self, model: nn.Module, argument: str) -> None:
@@ -104,11 +104,12 @@ class _Encoder(nn.Module):
         self.argument = argument
 
     def forward(self, x: Tensor) -> Any:
+        """What the model gives for `x`."""
         return self.model(**{self.argument: x})
 
 
 @contextmanager
-def _importing() -> Iterator[Any]:
+def transformers_package() -> Iterator[Any]:
     """The package, whose classes are imported when first asked for."""
     with warnings.catch_warnings(), optional_torchvision_operators():
         warnings.simplefilter("ignore")
@@ -119,11 +120,11 @@ def _importing() -> Iterator[Any]:
 
 def _configuration(family: str) -> Any:
     settings = TEXTS[family] if family in TEXTS else IMAGES[family]
-    with _importing() as transformers:
+    with transformers_package() as transformers:
         return getattr(transformers, f"{family}Config")(**settings)
 
 
 def _built(family: str) -> nn.Module:
-    with _importing() as transformers:
+    with transformers_package() as transformers:
         model = getattr(transformers, MODELS.get(family, f"{family}Model"))(_configuration(family))
-    return _Encoder(model, "input_ids" if family in TEXTS else "pixel_values").eval()
+    return Encoder(model, "input_ids" if family in TEXTS else "pixel_values").eval()

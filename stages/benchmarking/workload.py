@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.seed import derive_seed
 from pipeline.stage import Stage
 from stages.artifacts import FloatModel, IntegerProgram, Observations, QuantizedModel
+from stages.benchmarking.agreement import first_output
 from stages.benchmarking.calibrating import silent_context
 from stages.benchmarking.competitor import Batches, Case
+from stages.benchmarking.settling import settle_batch_norm
 from stages.data.base import Data
 from stages.data.batches import batches, calibration_subset, input_dtype
 from stages.graph.capture import capture
-from stages.models.base import Model
+from stages.models.base import Model, is_trained
+
+SETTLING = 16
+"""Samples that give a random network's BatchNorm its statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +44,17 @@ class Workload:
             raise ValueError(f"batch_sizes={list(self.batch_sizes)}: must be one or more, each at least 1")
 
     def module(self, seed: int) -> nn.Module:
-        """The float network in evaluation mode; random weights are the same for the same seed."""
+        """The float network in evaluation mode; random weights are the same for the same seed.
+
+        A random network's BatchNorm has the statistics of a batch of training data (`settle_batch_norm`).
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "weights"))
-            return self.model.build(self.data.shape, self.data.num_classes).eval()
+            module = self.model.build(self.data.shape, self.data.num_classes).eval()
+        if not is_trained(self.model):
+            x, _ = next(batches(self.data.train(), SETTLING, self.data))
+            settle_batch_norm(module, x.to(input_dtype(self.data)))
+        return module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +94,9 @@ class Preparation:
         calibration = Batches(
             data=workload.data, ids=tuple(int(i) for i in ids), batch_size=observe.batch_size
         )
+        tokens = input_dtype(workload.data) == torch.int64
         return Case(
-            module=module,
+            module=_Rounded(module).eval() if tokens else module,
             model=model,
             quantized=quantized,
             program=integers.program,
@@ -95,9 +108,23 @@ class Preparation:
         )
 
 
+class _Rounded(nn.Module):
+    """A network that takes tokens' numbers as float32, which all batches are; costs nothing to speak of."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Any:
+        return self.module(x.long())
+
+
 def with_input(case: Case, batch_size: int, threads: int) -> Case:
-    """The case on `batch_size` test images, repeated where the split has fewer."""
+    """The case on `batch_size` test images, repeated where there are fewer, and what float makes of them."""
     data = case.calibration.data
     x, _ = next(batches(data.test(), batch_size, data))
     times = -(-batch_size // len(x))
-    return replace(case, x=x.repeat(times, *[1] * (x.ndim - 1))[:batch_size].contiguous(), threads=threads)
+    x = x.repeat(times, *[1] * (x.ndim - 1))[:batch_size].contiguous()
+    with torch.no_grad():
+        expected = first_output(case.module(x))
+    return replace(case, x=x, threads=threads, expected=expected)

@@ -7,6 +7,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from stages.benchmarking.competitor import Case
 from stages.measuring.timing import Step
 
@@ -88,3 +90,43 @@ class Identity:
                 raise RuntimeError(f"{torch.get_num_threads()} threads")
 
         return step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """Raises where its process does not have a variable of the environment."""
+
+    name: str
+    value: str
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        found = os.environ.get(self.name)
+        if found != self.value:
+            raise RuntimeError(f"{self.name} is {found}, not {self.value}")
+        return lambda: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answerer:
+    """Gives what is expected, times a factor, and noise instead where that is 0."""
+
+    factor: float
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        y = case.expected
+        noise = np.random.default_rng(0).standard_normal(y.size)
+        return lambda: y * self.factor if self.factor else noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packaged:
+    """Needs packages."""
+
+    packages: tuple[str, ...]
+    extra: str = "some"
+    isolated: bool = False
+
+    def prepare(self, case: Case) -> Step:
+        return lambda: None

@@ -8,7 +8,10 @@ import torch
 
 from pipeline.console import Console
 from pipeline.errors import ConfigError
+from stages.backends.reference import Reference
 from stages.benchmarking.competition import Competition
+from stages.benchmarking.engine import Engine
+from stages.benchmarking.torch_float import Eager
 from stages.benchmarking.workload import Preparation, Workload, with_input
 from stages.calibrate import Calibrate
 from stages.convert import Convert
@@ -21,7 +24,7 @@ from stages.quant.calibrators.minmax import MinMax
 from stages.quant.granularity.per_channel import PerChannel
 from stages.quant.quantizers.base import WeightsAndActivations
 from stages.quant.quantizers.symmetric import Symmetric
-from tests.stages.benchmarking.competitors import Breaker, Refuser, Sleeper
+from tests.stages.benchmarking.competitors import Answerer, Breaker, Refuser, Sleeper
 
 DATA = Noise(shape=(1, 8, 8), samples=16, mean=(0.5,), std=(0.25,))
 PREPARATION = Preparation(
@@ -107,11 +110,55 @@ def test_every_competitor_has_a_row_with_a_timing_or_a_reason(case):
         ({"threads": ()}, r"threads=\[\]: must be one or more"),
         ({"baseline": "fsat"}, "baseline=fsat: did you mean 'fast'"),
         ({"baseline": "left out"}, "baseline=left out"),
+        ({"networks": ("smal",)}, "networks: smal: did you mean 'small'"),
+        ({"least_agreement": 1.5}, r"least_agreement=1.5: must be a correlation, in -1 \.\. 1"),
+        ({"isa": "neon"}, "isa=neon: peers can be held to"),
+        ({"clock": "cpu"}, r"clock=cpu with threads=\[1, 2\]: .*remedy: threads=\[1\], or clock=wall"),
     ],
 )
 def test_values_are_checked(change, message):
     with pytest.raises(ValueError, match=message):
         replace(COMPETITION, **change)
+
+
+def test_networks_chooses_workloads_by_name_in_its_order():
+    workloads = dict.fromkeys(("a", "b", "c"), COMPETITION.workloads["small"]) | {"none": None}
+    assert list(replace(COMPETITION, workloads=workloads, networks=("c", "none", "a")).chosen()) == ["c", "a"]
+
+
+def test_one_whose_outputs_are_not_the_networks_is_not_timed(tmp_path: Path):
+    """Random weights, but outputs that can be compared: levels, reals and multiples of them agree."""
+    setting, case = next(COMPETITION.by_batch(0, tmp_path))
+    competitors = {
+        "fast": Answerer(factor=1.0),
+        "scaled": Answerer(factor=3.0),
+        "noise": Answerer(factor=0.0),
+    }
+    competition = replace(COMPETITION, competitors=competitors)
+    rows = {row.competitor: row for row in competition.rows(setting, case, Console(quiet=True))}
+    assert rows["scaled"].agreement == pytest.approx(1.0)
+    assert rows["scaled"].timing is not None
+    assert rows["noise"].timing is None
+    assert "its outputs are not the network's: correlation" in rows["noise"].failure
+    assert rows["noise"].failure.endswith("with float, below least_agreement=0.5")
+
+
+def test_the_time_of_the_cpu_leaves_out_what_it_sleeps(case):
+    competition = replace(COMPETITION, threads=(1,), clock="cpu")
+    setting = next(iter(COMPETITION.by_batch(0, case.scratch)))[0]
+    rows = competition.rows(setting, replace(case, clock="cpu"), Console(quiet=True))
+    assert {row.competitor: row.timing.median < 0.0005 for row in rows} == {"fast": True, "slow": True}
+
+
+def test_who_is_a_peer_and_who_is_held_stands_in_the_rows(case):
+    competitors = {"fast": Engine(backend=Reference()), "peer": Sleeper(seconds=0.0), "torch": Eager()}
+    competition = replace(COMPETITION, competitors=competitors)
+    setting = next(iter(COMPETITION.by_batch(0, case.scratch)))[0]
+    case = replace(case, expected=None, x=case.x.new_zeros(2, 3, 8, 8))
+    for isa, held in ((None, [True, True, True]), ("avx2", [True, False, True])):
+        rows = replace(competition, isa=isa).rows(setting, case, Console(quiet=True))
+        assert [row.peer for row in rows] == [False, True, True]
+        assert [row.held for row in rows] == held
 
 
 def test_a_competition_without_workloads_is_refused():

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from stages.benchmarking.process import FailedError, peak_memory, started
-from tests.stages.benchmarking.competitors import Allocator, Breaker, Dier, Identity, Refuser, Sleeper
+from stages.benchmarking.process import FailedError, peak_memory, reason, started
+from tests.stages.benchmarking.competitors import (
+    Allocator,
+    Answerer,
+    Breaker,
+    Dier,
+    Identity,
+    Packaged,
+    Refuser,
+    Sleeper,
+)
 
 
 @pytest.mark.parametrize("isolated", [False, True])
@@ -53,3 +64,32 @@ def test_peak_memory_grows_by_what_the_work_takes(case):
     assert small.growth < 100 << 20
     with pytest.raises(FailedError, match="ImportError"):
         peak_memory(Refuser(), case)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_what_it_computes_is_compared_wherever_it_runs(case, isolated):
+    case = replace(case, expected=np.arange(8.0))
+    with started(Answerer(factor=2.0, isolated=isolated), case) as ready:
+        assert ready.agreement == pytest.approx(1.0)
+    with started(Sleeper(seconds=0.0, isolated=isolated), case) as ready:
+        assert ready.agreement is None
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "no_such_package.part"])
+def test_one_whose_package_is_missing_is_not_started_and_names_the_extra(case, package):
+    one = Packaged(packages=("numpy", package))
+    with (
+        pytest.raises(FailedError, match=rf"{package} is not installed; pip install '\.\[some\]'"),
+        started(one, case),
+    ):
+        pass
+    with started(Packaged(packages=("numpy",)), case):
+        pass
+
+
+def test_a_reason_leaves_out_where_openvino_was():
+    error = RuntimeError(
+        "Exception from src/core/a.cpp:117:\nException from src/b.cpp:7:\nShapes differ\nmore"
+    )
+    assert reason(error) == "RuntimeError: Shapes differ"
+    assert reason(RuntimeError("Exception from src/core/a.cpp:117:")).endswith("a.cpp:117:")
