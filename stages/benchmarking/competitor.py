@@ -78,8 +78,8 @@ class Competitor(Protocol):
     Five members more are optional. ``packages: tuple[str, ...]`` are modules without which it does not
     start, and ``extra: str`` what installs them (``bench`` if it does not say). ``peer: bool`` says that it
     is not ours, and so belongs to the summary (true if it does not say), ``held: bool`` that `holding` can
-    hold it to an instruction set (false if it does not say), ``compared: bool`` that its outputs should be the
-    float network's (true if it does not say).
+    hold it to an instruction set (false if it does not say), ``compared: bool`` that its outputs should be
+    the float network's (true if it does not say).
     """
 
     @property

@@ -13,6 +13,8 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +96,13 @@ def build(package: Path) -> list[Path]:
         print("native engine: there is no C++ compiler, the wheel holds its source", file=sys.stderr)
         return []
     try:
-        return [
-            library.prebuild(compiler, package / library.BROUGHT.name, None),
-            *(library.prebuild(compiler, package / library.BROUGHT.name, isa) for isa in isas),
-        ]
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return list(
+                pool.map(
+                    partial(library.prebuild, compiler, package / library.BROUGHT.name),
+                    [None, *isas],
+                )
+            )
     except subprocess.CalledProcessError as error:
         message: Any = error.stderr or error.stdout or ""
         raise RuntimeError(
