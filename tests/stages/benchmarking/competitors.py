@@ -113,9 +113,10 @@ class Answerer:
 
     factor: float
     isolated: bool = False
+    compared: bool = True
 
     def prepare(self, case: Case) -> Step:
-        y = case.expected
+        y = np.zeros(8) if case.expected is None else case.expected
         noise = np.random.default_rng(0).standard_normal(y.size)
         return lambda: y * self.factor if self.factor else noise
 

@@ -6,6 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stages.backends.reference import Reference
+from stages.benchmarking.competitor import is_compared
+from stages.benchmarking.engine import Engine
 from stages.benchmarking.process import FailedError, peak_memory, reason, started
 from tests.stages.benchmarking.competitors import (
     Allocator,
@@ -93,3 +96,11 @@ def test_a_reason_leaves_out_where_openvino_was():
     )
     assert reason(error) == "RuntimeError: Shapes differ"
     assert reason(RuntimeError("Exception from src/core/a.cpp:117:")).endswith("a.cpp:117:")
+
+
+def test_a_program_of_another_run_is_not_compared(case):
+    case = replace(case, expected=np.arange(8.0))
+    with started(Answerer(factor=0.0, compared=False), case) as ready:
+        assert ready.agreement is None
+    assert is_compared(Engine(backend=Reference()))
+    assert not is_compared(Engine(backend=Reference(), program="elsewhere"))
