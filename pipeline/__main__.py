@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.configuration.arguments import options_first
 from pipeline.configuration.bounds import check_folders
 from pipeline.configuration.overrides import check_overrides
-from pipeline.configuration.refusals import explained, trace
+from pipeline.configuration.refusals import explained, of_plugin, trace
 from pipeline.configuration.schema import register
 from pipeline.place import CONF, check_place, see_the_users_folder
 
@@ -84,7 +84,7 @@ def command() -> int:
                 print(explained(error, sys.argv[1:]), file=sys.stderr)
             return 1
         if isinstance(error, Exception) and not _wants_traces():
-            print(trace(error), file=sys.stderr)
+            print(of_plugin(error) or trace(error), file=sys.stderr)
             return 1
         if not isinstance(error, KeyboardInterrupt):
             raise

@@ -145,7 +145,7 @@ def test_a_command_builds(words, users_folder, capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", [module, *arguments, "--no-such-option"])
         with pytest.raises(SystemExit):
             PLAIN[module]()
-        assert "unrecognized arguments: --no-such-option\n" in capsys.readouterr().err  # and nothing else
+        assert "--no-such-option: no such argument; " in capsys.readouterr().err  # and nothing else
         return
     own = GIVEN_APART.get(module, set())
     overrides = [f"hydra.searchpath=[file://{users_folder / 'my_conf'}]"]

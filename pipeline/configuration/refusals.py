@@ -45,6 +45,20 @@ def explained(error: HydraException | OmegaConfBaseException, arguments: Sequenc
     return str(error)
 
 
+def of_plugin(error: Exception) -> str | None:
+    """Say what a sweeper or launcher refuses by a ValueError, as of a search; None for all other errors."""
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    last = max((i for i, file in enumerate(frames) if "hydra_plugins" in file.parts), default=None)
+    ours = {CONF.parent / package for package in TRUSTED}
+    if last is None or not isinstance(error, ValueError):
+        return None
+    if any(ours.intersection(file.parents) for file in frames[last:]):  # of a job that it started
+        return None
+    name = next(part for part in reversed(frames[last].parts) if part.startswith("hydra_"))
+    reason = " ".join(str(error).split())
+    return f"hydra.sweeper: {name} refuses it ({reason}). Remedy: conf/README.md has its settings"
+
+
 def trace(error: Exception) -> str:
     """Give the stack of what nobody foresaw, without Hydra's own calls."""
     told = traceback.TracebackException.from_exception(error)

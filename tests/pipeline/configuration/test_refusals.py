@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.configuration.composed import composed
-from pipeline.configuration.refusals import trace
+from pipeline.configuration.refusals import of_plugin, trace
 from pipeline.errors import ConfigError
 
 
@@ -69,3 +69,29 @@ def test_a_trace_has_no_frames_of_hydra():
     except Exception as error:
         text = trace(error)
     assert "test_refusals.py" in text and "/hydra/" not in text
+
+
+def raised_below(path, code, **names):
+    """What `code` raises, run as the file `path`."""
+    try:
+        exec(compile(code, path, "exec"), names)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing raised")
+
+
+PLUGIN = "/lib/site-packages/hydra_plugins/hydra_optuna_sweeper/_impl.py"
+
+
+def test_what_a_sweeper_refuses_is_a_line():
+    error = raised_below(PLUGIN, "raise ValueError('low\\nabove high')")
+    said = of_plugin(error)
+    assert said is not None and "\n" not in said
+    assert said.startswith("hydra.sweeper: hydra_optuna_sweeper refuses it (low above high). Remedy: ")
+
+
+def test_an_error_of_a_job_or_of_another_type_keeps_its_trace():
+    assert of_plugin(raised_below(PLUGIN, "raise KeyError(1)")) is None
+    assert of_plugin(raised_below("/home/me/net.py", "raise ValueError(1)")) is None
+    below = raised_below(PLUGIN, "composed(['quantizer=nosuch'])", composed=composed)
+    assert isinstance(below, ConfigError) and of_plugin(below) is None
