@@ -20,7 +20,7 @@ LEVELS = 128
 """How many values y has."""
 
 MOST = 32767 // (LEVELS - 1)
-"""Of weights of one sign among four: 127 · 258 = 32766."""
+"""What weights of one sign among four may add up to: 127 · 258 = 32766."""
 
 LEAST_VECTORS, LEAST_DWORDS = 2, 24
 """Copying levels into a panel takes longer than it saves where fewer share them."""
