@@ -47,7 +47,9 @@ class _Prepared:
     """A program's parts, and memory for their steps: an arena a thread, from a multiple of 64 bytes on."""
 
     def __init__(self, program: Program, library: Library, threads: int, *, keep: bool) -> None:
-        self.parts: list[Part] = parts(program, keep=keep, dot_offset=library.dot_offset)
+        self.parts: list[Part] = parts(
+            program, keep=keep, dot_offset=library.dot_offset, panels=library.panels
+        )
         size = 64 + max((part.arena_bytes for part in self.parts if isinstance(part, Plan)), default=0)
         self._memory = [np.zeros(size, np.uint8) for _ in range(threads)]
         starts = (memory.ctypes.data for memory in self._memory)

@@ -13,6 +13,7 @@ from stages.backends.native_kernels.groups import group_layer
 from stages.backends.native_kernels.matmul import matmul
 from stages.backends.native_kernels.moves import move
 from stages.backends.native_kernels.normalizations import group_norm, layer_norm, rms_norm, softmax
+from stages.backends.native_kernels.panels import panel_fields
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
 from stages.backends.native_kernels.ratios import geometry, requantize, term
 from stages.backends.native_kernels.structures import StepKind
@@ -26,7 +27,7 @@ from stages.backends.native_kernels.tables import (
     table_of_input,
 )
 from stages.backends.native_kernels.tflm import PROFILE_DRAFTS
-from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
+from stages.backends.native_kernels.weights import DOT, bias, levels, pack, pack_depthwise
 from stages.integer.program import Op, Program
 from stages.integer.sums import check_sum
 
@@ -72,6 +73,8 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     lacking = pins.dot_offset * weight.sum(axis=(1, 2, 3))
     constants = bias(op, weight, zero_point, x.zero_point, lacking)
     inputs, outputs = weight.shape[1], len(weight) // groups
+    # a single pixel shares weights with no other, and pictures take all levels alike
+    by_panels = pins.panels and image_shape(program.values[op.output])[1:] != (1, 1) and inputs > DOT
     drafts = []
     for group in range(groups):
         rows = slice(group * outputs, (group + 1) * outputs)
@@ -83,9 +86,12 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             ("channels", -(-inputs // 4) * 4),
             ("target_channels", outputs),
             ("sum_channels", inputs),
-            ("weight", pins(pack(weight[rows]), ctypes.c_int8)),
             ("bias", pins(np.append(constants[rows], np.zeros(16)), ctypes.c_int32)),
             ("requantize", requantize(op, program, pins, rows=rows, weight_zero_point=zero_point)),
+            *(
+                (panel_fields(weight[rows], constants[rows], x.zero_point, pins) if by_panels else ())
+                or (("weight", pins(pack(weight[rows]), ctypes.c_int8)),)
+            ),
         )
         drafts.append(Draft(StepKind.CONV, op.output, op.inputs[0], residual, fields, pads))
     return drafts

@@ -44,6 +44,8 @@ class Library:
     isa: str
     dot_offset: int
     """What its products take away from levels first, for which biases make up."""
+    panels: bool
+    """Whether its convolutions go by panels (``source/panel.h``)."""
 
 
 @cache
@@ -186,4 +188,6 @@ def _declared(library: ctypes.CDLL, isa: InstructionSet) -> Library | str:
         ctypes.POINTER(ctypes.c_double),
     ]
     log.info("backend native: kernels for %s", isa.name)
-    return Library(functions=library, isa=isa.name, dot_offset=library.dot_offset())
+    return Library(
+        functions=library, isa=isa.name, dot_offset=library.dot_offset(), panels=bool(library.panels())
+    )

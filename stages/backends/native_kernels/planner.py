@@ -60,10 +60,12 @@ class Pins:
 
     Args:
         dot_offset: what the products of the engine that gets them take away from levels first.
+        panels: whether its convolutions go by panels.
     """
 
-    def __init__(self, *, dot_offset: int = 0) -> None:
+    def __init__(self, *, dot_offset: int = 0, panels: bool = False) -> None:
         self.dot_offset = dot_offset
+        self.panels = panels
         self.arrays: list[NDArray[Any]] = []
 
     def __call__(self, array: NDArray[Any], ctype: type) -> Any:

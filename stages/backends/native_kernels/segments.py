@@ -106,15 +106,16 @@ def on_engine(program: Program) -> frozenset[str]:
     return frozenset(op.output for op, step in zip(program.ops, steps, strict=True) if step is not None)
 
 
-def parts(program: Program, *, keep: bool, dot_offset: int = 0) -> list[Part]:
+def parts(program: Program, *, keep: bool, dot_offset: int = 0, panels: bool = False) -> list[Part]:
     """In order of execution.
 
     Args:
         program: valid.
         keep: whether every value goes to an array, or only what later parts read.
         dot_offset: what the engine's products take away from levels first.
+        panels: whether its convolutions go by panels.
     """
-    pins, tokens = Pins(dot_offset=dot_offset), channels_last(program)
+    pins, tokens = Pins(dot_offset=dot_offset, panels=panels), channels_last(program)
     images = as_images(program, tokens)
     steps, between = engine_steps(program, pins, tokens)
     images = replace(images, values={**images.values, **between})

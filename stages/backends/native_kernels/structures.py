@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_float, c_int8, c_int32, c_int64, c_uint8
+from ctypes import POINTER, c_float, c_int8, c_int32, c_int64, c_uint8, c_uint16
 from enum import IntEnum
 
 
@@ -102,6 +102,7 @@ class EngineStep(ctypes.Structure):
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
         *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
         *_int32("channels_last", "shift", "operation", "count", "up", "target_row", "target_column"),
+        *_int32("level_offset"),
         ("constant", c_int64),
         ("least", c_int64),
         ("weight", POINTER(c_int8)),
@@ -110,6 +111,9 @@ class EngineStep(ctypes.Structure):
         ("table", POINTER(c_uint8)),
         ("map", POINTER(c_int32)),
         ("residual_map", POINTER(c_int32)),
+        ("panel_bias", POINTER(c_int32)),
+        ("order", POINTER(c_uint16)),
+        ("pairs", POINTER(c_int32)),
         ("requantize", Requantization),
         ("term", Ratio),
         ("first", Ratio),

@@ -101,20 +101,33 @@ inline int32_t window_sum(const uint8_t *x, const Window &window, int bytes) {
     return sum.total();
 }
 
+// Where a convolution's windows lie, and its weights.
+struct Geometry {
+    Window window, summed;  // all that weights stand for; the levels among it
+    int summed_bytes;       // in a run
+    int64_t weight_bytes;   // of 16 output channels
+
+    Geometry(const EngineStep &s, const Image *images) {
+        const Image &in = images[s.source];
+        const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
+        window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4, s.dilation_h * in.row(),
+                  int64_t(s.dilation_w) * in.stride};
+        const bool dense = joined && s.sum_channels == s.channels;  // and all of its bytes are levels
+        summed = {s.kernel_h, dense ? 1 : s.kernel_w, 0, window.row_step, window.run_step};
+        summed_bytes = (dense ? s.kernel_w : 1) * s.sum_channels;
+        weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords;
+    }
+};
+
 constexpr int CHANNELS = 64;  // of a block; those at the end are 64, 32 or 16 wide
 
 // Output rows `from` .. `to` − 1 of the channels `first` (a multiple of a block) .. `last` − 1.
 inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
     const Image &in = images[s.source], &out = images[s.target];
     const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
-    const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
-    Window window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4,
-                           s.dilation_h * in.row(), int64_t(s.dilation_w) * in.stride};
-    const bool dense = joined && s.sum_channels == s.channels;  // and all of its bytes are levels
-    const Window summed = {s.kernel_h, dense ? 1 : s.kernel_w, 0, window.row_step, window.run_step};
-    const int run_bytes = (dense ? s.kernel_w : 1) * s.sum_channels;
+    const Geometry g(s, images);
+    Window window = g.window;
     const int64_t pixel_step = int64_t(s.stride_w) * in.stride;
-    const int64_t weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords;  // of 16 output channels
     // Rows without borders on either side join into one.
     const bool flat = s.kernel_h * s.kernel_w == 1 && s.stride_h * s.stride_w == 1 && !s.pad_h && !s.pad_w && !in.border_w &&
                       !out.border_w && (!residual || !residual->border_w);
@@ -127,7 +140,7 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
         if (vector == block + of_block) block = vector, of_block = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
         vectors = std::min(of_block, MOST_VECTORS);
         const int channel = 16 * vector;
-        const int8_t *weight = s.weight + block * weight_bytes + 64 * (vector - block);
+        const int8_t *weight = s.weight + block * g.weight_bytes + 64 * (vector - block);
         window.weight_step = 64 * of_block;
         const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), most = (width + tiles - 1) / tiles;
         Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride / out.size - channel, nullptr, out.stride, nullptr, 0,
@@ -142,7 +155,7 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
                 if (sums)
-                    for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, summed, run_bytes);
+                    for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, g.summed, g.summed_bytes);
                 const Accumulate each = tile.pixels == most ? wide : accumulator(end, vectors, tile.pixels);
                 each(s, window, x, pixel_step, weight, sums, tile);
                 if (!packed) finish(s.requantize, s.term, tile);

@@ -10,6 +10,7 @@
 #include "images.h"
 #include "matmul.h"
 #include "move.h"
+#include "panel.h"
 #include "reduce.h"
 #include "rows.h"
 #include "team.h"
@@ -36,7 +37,7 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
     switch (s.kind) {
         case INPUT: read_input(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); break;
         case OUTPUT: write_output(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); return;
-        case CONV: convolve(s, images, arena, from, to, 0, s.target_channels); break;
+        case CONV: convolve_best(s, images, arena, from, to, 0, s.target_channels); break;
         case DEPTHWISE: (is_depthwise3(s) ? convolve_depthwise3 : convolve_depthwise)(s, images, arena, from, to); break;
         case COMBINE: combine(s, images, arena, from, to); break;
         case MULTIPLY: multiply(s, images, arena, from, to); break;
@@ -72,7 +73,7 @@ void run_part(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
         const auto excess = [parts](int n) { return double((n + parts - 1) / parts) / n; };
         if (excess(blocks) < excess(rows)) {
             const int first = blocks * part / parts, last = blocks * (part + 1) / parts;
-            convolve(s, plan.images, arena, 0, rows, first * CHANNELS, std::min(last * CHANNELS, s.target_channels));
+            convolve_best(s, plan.images, arena, 0, rows, first * CHANNELS, std::min(last * CHANNELS, s.target_channels));
             if (part == 0) fill_border(plan.images[s.target], arena, 0, rows);
             return;
         }
@@ -100,6 +101,9 @@ void layout(int64_t *sizes) {
 
 // What `dot` takes away from levels before it multiplies: biases make up for it.
 int32_t dot_offset() { return DOT_OFFSET; }
+
+// Whether convolutions go by panels, for which the planner orders weights.
+int32_t panels() { return !std::is_void_v<Pairs>; }
 
 // clamp(rint(x / scale) + zero_point) in float32, as the low byte of each level.
 void quantize(const float *x, uint8_t *levels, int64_t count, float scale, float zero_point, float low, float high) {

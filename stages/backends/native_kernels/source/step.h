@@ -79,6 +79,7 @@ struct EngineStep {
                                   // none; REDUCE: rows of a sum; EMBED: rows of the table; GROUP_NORM, GROUPS: groups
     int32_t up;                   // GROUP_NORM: by how much deviations are shifted to the left, beside the root's bits
     int32_t target_row, target_column;  // MOVE: where it begins to write, with target_channel
+    int32_t level_offset;         // CONV, with `order`: s of panel.h
     int64_t constant;             // SOFTMAX: the inverse of the output's scale; normalizations: epsilon
     int64_t least;                // RMS_NORM: what D is at least
     const int8_t *weight;
@@ -88,6 +89,10 @@ struct EngineStep {
                                   // row; EMBED, CONSTANT: rows of levels
     const int32_t *map;           // of rows: which of the source's each row of the target reads; null for the same, or the only one
     const int32_t *residual_map;  // the same of the residual's; RESAMPLE: taps of rows in `map`, and of columns here
+    const int32_t *panel_bias;    // CONV, with `order`: as `bias`, and s·Σ weight
+    const uint16_t *order;        // CONV by panels: of each 16 output channels the window's dwords as weights have them,
+                                  // doubled, pairs first, and where each dword has come to; null without panels
+    const int32_t *pairs;         // CONV, with `order`: of each 16 output channels how many pairs
     Requantization requantize;
     Ratio term;                   // of the residual
     Ratio first, last;            // TFLM_COMBINE: of the first value, and of the sum

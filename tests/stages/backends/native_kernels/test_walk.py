@@ -22,14 +22,24 @@ from tests.quantizing import fused, quantized
 from tests.stages.backends.native_kernels.cases import drawn
 from tests.stages.backends.native_kernels.kinds import KINDS
 from tests.stages.backends.native_kernels.walk import NAMES, OutsideError, walk, walk_parts
+from tests.stages.backends.native_kernels.wide_layers import wide_layers
+from tests.stages.backends.test_native import layers
 from tests.stages.integer.strategies import MODES, programs
 from tests.stages.networks import Attention, Gated
 
 
 @settings(max_examples=200, deadline=None)
-@given(program=programs(modes=MODES, ranks=(1, 2, 3, 4)), keep=st.booleans())
-def test_plans_of_random_programs_stay_within_their_memory(program: Program, keep: bool) -> None:
-    walk_parts(parts(program, keep=keep), program)
+@given(program=programs(modes=MODES, ranks=(1, 2, 3, 4)), keep=st.booleans(), panels=st.booleans())
+def test_plans_of_random_programs_stay_within_their_memory(
+    program: Program, keep: bool, panels: bool
+) -> None:
+    walk_parts(parts(program, keep=keep, panels=panels), program)
+
+
+@settings(max_examples=100, deadline=None)
+@given(program=st.one_of(layers(), wide_layers()))
+def test_plans_of_layers_of_real_sizes_stay_within_their_memory(program: Program) -> None:
+    walk_parts(parts(program, keep=False, panels=True), program)
 
 
 NETWORKS = {
@@ -61,9 +71,10 @@ def small(request) -> Program:
     return planned(request.param)
 
 
+@pytest.mark.parametrize("panels", [False, True])
 @pytest.mark.parametrize("keep", [False, True])
-def test_plans_of_networks_stay_within_their_memory(network: Program, keep: bool) -> None:
-    found = parts(network, keep=keep)
+def test_plans_of_networks_stay_within_their_memory(network: Program, keep: bool, panels: bool) -> None:
+    found = parts(network, keep=keep, panels=panels)
     walk_parts(found, network)
     kinds = {NAMES[step.kind] for part in found if isinstance(part, Plan) for step in part.steps}
     assert len(kinds & {"CONV", "MATMUL", "DEPTHWISE"}) > 0

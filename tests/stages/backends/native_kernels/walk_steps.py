@@ -111,12 +111,30 @@ def conv(self: Walk, step: Any) -> None:
     if NAMES[step.kind] == "CONV":
         self.constants(step.weight, vectors * LANES * products, "weight")
         self.constants(step.bias, vectors * LANES, "bias")
+        if step.order:
+            panel(self, step, products // 4, vectors)
+            for pixel in window(self, step, source, target):  # 32 bytes at a time
+                self.loaded(pixel, pixel + step.source_channel + step.channels + 28, "loads")
     if step.requantize.weight_zero_point:
         self.constants(step.requantize.weight_zero_point, vectors * LANES, "weight_zero_point")
     self.ratios(step, step.target_channels)
     written(self, step, target, step.target_channel, step.target_channels)
     if NAMES[step.kind] == "CONV":
         residual(self, step, target, step.target_channel, step.target_channels)
+
+
+def panel(self: Walk, step: Any, dwords: int, vectors: int) -> None:
+    """Orders name the window's dwords, and lead back to where each has come to."""
+    self.constants(step.panel_bias, vectors * LANES, "panel_bias")
+    self.constants(step.pairs, vectors, "pairs")
+    self.constants(step.order, 2 * vectors * dwords, "order")
+    self.that(0 <= step.level_offset <= 128, f"level_offset {step.level_offset}")
+    for vector in range(vectors):
+        self.that(0 <= 2 * step.pairs[vector] <= dwords, f"{step.pairs[vector]} pairs of {dwords} dwords")
+        first = 2 * vector * dwords
+        order, places = step.order[first : first + dwords], step.order[first + dwords : first + 2 * dwords]
+        named = all(place < dwords and order[place] == 2 * i for i, place in enumerate(places))
+        self.that(named, f"order of vector {vector}")
 
 
 def depthwise(self: Walk, step: Any) -> None:

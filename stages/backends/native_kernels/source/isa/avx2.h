@@ -40,6 +40,70 @@ struct Half {
     static Taps taps(const void *p) { return split_weights(load_register(p)); }
 };
 
+// Which of eight a mask has, in turn.
+struct Orders {
+    alignas(8) uint8_t of[256][8] = {};
+    Orders() {
+        for (int mask = 0; mask < 256; mask++)
+            for (int bit = 0, next = 0; bit < 8; bit++)
+                if (mask >> bit & 1) of[mask][next++] = uint8_t(bit);
+    }
+};
+const Orders ORDERS;
+
+// What `panel.h` needs: products of 7-bit levels, two of which int16 holds.
+struct Pairs {
+    using Register = __m256i;
+    static Register four(const void *p) {
+        int32_t value;
+        std::memcpy(&value, p, 4);
+        return _mm256_set1_epi32(value);
+    }
+    static Int pairs(Register x, Int w) { return {_mm256_maddubs_epi16(x, w.low), _mm256_maddubs_epi16(x, w.high)}; }
+    static Int add_pairs(Int a, Int b) { return {_mm256_add_epi16(a.low, b.low), _mm256_add_epi16(a.high, b.high)}; }
+    static Int add_scaled(Int sum, Int pairs, int scale) {
+        const __m256i scales = _mm256_set1_epi16(int16_t(scale));
+        return {_mm256_add_epi32(sum.low, _mm256_madd_epi16(pairs.low, scales)), _mm256_add_epi32(sum.high, _mm256_madd_epi16(pairs.high, scales))};
+    }
+    static Int add_widened(Int sum, Int pairs) { return add_scaled(sum, pairs, 1); }
+    // 32 levels.
+    static Register load(const void *p) { return load_register(p); }
+    static Register shifted(Register x, int offset) { return _mm256_sub_epi8(x, _mm256_set1_epi8(int8_t(offset))); }
+    static Register low_bits(Register x) { return _mm256_and_si256(x, _mm256_set1_epi8(127)); }
+    // Of the first `count` bytes.
+    static Register top_bits(Register x, int count) {
+        alignas(32) static const uint8_t ends[64] = {128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+                                                     128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128};
+        return _mm256_and_si256(x, load_register(ends + std::max(32 - count, 0)));
+    }
+    static bool any(Register a, Register b, Register c, Register d) {
+        const __m256i all = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
+        return !_mm256_testz_si256(all, all);
+    }
+    static Register both(Register a, Register b) { return _mm256_and_si256(a, b); }
+    static Register only(Register a, Register b) { return _mm256_andnot_si256(b, a); }  // in a, not in b
+    // The dwords of top bits that are not 0, as bytes of 1, and their numbers from `first` on; writes eight, and says
+    // how many count.
+    static int compress(Register top, int32_t first, int32_t *numbers, uint32_t *bytes) {
+        const int zero = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(top, _mm256_setzero_si256()))), found = zero ^ 255;
+        const __m256i order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(ORDERS.of[found])));
+        store_register(numbers, _mm256_add_epi32(order, _mm256_set1_epi32(first)));
+        store_register(bytes, _mm256_permutevar8x32_epi32(_mm256_srli_epi16(top, 7), order));
+        return __builtin_popcount(found);
+    }
+    // Eight dwords of four pixels each, dword by dword.
+    static void store_dwords(uint8_t *to, const Register *x) {
+        const __m256i ab_low = _mm256_unpacklo_epi32(x[0], x[1]), ab_high = _mm256_unpackhi_epi32(x[0], x[1]);
+        const __m256i cd_low = _mm256_unpacklo_epi32(x[2], x[3]), cd_high = _mm256_unpackhi_epi32(x[2], x[3]);
+        const __m256i each[4] = {_mm256_unpacklo_epi64(ab_low, cd_low), _mm256_unpackhi_epi64(ab_low, cd_low),
+                                 _mm256_unpacklo_epi64(ab_high, cd_high), _mm256_unpackhi_epi64(ab_high, cd_high)};
+        for (int i = 0; i < 4; i++) {  // dwords i and 4 + i
+            store_sixteen(to + 16 * i, _mm256_castsi256_si128(each[i]));
+            store_sixteen(to + 64 + 16 * i, _mm256_extracti128_si256(each[i], 1));
+        }
+    }
+};
+
 }  // namespace
 
 #include "half.h"
