@@ -1,6 +1,7 @@
 """The smaller network computes what the masked one does, whatever goes, in whatever network."""
 
 import random
+import re
 
 import pytest
 import torch
@@ -141,6 +142,7 @@ class Folding(nn.Module):
         (nn.Sequential(nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)), True),
         (nn.Sequential(nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4, affine=False)), True),
         (nn.Conv2d(6, 4, 3, padding=1), False),
+        (nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(6, 4, 3)), False),
     ],
 )
 def test_what_a_lost_channel_was_is_folded_on_unless_it_is_padded(second, free):
@@ -152,7 +154,7 @@ def test_what_a_lost_channel_was_is_folded_on_unless_it_is_padded(second, free):
         small = agree(graph, random.Random(1), (3, 8, 8), frozenset(first))
         assert small["first"].shape[0] == 2
     else:
-        assert coupling.stays["first"] == "'second' pads what is not 0 without them"
+        assert re.fullmatch(r"'second(\.1)?' pads what is not 0 without them", coupling.stays["first"])
 
 
 def test_a_network_that_computes_something_else_is_refused():
