@@ -18,6 +18,9 @@ from pipeline.place import ROOT
 from pipeline.store.imports import closure
 
 NAME = "quantization_pipeline"
+OWN = ("conf", "pipeline", "stages")
+"""The project's packages; installed, they lie among those of all others."""
+
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -32,8 +35,7 @@ def write_wheel(modules: Collection[str], requirements: Collection[str], folder:
     Raises:
         PipelineError: one of `modules` has no source file.
     """
-    own = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()}
-    files = dict(_sources(closure(modules, own).code))
+    files = dict(_sources(closure(modules, OWN).code))
     about = f"{NAME}-{_version()}.dist-info"
     needed = "".join(f"Requires-Dist: {one}\n" for one in requirements)
     files[f"{about}/METADATA"] = (

@@ -7,12 +7,14 @@ import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.wheel import write_wheel
+from pipeline.wheel import OWN, write_wheel
 from stages.artifacts import IntegerProgram
 from stages.integer.program import Program, Value
 
@@ -69,3 +71,12 @@ def test_its_record_has_every_file_and_the_same_sources_give_the_same_bytes(tmp_
 def test_a_module_without_a_source_is_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"'nowhere\.to_be' is not a module with a source file"):
         write_wheel(["nowhere.to_be"], [], tmp_path)
+
+
+def test_what_counts_as_the_projects_is_what_it_installs():
+    """Installed, its packages lie beside all others, none of which belongs into the wheel."""
+
+    found = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]["find"]
+    assert {name.rstrip("*") for name in found["include"]} == set(OWN)
