@@ -86,6 +86,13 @@ class ChooseBits:
     resource: Resource = "bytes"
     budget: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.budget is not None and not self.budget > 0.0:
+            raise ValueError(
+                f"budget={self.budget:g}: must be positive, in {self.resource.replace('_', ' ')}; or null for "
+                "half of what the largest widths cost"
+            )
+
     def check(self) -> None:
         """Whether the budget can be met is known with the layers' sizes."""
 

@@ -112,6 +112,12 @@ def test_sensitive_layers_keep_more_bits(ctx):
     assert stage.run(ctx, {SensitivityTable: table}).bits == {"calm": 2, "touchy": 8}
 
 
+@pytest.mark.parametrize("budget", [0.0, -1.0])
+def test_a_budget_of_nothing_is_refused_before_anything_is_measured(budget):
+    with pytest.raises(ValueError, match=rf"budget={budget:g}: must be positive, in bytes; or null"):
+        ChooseBits(quantizer=QUANTIZER, budget=budget)
+
+
 def test_a_budget_that_cannot_be_met_is_refused(ctx, table):
     stage = ChooseBits(quantizer=QUANTIZER, budget=10.0)
     with pytest.raises(PipelineError, match=r"search.budget=10: must be at least \d+ bytes.*Remedy"):
