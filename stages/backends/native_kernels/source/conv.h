@@ -2,7 +2,7 @@
 #pragma once
 #include <cstring>
 #include <utility>
-#include "requantize.h"
+#include "window_sums.h"
 
 namespace {
 
@@ -80,8 +80,6 @@ Accumulate accumulator_to(int vectors, int pixels) {
     }
 }
 
-constexpr int MOST_PIXELS = std::max({most_pixels(1), most_pixels(2), most_pixels(MOST_VECTORS)});
-
 inline Accumulate accumulator(End end, int vectors, int pixels) {
     switch (end) {
         case End::PACKED: return accumulator_to<End::PACKED>(vectors, pixels);
@@ -90,31 +88,16 @@ inline Accumulate accumulator(End end, int vectors, int pixels) {
     }
 }
 
-// Σ qx over a window with `bytes` of levels in a run.
-inline int32_t window_sum(const uint8_t *x, const Window &window, int bytes) {
-    ByteSum sum;
-    for (int row = 0; row < window.rows; row++)
-        for (int run = 0; run < window.runs; run++) {
-            const uint8_t *start = x + row * window.row_step + run * window.run_step;
-            for (int byte = 0; byte < bytes; byte += 64) sum.add_bytes(load_first(start + byte, bytes - byte));
-        }
-    return sum.total();
-}
-
 // Where a convolution's windows lie, and its weights.
 struct Geometry {
-    Window window, summed;  // all that weights stand for; the levels among it
-    int summed_bytes;       // in a run
-    int64_t weight_bytes;   // of 16 output channels
+    Window window;
+    int64_t weight_bytes;  // of 16 output channels
 
     Geometry(const EngineStep &s, const Image *images) {
         const Image &in = images[s.source];
         const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
         window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4, s.dilation_h * in.row(),
                   int64_t(s.dilation_w) * in.stride};
-        const bool dense = joined && s.sum_channels == s.channels;  // and all of its bytes are levels
-        summed = {s.kernel_h, dense ? 1 : s.kernel_w, 0, window.row_step, window.run_step};
-        summed_bytes = (dense ? s.kernel_w : 1) * s.sum_channels;
         weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords;
     }
 };
@@ -134,7 +117,7 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
     const int width = flat ? out.width * (to - from) : out.width, rows = flat ? from + 1 : to;
     const int end = (last + 15) / 16;  // in vectors of output channels
     alignas(64) int32_t acc[24 * 16];
-    int32_t of_windows[MOST_PIXELS], *sums = s.requantize.weight_zero_point ? of_windows : nullptr;
+    const int32_t *sums = window_sums(s, in, out, arena, from, to);
     int block = first / 16, of_block = 0;  // weights lie in blocks, of which registers may hold a part
     for (int vector = block, vectors; vector < end; vector += vectors) {
         if (vector == block + of_block) block = vector, of_block = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
@@ -154,10 +137,8 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
             if (residual) tile.residual = residual->at(arena, y, 0) + int64_t(s.target_channel + channel) * residual->size, tile.residual_stride = residual->stride;
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
-                if (sums)
-                    for (int p = 0; p < tile.pixels; p++) sums[p] = window_sum(x + p * pixel_step, g.summed, g.summed_bytes);
                 const Accumulate each = tile.pixels == most ? wide : accumulator(end, vectors, tile.pixels);
-                each(s, window, x, pixel_step, weight, sums, tile);
+                each(s, window, x, pixel_step, weight, sums ? sums + int64_t(y - from) * out.width + column : nullptr, tile);
                 if (!packed) finish(s.requantize, s.term, tile);
                 x += most * pixel_step, tile.out += most * tile.out_stride;
                 if (residual) tile.residual += most * tile.residual_stride;

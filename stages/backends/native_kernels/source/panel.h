@@ -214,7 +214,7 @@ void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, i
     const bool joined = !out.border_w && (!residual || !residual->border_w);  // output rows are one
     const int width = joined ? out.width * (to - from) : out.width, rows = joined ? from + 1 : to;
     alignas(64) int32_t acc[PANEL_PIXELS * 16];
-    int32_t of_windows[PANEL_MOST], *sums = s.requantize.weight_zero_point ? of_windows : nullptr;
+    const int32_t *sums = window_sums(s, in, out, arena, from, to);
     // Listing a dword takes as long as multiplying some 8 that are in no list, and adding it up more than one, in each vector.
     const int64_t vectors = (last - first + 15) / 16, rare = panel.dwords * vectors / (3 * vectors + 20);
     int whole = 0;
@@ -223,11 +223,6 @@ void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, i
             const int pixels = std::min(most, width - column), row = y + column / out.width, x = column % out.width;
             whole = whole > 1 ? whole - 1 : fill_panel<P, false>(panel, s, in, arena, g.window, out.width, row, x, pixels, rare) ? 0 : WHOLE_TOO;
             if (whole) fill_panel<P, true>(panel, s, in, arena, g.window, out.width, row, x, pixels, 0);
-            for (int p = 0; sums && p < pixels; p++) {
-                const int place = column + p;
-                const uint8_t *corner = in.at(arena, (y + place / out.width) * s.stride_h - s.pad_h, place % out.width * s.stride_w - s.pad_w);
-                sums[p] = window_sum(corner + s.source_channel, g.summed, g.summed_bytes);
-            }
             for (int channel = first; channel < last; channel += 16) {
                 const int vector = channel / 16;
                 const int8_t *weight = s.weight + vector * g.weight_bytes;
@@ -244,7 +239,7 @@ void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, i
                 for (int p = 0; p < pixels; p += PANEL_PIXELS) {
                     tile.pixels = std::min(PANEL_PIXELS, pixels - p);
                     const auto each = whole ? panel_accumulator<P, true>(end, tile.pixels) : panel_accumulator<P, false>(end, tile.pixels);
-                    each(s, panel, p, weight, order, s.pairs[vector], bias, sums ? sums + p : nullptr, tile);
+                    each(s, panel, p, weight, order, s.pairs[vector], bias, sums ? sums + int64_t(y - from) * out.width + column + p : nullptr, tile);
                     if (!packed) finish(s.requantize, s.term, tile);
                     tile.out += PANEL_PIXELS * tile.out_stride;
                     if (residual) tile.residual += PANEL_PIXELS * tile.residual_stride;
