@@ -228,13 +228,14 @@ void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, i
                 const int8_t *weight = s.weight + vector * g.weight_bytes;
                 const uint16_t *order = s.order + 2 * vector * panel.dwords;
                 const int32_t *bias = (whole ? s.bias : s.panel_bias) + channel;
-                Tile tile = {acc, 0, 1, channel, s.target_channels, s.target_channel ? 0 : out.stride - channel, nullptr, out.stride, nullptr, 0};
+                Tile tile = {acc, 0, 1, channel, s.target_channels, s.target_channel ? 0 : out.stride / out.size - channel, nullptr, out.stride, nullptr, 0,
+                             out.size, residual ? residual->size : 1};
                 const bool packed = s.requantize.narrow && tile.whole(0);
                 const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
-                tile.out = out.at(arena, y, 0) + int64_t(column) * out.stride + s.target_channel + channel;
+                tile.out = out.at(arena, y, 0) + int64_t(column) * out.stride + int64_t(s.target_channel + channel) * out.size;
                 if (residual) {
                     tile.residual_stride = residual->stride;
-                    tile.residual = residual->at(arena, y, 0) + int64_t(column) * residual->stride + s.target_channel + channel;
+                    tile.residual = residual->at(arena, y, 0) + int64_t(column) * residual->stride + int64_t(s.target_channel + channel) * residual->size;
                 }
                 for (int p = 0; p < pixels; p += PANEL_PIXELS) {
                     tile.pixels = std::min(PANEL_PIXELS, pixels - p);
