@@ -89,8 +89,8 @@ class ChooseBits:
     def __post_init__(self) -> None:
         if self.budget is not None and not self.budget > 0.0:
             raise ValueError(
-                f"budget={self.budget:g}: must be positive, in {self.resource.replace('_', ' ')}; or null for "
-                "half of what the largest widths cost"
+                f"budget={self.budget:g}: must be positive, in {self.resource.replace('_', ' ')}; or null "
+                "for half of what the largest widths cost"
             )
 
     def check(self) -> None:

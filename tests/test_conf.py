@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +30,15 @@ GIVEN = {"target": "torch.nn.Identity"}
 
 NEEDS = {"export=tensorrt": ["quantizer.activation.signed=true"]}
 """Options that the default of another group does not go with, and what they ask for."""
+
+
+def unset(values: Any, path: str = "") -> Iterator[str]:
+    """The keys that the user has to give, ``program`` or ``benchmark.program``."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from unset(value, f"{path}.{key}".lstrip("."))
+    elif values == "???":
+        yield path
 
 
 def built(*overrides: str) -> tuple[Builder, RunConfig]:
@@ -56,7 +67,7 @@ def test_an_option_composes_and_builds(option):
     group, name = option.split("=")
     path = CONF / group / f"{name}.yaml"
     values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    mandatory = [key for key, value in values.items() if value == "???"]
+    mandatory = list(unset(values))
     package = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group}."
     given = [f"{package}{key}={GIVEN.get(key, 'given')}" for key in sorted(mandatory)]
     builder, run = built(option, *given, *NEEDS.get(option, []))

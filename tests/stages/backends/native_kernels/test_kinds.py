@@ -8,19 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.backends.native import Native
+from stages.backends.native_kernels.instruction_sets import available
+from stages.backends.native_kernels.library import cpu_features, find_compiler
 from stages.backends.reference import Reference
 from stages.integer.program import Op, Program, Value
 from stages.integer.validate import validate
 from tests.stages.backends.native_kernels.kinds import KINDS
 from tests.stages.integer.strategies import MODES, programs, random_input
 
+COMPILER = find_compiler()
+HERE = list(available(cpu_features(COMPILER))) if COMPILER else []
+"""The instruction sets of this CPU."""
 
-def compared(program: Program, threads: int) -> None:
+
+def compared(program: Program, threads: int, isa: str | None = None) -> None:
     """All values, by the engine alone."""
     validate(program)
     q = random_input(program, 2)
     expected = Reference(threads=1).compile(program).trace(q)
-    executable = Native(threads=threads, fallback=False).compile(program)
+    executable = Native(threads=threads, isa=isa, fallback=False).compile(program)
     assert executable.notes == ()
     found = executable.trace(q)
     for name, value in expected.items():
@@ -30,10 +36,12 @@ def compared(program: Program, threads: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), threads=st.integers(1, 3))
 def test_all_kinds_are_the_references(kind: str, data: st.DataObject, threads: int) -> None:
-    compared(data.draw(KINDS[kind]), threads)
+    program = data.draw(KINDS[kind])
+    for isa in (None, *HERE[1:]):  # None, for the fastest, says where there is no compiler
+        compared(program, threads, isa)
 
 
 def test_tokens_that_there_are_not_are_refused() -> None:
