@@ -118,8 +118,8 @@ struct Root {
     explicit Root(int64_t spread)
         : power((__builtin_clzll(uint64_t(spread)) - 2) / 2), root(square_root(spread << (2 * power))), by(2 * root) {}
 
-    // ⌊(d·2^(j + up) + root) / (2·root)⌋
-    Long units(Long d, int up) const { return by.quotient(add_long(shift_left(d, power + up), broadcast_long(root))); }
+    // ⌊(d·2^(j + up) + root) / (2·root)⌋. j + up is above 61 only where D is epsilon alone, and so d is 0.
+    Long units(Long d, int up) const { return by.quotient(add_long(shift_left(d, std::min(power + up, 63)), broadcast_long(root))); }
 };
 
 // 2^power, within float64's.
