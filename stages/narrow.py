@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
@@ -14,27 +12,19 @@ from stages.compression.channels.coupling import Coupling
 from stages.compression.channels.narrowing import check_same_function, masks_of, narrowed
 from stages.compression.channels.objective import ChannelObjective
 from stages.compression.channels.selection import ChannelSelection
-from stages.compression.fitting import fit_pruned
-from stages.compression.schedule import PruningSchedule
-from stages.compression.taught import TaughtObjective
-from stages.data.base import Data
-from stages.finetune import teacher_of
+from stages.compression.fitting import Pruning
 from stages.graph.cost import multiply_accumulates
 from stages.graph.fold import fold_batch_norm
 from stages.graph.ir import Graph
 from stages.graph.operators.registry import is_layer
-from stages.tasks.base import Task, require_learnable, require_recipe
-from stages.tasks.classification import Classification
-from stages.training.fit import FloatTraining
 from stages.training.float_network import FloatNetwork
-from stages.training.qat_objective import Distillation
 
 NAMED = 8
 """Layers that keep their channels are named up to here."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Narrow:
+class Narrow(Pruning):
     """Prune channels while the network trains, and rewrite it to smaller dense layers.
 
     What follows is given a network as any other: fewer channels, no masks.
@@ -51,63 +41,29 @@ class Narrow:
     name: ClassVar[str] = "narrow"
     consumes: ClassVar[tuple[type, ...]] = (FloatModel,)
     produces: ClassVar[type] = FloatModel
-    cacheable: ClassVar[bool] = True
 
-    data: Data
     method: ChannelSelection
-    recipe: FloatTraining
-    schedule: PruningSchedule = field(default_factory=PruningSchedule)
-    distillation: Distillation = field(default_factory=Distillation)
-    task: Task = field(default_factory=Classification)
-
-    def __post_init__(self) -> None:
-        require_recipe(
-            self.task,
-            "compression.narrow.recipe",
-            label_smoothing=self.recipe.label_smoothing,
-            augment=self.recipe.augment,
-        )
-
-    @property
-    def depends_on_threads(self) -> bool:
-        """Where anything is trained."""
-        return self.recipe.epochs > 0
-
-    def check(self) -> None:
-        """Raise where the data is missing, or has labels that cannot be learned from."""
-        self.data.check()
-        if self.recipe.epochs and self.distillation.weight < 1.0:
-            require_learnable(self.task, np.asarray(self.data.train().labels))
 
     def run(self, ctx: RunContext, inputs: Inputs) -> FloatModel:
         """Train, prune and rewrite; a killed training goes on from its last epoch."""
         graph: Graph = inputs[FloatModel].graph
         network = FloatNetwork(graph)
-        objective = ChannelObjective(network, self.method, self.schedule, self._taught(network, graph, ctx))
+        objective = ChannelObjective(network, self.method, self.schedule, self.taught(network, graph, ctx))
         gradual = self.recipe.epochs > 0 and self.schedule.end > 0.0
         if gradual:
-            fit_pruned(ctx, self.name, network, objective, self.data, self.recipe, self.task)
+            self.fit(ctx, network, objective)
         else:
             objective.choose(1.0)
         before, small = network.graph(), _rewritten(network, objective)
         if self.recipe.epochs and not gradual:  # in one shot: what is left trains at its own speed
             network = FloatNetwork(small)
-            taught = self._taught(network, graph, ctx)
-            fit_pruned(ctx, self.name, network, taught, self.data, self.recipe, self.task)
+            taught = self.taught(network, graph, ctx)
+            self.fit(ctx, network, taught)
             small = network.graph()
         layers = _layers(before, small)
         for line in _lines(layers, objective.coupling, self.method.round_to):
             ctx.console.say(f"  {self.name}: {line}")
         return FloatModel(graph=small, narrowed=layers)
-
-    def _taught(self, network: FloatNetwork, teacher: Graph, ctx: RunContext) -> TaughtObjective:
-        return TaughtObjective(
-            network,
-            self.task,
-            self.recipe.label_smoothing,
-            teacher_of(teacher, ctx.device),
-            self.distillation,
-        )
 
 
 def _rewritten(network: FloatNetwork, objective: ChannelObjective) -> Graph:

@@ -14,7 +14,7 @@ from stages.artifacts import FloatModel, QuantizedModel
 from stages.calibrate import Calibrate
 from stages.data.batches import batches
 from stages.data.digits import Digits
-from stages.finetune import Finetune, teacher_of
+from stages.finetune import Finetune
 from stages.graph.capture import capture
 from stages.graph.execute import execute
 from stages.graph.lower import lower
@@ -251,22 +251,6 @@ def test_naive_moving_averages_need_no_freeze():
         "estimator.momentum=0.9",
     ).stages["finetune"]
     assert schedule.estimator == Ste(momentum=0.9)
-
-
-@pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-4), (True, 0.03)])
-def test_the_teacher_is_the_float_network(bfloat16, tolerance, monkeypatch):
-    """In bfloat16 to three digits of its probabilities; what comes after is not computed in bfloat16."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": bfloat16}, raising=False)
-    torch.manual_seed(0)
-    module = MobileNetDigits().build((1, 8, 8), 10).eval()
-    x, _ = next(batches(DATA.train(), 64, DATA))
-    with torch.no_grad():
-        taught, expected = teacher_of(capture(module, (1, 8, 8)), "cpu")(x), module(x)
-        after = torch.full((4, 4), 1.001) @ torch.eye(4)
-    assert taught.dtype == after.dtype == torch.float32
-    assert torch.equal(after, torch.full((4, 4), 1.001))
-    assert (taught.softmax(1) - expected.softmax(1)).abs().max() < tolerance
-    assert bool((taught - expected).abs().max() > 1e-4) == bfloat16
 
 
 def test_bfloat16_is_refused_where_whole_numbers_are_computed():
