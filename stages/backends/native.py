@@ -188,8 +188,9 @@ class Native:
         threads: samples in work at a time; None for one a core.
         batch_size: most samples that go together through operators which only the reference has.
         fallback: run on oneDNN where there is no compiler, and say so; False refuses instead.
-        isa: the instruction set to compile kernels for, of those that this CPU has: avx512vnni, avxvnni,
-            avx2, neon_i8mm, neon_dotprod, neon, scalar; None for the fastest. All give the same integers.
+        isa: the instruction set to compile kernels for, of those that this CPU has: avx512vbmi,
+            avx512vnni, avxvnni, avx2, neon_i8mm, neon_dotprod, neon, scalar; None for the fastest. All give
+            the same integers.
     """
 
     name: ClassVar[str] = "native"

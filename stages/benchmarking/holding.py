@@ -13,10 +13,12 @@ from types import MappingProxyType
 from stages.backends.native_kernels.instruction_sets import NAMES
 
 _AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+_AVX512 = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "MKL_ENABLE_INSTRUCTIONS": "AVX512"}
 
 VARIABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "avx512vnni": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
+        "avx512vbmi": _AVX512,  # oneDNN knows no step between VNNI and bfloat16
+        "avx512vnni": _AVX512,
         "avxvnni": {"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI", **_AVX2},
         "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", **_AVX2},
         "scalar": {

@@ -149,7 +149,7 @@ def _insert_zeros(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 def _reshape(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x, y = program.values[op.inputs[0]], program.values[op.output]
     if image_shape(x) == image_shape(y):
-        return _copy(op, image_shape(x)[0])
+        return [replace(draft, relabels=True) for draft in _copy(op, image_shape(x)[0])]
     if len(y.shape) != 1:
         return None
     return [Draft(StepKind.COPY, op.output, op.inputs[0], fields=(("flatten", 1),))]

@@ -50,6 +50,7 @@ def _arm(name: str, *needs: str) -> InstructionSet:
 
 AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni")
 INSTRUCTION_SETS: tuple[InstructionSet, ...] = (
+    _x86("avx512vbmi", "avx512vnni.h", *AVX512, "avx512_vbmi"),
     _x86("avx512vnni", "avx512vnni.h", *AVX512),
     _x86("avxvnni", "avxvnni.h", "avx2", "avx_vnni"),
     # the same instruction on the same registers, as CPUs with AVX-512 encode it

@@ -90,7 +90,12 @@ def as_move(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
         return None
     if any(move is None or len(move.dimensions) > MOST_DIMENSIONS for move in moves):
         return None
-    return replace(op, op="move", attrs={**op.attrs, "moves": moves, "fill": op.op == "pad"})
+    attrs = {
+        "moves": moves,
+        "fill": op.op == "pad",
+        "relabels": op.op == "reshape" and _by_rows(op, program, tokens),
+    }
+    return replace(op, op="move", attrs={**op.attrs, **attrs})
 
 
 def move(op: Op, program: Program, pins: Pins) -> list[Draft]:
@@ -111,8 +116,14 @@ def move(op: Op, program: Program, pins: Pins) -> list[Draft]:
             fields = (*fields, ("map", pins(np.array(one.indices), ctypes.c_int32)))
         if len(op.inputs) > 1:
             fields = (*fields, ("table", pins(table_of_input(op, program, index), ctypes.c_uint8)))
-        drafts.append(Draft(StepKind.MOVE, op.output, one.source, fields=fields))
+        relabels = op.attrs["relabels"]
+        drafts.append(Draft(StepKind.MOVE, op.output, one.source, fields=fields, relabels=relabels))
     return drafts
+
+
+def _by_rows(op: Op, program: Program, tokens: frozenset[str]) -> bool:
+    """Whether levels lie in the order of dimensions on both sides."""
+    return all(name in tokens or len(program.values[name].shape) == 1 for name in (*op.inputs, op.output))
 
 
 def axes_of(value: Value, token: bool) -> list[StridedAxis]:

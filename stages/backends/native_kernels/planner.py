@@ -8,7 +8,7 @@ images lie apart from all that is read later.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class Draft:
     fields: tuple[tuple[str, Any], ...] = ()
     pads: tuple[int, int] = (0, 0)
     """Border that the source needs."""
+    relabels: bool = False
+    """Whether it gives the levels of its source in their order, rows first and channels last."""
     owner: str = ""
     """The value whose operator it is a step of, where the target is another."""
 
@@ -106,7 +108,9 @@ def plan(
         *(Draft(StepKind.OUTPUT, "", name, fields=arrays[name]) for name in outputs),
     ]
     images = _images(program, whole, inputs)
-    arena_bytes = _place(images, whole)
+    same = _same_memory(images, whole)
+    whole = [draft for draft in whole if draft.target not in same]
+    arena_bytes = _place(images, whole, same)
     index = {name: i for i, name in enumerate(images)} | {"": -1}
     steps = [
         EngineStep(
@@ -174,16 +178,33 @@ def _images(program: Program, drafts: Sequence[Draft], inputs: Sequence[str]) ->
     return images
 
 
-def _place(images: dict[str, Image], drafts: Sequence[Draft]) -> int:
+def _same_memory(images: Mapping[str, Image], drafts: Sequence[Draft]) -> dict[str, str]:
+    """Images that are another one under other dimensions, every level at its place: no step has to make them."""
+    same: dict[str, str] = {}
+    for draft in drafts:
+        if not draft.relabels:
+            continue
+        x, y = images[draft.source], images[draft.target]
+        dense = all(
+            image.stride == image.channels * image.size and not image.border_h and not image.border_w
+            for image in (x, y)
+        )
+        if dense and (x.size, x.zero_point) == (y.size, y.zero_point):
+            same[draft.target] = same.get(draft.source, draft.source)
+    return same
+
+
+def _place(images: dict[str, Image], drafts: Sequence[Draft], same: Mapping[str, str]) -> int:
     """Offsets, large images first, each as low as those alive at the same time allow; the arena's bytes."""
     born: dict[str, int] = {}
     dies: dict[str, int] = {}
     for step, draft in enumerate(drafts):
         for name in filter(None, (draft.source, draft.residual, draft.target)):
-            born.setdefault(name, step)
-            dies[name] = step
+            own = same.get(name, name)
+            born.setdefault(own, step)
+            dies[own] = step
     placed: list[tuple[int, int, str]] = []
-    for name in sorted(images, key=lambda name: -images[name].bytes):
+    for name in sorted(born, key=lambda name: -images[name].bytes):
         size = -(-images[name].bytes // ALIGNMENT) * ALIGNMENT
         offset = 0
         for start, end, other in sorted(placed):
@@ -192,6 +213,8 @@ def _place(images: dict[str, Image], drafts: Sequence[Draft]) -> int:
                 offset = end
         images[name].offset = offset
         placed.append((offset, offset + size, name))
+    for name, other in same.items():
+        images[name].offset = images[other].offset
     return max((end for _, end, _ in placed), default=0)
 
 

@@ -22,6 +22,7 @@ std::string found() {
         if (ebx & bit_AVX512DQ) names += "avx512dq ";
         if (ebx & bit_AVX512VL) names += "avx512vl ";
         if (ecx & bit_AVX512VNNI) names += "avx512_vnni ";
+        if (ecx & bit_AVX512VBMI) names += "avx512_vbmi ";
     }
     if (last >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << 4))) names += "avx_vnni ";
     return names;

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <vector>
 #include "requantize.h"
 
 namespace {
@@ -106,6 +107,13 @@ inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target
     if (i < count) store_first(target + i, levels.at(load_first(source + i, count - i)), count - i);
 }
 
+// The first `count` levels of a pixel, and up to 15 more where there is room; what lies behind the source's may be read.
+inline void copy_pixel(const uint8_t *source, uint8_t *target, int count, int room) {
+    int c = 0;  // a call of memcpy takes longer than these
+    for (; c + 16 <= count; c += 16) store_sixteen(target + c, load_sixteen(source + c));
+    if (c < count) store_levels(target + c, load_sixteen(source + c), c + 16 <= room ? 16 : count - c);
+}
+
 // Whether each output pixel is the source's at the same place, all of its channels.
 inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
     const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width && in.height >= out.height;
@@ -129,24 +137,26 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
         for (int y = from; y < to; y++) look_up(s.table, in.at(arena, y, 0), out.at(arena, y, 0), int64_t(out.width) * out.stride);
         return;
     }
+    static thread_local std::vector<uint8_t> looked_up;  // a row of the source, all of its bytes
+    const int64_t bytes = int64_t(in.width) * in.stride;
+    // What lies behind the channels is written later, or never read, unless it was filled.
+    const int room = s.fill ? s.channels : out.stride - s.target_channel;
     for (int y = from; y < to; y++) {
         if (s.fill) std::memset(out.at(arena, y, 0), out.zero_point, int64_t(out.width) * out.stride);
         const int row = y * s.stride_h - s.pad_h;
         if (row < 0 || row >= in.height * s.divide_h || (s.sparse && row % s.divide_h)) continue;
-        const int source_row = row / s.divide_h;
+        const uint8_t *sources = in.at(arena, row / s.divide_h, 0);
+        if (s.table) {
+            looked_up.resize(bytes + 64);
+            look_up(s.table, sources, looked_up.data(), bytes);
+            sources = looked_up.data();
+        }
+        sources += s.source_channel;
         for (int x = 0; x < out.width; x++) {
             const int column = x * s.stride_w - s.pad_w;
             if (column < 0 || column >= in.width * s.divide_w || (s.sparse && column % s.divide_w)) continue;
-            const uint8_t *source = in.at(arena, source_row, s.divide_w == 1 ? column : column / s.divide_w) + s.source_channel;
-            uint8_t *target = out.at(arena, y, x) + s.target_channel;
-            if (s.table && s.channels >= 64)
-                look_up(s.table, source, target, s.channels);
-            else if (s.table)
-                for (int c = 0; c < s.channels; c++) target[c] = s.table[source[c]];
-            else if (s.channels % 16 == 0)  // a call of memcpy takes longer than these
-                for (int c = 0; c < s.channels; c += 16) store_sixteen(target + c, load_sixteen(source + c));
-            else
-                std::memcpy(target, source, s.channels);
+            const int64_t pixel = s.divide_w == 1 ? column : column / s.divide_w;
+            copy_pixel(sources + pixel * in.stride, out.at(arena, y, x) + s.target_channel, s.channels, room);
         }
     }
 }

@@ -38,21 +38,34 @@ inline void transpose(const Dimension &outer, const Dimension &inner, const uint
         }
 }
 
+// Bytes that lie together, of which there are mostly few.
+inline void copy_run(const uint8_t *source, uint8_t *target, int64_t bytes) {
+    if (bytes % 16 || bytes > 512) return void(std::memcpy(target, source, bytes));
+    for (int64_t i = 0; i < bytes; i += 16) store_sixteen(target + i, load_sixteen(source + i));
+}
+
+// Whether levels of that type follow on each other on both sides.
+template <class LEVEL>
+bool together(const Dimension &d) { return !d.list && d.source == sizeof(LEVEL) && d.target == sizeof(LEVEL); }
+
 // Levels of type LEVEL; of one byte, through a table where there is one.
 template <class LEVEL>
 void move_dimensions(const Dimension *d, int left, const uint8_t *source, uint8_t *target, const uint8_t *table) {
     if (sizeof(LEVEL) == 1 && left == 2 && transposes(d[0], d[1]) && !table) return transpose(d[0], d[1], source, target);
+    if (left == 2 && !table && together<LEVEL>(d[1])) {
+        for (int64_t i = 0; i < d->count; i++) copy_run(source + d->from(i), target + i * d->target, sizeof(LEVEL) * d[1].count);
+        return;
+    }
     if (left > 1) {
         for (int64_t i = 0; i < d->count; i++) move_dimensions<LEVEL>(d + 1, left - 1, source + d->from(i), target + i * d->target, table);
         return;
     }
     constexpr int64_t SIZE = sizeof(LEVEL);
-    const bool together = !d->list && d->source == SIZE && d->target == SIZE;
     if (SIZE == 1 && table) {
-        if (together && d->count >= 64) return look_up(table, source, target, d->count);
+        if (together<LEVEL>(*d) && d->count >= 64) return look_up(table, source, target, d->count);
         for (int64_t i = 0; i < d->count; i++) target[i * d->target] = table[source[d->from(i)]];
-    } else if (together) {
-        std::memcpy(target, source, SIZE * d->count);
+    } else if (together<LEVEL>(*d)) {
+        copy_run(source, target, SIZE * d->count);
     } else if (!d->list) {
         for (int64_t i = 0; i < d->count; i++) std::memcpy(target + i * d->target, source + i * d->source, SIZE);
     } else {

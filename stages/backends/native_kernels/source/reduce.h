@@ -96,7 +96,7 @@ inline void group_norm(const EngineStep &s, const Image *images, uint8_t *arena,
                 uint8_t *target = out.at(arena, y, x);
                 for (int c = group * each; c < (group + 1) * each; c += 16) {
                     const Int d = subtract(multiply(count, subtract(widen(load_sixteen(source + c)), zero)), mean);
-                    store_normalized(s, root, affine, d, s.up, c, target + c, (group + 1) * each - c, 1);
+                    affine.store(d, c, target + c, (group + 1) * each - c, 1);
                 }
             }
     }

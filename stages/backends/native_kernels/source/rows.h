@@ -34,71 +34,129 @@ inline void store_clamped(const Requantization &r, Long low, Long high, uint8_t 
 
 // Reals in float32 to levels, as long as none lies within `doubt` of a tie, which leaves what it rounds to open.
 struct Rounding {
-    Float limit, least, most;
-    Int zero_point;
+    Float limit;
+    Packing bounds;
 
-    Rounding(const Requantization &r, float doubt)
-        : limit(broadcast_float((0.5f - doubt) * (0.5f - doubt))), least(broadcast_float(float(r.low))), most(broadcast_float(float(r.high))),
-          zero_point(broadcast(r.zero_point)) {}
+    Rounding(const Requantization &r, float doubt) : limit(broadcast_float((0.5f - doubt) * (0.5f - doubt))), bounds(packing(r)) {}
 
-    // Whether it stored the first `count` of sixteen.
-    bool store(Float reals, uint8_t *out, int count) const {
-        const Float whole = round_even(reals), rest = plus(reals, times(whole, broadcast_float(-1.0f)));
-        if (any_above(times(rest, rest), limit)) return false;
-        store_levels(out, narrow(add(rounded(clamped(whole, least, most)), zero_point)), count);
-        return true;
+    // Integers for reals that int32 holds, of which those that lie beyond all levels may be anything as far out; where one is
+    // in doubt, what `exactly` says they are.
+    template <class Exactly>
+    Int whole(Float reals, const Exactly &exactly) const {
+        const Int near = rounded(reals);
+        const Float rest = plus(reals, times(floats(near), broadcast_float(-1.0f)));
+        return any_above(times(rest, rest), limit) ? exactly() : near;
     }
 };
 
-// `bias` holds the exponentials, `constant` the output's inverse scale; the residual says which entries take part.
+// Bytes of 255, and of 0 behind the first `count` of 64.
+inline Int ones_first(int64_t count) {
+    struct Ends {
+        uint8_t bytes[128];
+        Ends() { std::memset(bytes, 255, 64), std::memset(bytes + 64, 0, 64); }
+    };
+    static const Ends ends;
+    return load(ends.bytes + 64 - std::min<int64_t>(count, 64));
+}
+
+// Bytes of 0 or 255 as int32 of 0 or −1, in the order of `WideTable`.
+inline void widen_mask(Int bytes, Int *lanes) {
+    const Int low = zip8_low(bytes, bytes), high = zip8_high(bytes, bytes);
+    lanes[0] = zip16_low(low, low), lanes[1] = zip16_high(low, low), lanes[2] = zip16_low(high, high), lanes[3] = zip16_high(high, high);
+}
+
+// The first `count` of 64 levels, and up to 15 more where a pixel has room for whole sixteens.
+inline void store_sixteens(uint8_t *out, Int levels, int64_t count) {
+    if (count >= 64) return store(out, levels);
+    const Sixteen parts[4] = {quarter<0>(levels), quarter<1>(levels), quarter<2>(levels), quarter<3>(levels)};
+    for (int k = 0; 16 * k < count; k++) store_sixteen(out + 16 * k, parts[k]);
+}
+
+// Which entries of a row take part: all, or those that the residual keeps.
+struct TakingPart {
+    const Image *kept;
+    int count;
+
+    const uint8_t *row(const EngineStep &s, uint8_t *arena, int y, int x) const {
+        return kept ? kept->at(arena, s.residual_map ? s.residual_map[y] : kept->height == 1 ? 0 : y, kept->width == 1 ? 0 : x) : nullptr;
+    }
+    bool all(int c) const { return !kept && c + 64 <= count; }
+    // Bytes of 255 for those from c on, of 0 for others.
+    Int from(const uint8_t *row, int c) const {
+        const Int inside = ones_first(count - c);
+        if (!kept) return inside;
+        const Int levels = kept->channels == 1 ? fill(*row) : load_some(row + c, count - c);
+        return both_bits(inside, unequal_bytes(levels, fill(uint8_t(kept->zero_point))));
+    }
+};
+
+// `bias` holds the exponentials, `constant` the output's inverse scale; the residual says which entries take part. A few
+// rows at a time, since each waits for its maximum and its sum.
 inline void softmax(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
+    constexpr int ROWS = 8;
     const Image &in = images[s.source], &out = images[s.target];
-    const Image *kept_ones = s.residual < 0 ? nullptr : &images[s.residual];
-    const Long twice = broadcast_long(2 * s.constant);
-    const int count = in.channels;
-    static thread_local std::vector<int32_t> row;  // of exponentials
-    row.resize(count + 16);
-    const bool small = s.constant <= int64_t(1) << 24;  // shares of at most 2^10, in float32 off by less than 2^-12
-    const Rounding rounding(s.requantize, 0x1p-12f);
-    for (int y = from; y < to; y++)
-        for (int x = 0; x < in.width; x++) {
-            const uint8_t *source = in.at(arena, y, x), *kept = nullptr;
-            if (kept_ones) kept = kept_ones->at(arena, s.residual_map ? s.residual_map[y] : kept_ones->height == 1 ? 0 : y, kept_ones->width == 1 ? 0 : x);
-            uint8_t *target = out.at(arena, y, x);
-            const auto taking_part = [&](int c) {
-                const Mask inside = first_lanes(count - c);
-                if (!kept) return inside;
-                const Sixteen levels = kept_ones->channels == 1 ? fill_sixteen(*kept) : load_sixteen(kept + c);
-                return both(inside, differing(levels, fill_sixteen(uint8_t(kept_ones->zero_point))));
-            };
-            Int greatest = broadcast(0);
-            for (int c = 0; c < count; c += 16) greatest = most(greatest, keep(taking_part(c), widen(load_sixteen(source + c))));
-            const Int top = broadcast(largest(greatest));
-            const auto exponentials = [&](int c) {
-                const Mask mask = taking_part(c);
-                return keep(mask, gather(s.bias, keep(mask, subtract(top, widen(load_sixteen(source + c))))));
-            };
+    const int count = in.channels, room = (count + 63) / 64 * 64;
+    const TakingPart part = {s.residual < 0 ? nullptr : &images[s.residual], count};
+    const Long twice = broadcast_long(2 * s.constant), least = broadcast_long(s.requantize.low), most = broadcast_long(s.requantize.high);
+    static thread_local std::vector<int32_t> exponentials;
+    exponentials.resize(int64_t(ROWS) * room);
+    const WideTable table(s.bias);
+    const Rounding rounding(s.requantize, 0x1p-12f);  // float32 is off by 3·2^-24 of a share: within ±2^9 by less than that
+    const int64_t last = int64_t(to) * in.width;
+    for (int64_t first = int64_t(from) * in.width; first < last; first += ROWS) {
+        const int rows = int(std::min<int64_t>(ROWS, last - first));
+        const uint8_t *sources[ROWS], *kept[ROWS];
+        uint8_t top[ROWS];
+        int64_t totals[ROWS];
+        for (int r = 0; r < rows; r++) {
+            const int y = int((first + r) / in.width), x = int((first + r) % in.width);
+            sources[r] = in.at(arena, y, x), kept[r] = part.row(s, arena, y, x);
+            Int greatest = fill(0);
+            for (int c = 0; c < count; c += 64) {
+                const Int levels = load_some(sources[r] + c, count - c);
+                greatest = most_bytes(greatest, part.all(c) ? levels : both_bits(levels, part.from(kept[r], c)));
+            }
+            top[r] = uint8_t(largest_byte(greatest));
+        }
+        for (int r = 0; r < rows; r++) {
+            const Int greatest = fill(top[r]);
             Long sums = broadcast_long(0);
             for (int c = 0; c < count;) {
-                Int of_lanes = broadcast(0);  // up to 31 of at most 2^26
-                for (const int end = std::min(count, c + 16 * 31); c < end; c += 16) {
-                    const Int a = exponentials(c);
-                    store(row.data() + c, a);
-                    of_lanes = add(of_lanes, a);
+                Int of_lanes = broadcast(0);  // up to 28 of at most 2^26
+                for (const int end = std::min(count, c + 64 * 7); c < end; c += 64) {
+                    Int a[4], mask[4];
+                    table.at(subtract_bytes(greatest, load_some(sources[r] + c, count - c)), a);
+                    if (!part.all(c)) {
+                        widen_mask(part.from(kept[r], c), mask);
+                        for (int k = 0; k < 4; k++) a[k] = both_bits(a[k], mask[k]);
+                    }
+                    for (int k = 0; k < 4; k++) store(exponentials.data() + int64_t(r) * room + c + 16 * k, a[k]);
+                    of_lanes = add(of_lanes, add(add(a[0], a[1]), add(a[2], a[3])));
                 }
                 sums = add_long(sums, add_long(low_half(of_lanes), high_half(of_lanes)));
             }
-            const int64_t total = std::max<int64_t>(sum_long(sums), 1);
-            const Divisor by(total << 15);
-            const Long half = broadcast_long(total << 14);
-            const auto share = [&](Long a) { return by.quotient(add_long(multiply_long(a, twice), half)); };
+            totals[r] = std::max<int64_t>(sum_long(sums), 1);
+        }
+        for (int r = 0; r < rows; r++) {
+            uint8_t *target = out.at(arena, int((first + r) / in.width), int((first + r) % in.width));
+            const int64_t total = totals[r];
             const Float factor = broadcast_float(float(double(2 * s.constant) / double(total << 15)));
-            for (int c = 0; c < count; c += 16) {
-                const Int a = load(row.data() + c);
-                if (small && rounding.store(times(floats(a), factor), target + c, count - c)) continue;
-                store_clamped(s.requantize, share(low_half(a)), share(high_half(a)), target + c, count - c);
+            const auto exactly = [&](Int a) {
+                const Divisor by(total << 15);
+                const Long half = broadcast_long(total << 14);
+                const auto share = [&](Long each) { return clamped(by.quotient(add_long(multiply_long(each, twice), half)), least, most); };
+                return join_halves(share(low_half(a)), share(high_half(a)));
+            };
+            for (int c = 0; c < count; c += 64) {
+                Int levels[4];
+                for (int k = 0; k < 4; k++) {
+                    const Int a = load(exponentials.data() + int64_t(r) * room + c + 16 * k);
+                    levels[k] = rounding.whole(times(floats(a), factor), [&] { return exactly(a); });
+                }
+                store_sixteens(target + c, pack_lanes(rounding.bounds, levels[0], levels[1], levels[2], levels[3]), count - c);
             }
         }
+    }
 }
 
 // ⌊√x⌋ for 0 < x < 2^62.
@@ -130,39 +188,83 @@ inline double power_of_two(int power) {
     return value;
 }
 
-// Normalized deviations in float32, where the planner has found that good enough: `ratio` then holds gamma in steps of
-// levels and, behind as many as channels and a vector, beta. What lies within ±2^9 levels is off by less than 2^-11.
+// Normalized deviations as levels from the zero point: by gamma in `bias`, and `offset`, or in float32, where the planner
+// has found that good enough: `ratio` then holds gamma in steps of levels and, behind as many as channels and a vector,
+// beta. What lies within ±2^9 levels is off by less than 2^-11, and all lies within ±2^18.
 struct Affine {
+    const EngineStep &s;
+    const Root &root;
+    int up;
     const float *gamma, *beta;
     Float factor;
     Rounding rounding;
 
-    Affine(const EngineStep &s, const Root &root, int up, int channels)
-        : gamma(s.requantize.ratio), beta(gamma ? gamma + channels + 16 : nullptr),
+    Affine(const EngineStep &step, const Root &of, int shift, int channels)
+        : s(step), root(of), up(shift), gamma(s.requantize.ratio), beta(gamma ? gamma + channels + 16 : nullptr),
           factor(broadcast_float(float(power_of_two(root.power + up - 1) / double(root.root)))), rounding(s.requantize, 0x1p-11f) {}
 
-    bool store(Int d, int c, uint8_t *out, int count) const {
-        if (!gamma) return false;
-        const Float reals = times(times(floats(d), factor), load_floats(gamma + c));
-        return rounding.store(plus(reals, load_floats(beta + c)), out, count);
+    // Sixteen, from channel c on; clamped where there is no float32.
+    Int levels(Int d, int c) const {
+        const auto exactly = [&] {
+            const Long least = broadcast_long(s.requantize.low), most = broadcast_long(s.requantize.high);
+            const auto half = [&](Long part, int from) {
+                const Long scaled = multiply_halves(root.units(part, up), load_half(s.bias + from));
+                return clamped(shift_right(add_long(scaled, load_longs(s.offset + from)), s.shift), least, most);
+            };
+            return join_halves(half(low_half(d), c), half(high_half(d), c + 8));
+        };
+        if (!gamma) return exactly();
+        return rounding.whole(plus(times(times(floats(d), factor), load_floats(gamma + c)), load_floats(beta + c)), exactly);
+    }
+
+    // The first `count` of sixteen to `out`, from channel c on.
+    void store(Int d, int c, uint8_t *out, int count, int size) const {
+        const Int from_zero = levels(d, c);
+        if (size == 4) return store_levels(out, add(from_zero, broadcast(s.requantize.zero_point)), size, count);
+        store_levels(out, quarter<0>(pack_levels(rounding.bounds, from_zero, from_zero, from_zero, from_zero)), count);
+    }
+
+    // All channels of a pixel, of which `deviation(c)` gives sixteen.
+    template <class Deviation>
+    void store_all(const Deviation &deviation, uint8_t *out, int channels, int size) const {
+        if (size == 4) {
+            for (int c = 0; c < channels; c += 16) store(deviation(c), c, out + int64_t(c) * size, channels - c, size);
+            return;
+        }
+        for (int c = 0; c < channels; c += 64) {
+            Int of[4] = {broadcast(0), broadcast(0), broadcast(0), broadcast(0)};
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++)
+                if (c + 16 * k < channels) of[k] = levels(deviation(c + 16 * k), c + 16 * k);
+            store_sixteens(out + c, pack_levels(rounding.bounds, of[0], of[1], of[2], of[3]), channels - c);
+        }
     }
 };
-
-// Sixteen normalized deviations, from channel c on, to the first `count` levels: by gamma in `bias`, and `offset`.
-inline void store_normalized(const EngineStep &s, const Root &root, const Affine &affine, Int d, int up, int c, uint8_t *out, int count, int size) {
-    if (affine.store(d, c, out, count)) return;
-    const auto normalized = [&](Long half, int from) {
-        const Long scaled = multiply_halves(root.units(half, up), load_half(s.bias + from));
-        return shift_right(add_long(scaled, load_longs(s.offset + from)), s.shift);
-    };
-    store_clamped(s.requantize, normalized(low_half(d), c), normalized(high_half(d), c + 8), out, count, size);
-}
 
 // d / 2^bits, away from zero.
 inline Long cut(Long d, int bits) {
     const Long rest = broadcast_long((int64_t(1) << bits) - 1);
     return shift_right(add_long(subtract_if_negative(d, rest), rest), bits);
 }
+
+// Σ c and Σ c² of a pixel's levels of 8 bits, c = level − zero_point: as products of four, and 64 at a time.
+struct Moments {
+    int64_t first, second;
+
+    Moments(const uint8_t *pixel, int count, int zero_point) {
+        ByteSum sum;
+        Int products = broadcast(0);  // Σ (q − DOT_OFFSET)·(q − 128)
+        for (int c = 0; c < count; c += 64) {
+            Int q = load_some(pixel + c, count - c), w = differ(q, fill(128));
+            if (c + 64 > count) q = both_bits(q, ones_first(count - c)), w = both_bits(w, ones_first(count - c));
+            sum.add_bytes(q);
+            products = dot_each(products, q, as_weights(w));
+        }
+        const int64_t total = sum.total(), n = count, z = zero_point;
+        const int64_t squares = ::sum(products) + (DOT_OFFSET + 128) * total - 128 * DOT_OFFSET * n;
+        first = total - n * z, second = squares - 2 * z * total + n * z * z;
+    }
+};
 
 // `bias` holds gamma, `offset` beta and half of a step, `constant` epsilon, `count` the bits by which deviations are cut
 // before they are squared.
@@ -173,7 +275,17 @@ inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena,
     for (int y = from; y < to; y++)
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x);
-            uint8_t *target = out.at(arena, y, x);
+            const auto finish = [&](int64_t spread, const auto &deviation) {
+                const Root root(std::max<int64_t>((spread << 10) + s.constant, 1));
+                Affine(s, root, 36 - s.count, count).store_all(deviation, out.at(arena, y, x), count, out.size);
+            };
+            if (in.size == 1 && !s.count) {
+                const Moments of(source, count, in.zero_point);
+                const Int total = broadcast(int32_t(of.first));
+                finish(count * (count * of.second - of.first * of.first),
+                       [&](int c) { return subtract(multiply(size, subtract(widen(load_sixteen(source + c)), zero_point)), total); });
+                continue;
+            }
             const auto centred = [&](int c) {
                 return keep(first_lanes(count - c), subtract(load_levels(source + int64_t(c) * in.size, in.size), zero_point));
             };
@@ -184,17 +296,10 @@ inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena,
             Long squares = broadcast_long(0);
             for (int c = 0; c < count; c += 16) {
                 const Int d = deviation(c);
-                if (s.count) {
-                    const Long low = cut(low_half(d), s.count), high = cut(high_half(d), s.count);
-                    squares = add_long(squares, add_long(multiply_halves(low, low), multiply_halves(high, high)));
-                } else {
-                    squares = add_long(squares, add_long(even_products(d, d), even_products(odd(d), odd(d))));
-                }
+                const Long low = cut(low_half(d), s.count), high = cut(high_half(d), s.count);
+                squares = add_long(squares, add_long(multiply_halves(low, low), multiply_halves(high, high)));
             }
-            const Root root(std::max<int64_t>((sum_long(squares) << 10) + s.constant, 1));
-            const Affine affine(s, root, 36 - s.count, count);
-            for (int c = 0; c < count; c += 16)
-                store_normalized(s, root, affine, deviation(c), 36 - s.count, c, target + int64_t(c) * out.size, count - c, out.size);
+            finish(sum_long(squares), deviation);
         }
 }
 
@@ -206,16 +311,10 @@ inline void rms_norm(const EngineStep &s, const Image *images, uint8_t *arena, i
     for (int y = from; y < to; y++)
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x);
-            uint8_t *target = out.at(arena, y, x);
-            const auto centred = [&](int c) { return keep(first_lanes(count - c), subtract(widen(load_sixteen(source + c)), zero_point)); };
-            Long squares = broadcast_long(0);
-            for (int c = 0; c < count; c += 16) {
-                const Int d = centred(c);
-                squares = add_long(squares, add_long(even_products(d, d), even_products(odd(d), odd(d))));
-            }
-            const Root root(std::max<int64_t>((sum_long(squares) << 20) + s.constant, s.least));
-            const Affine affine(s, root, 41, count);
-            for (int c = 0; c < count; c += 16) store_normalized(s, root, affine, centred(c), 41, c, target + c, count - c, 1);
+            const Moments of(source, count, in.zero_point);
+            const Root root(std::max<int64_t>((of.second << 20) + s.constant, s.least));
+            const auto deviation = [&](int c) { return subtract(widen(load_sixteen(source + c)), zero_point); };
+            Affine(s, root, 41, count).store_all(deviation, out.at(arena, y, x), count, 1);
         }
 }
 

@@ -38,6 +38,7 @@ def test_every_program_is_the_references(isa: str, drawn: list[tuple[Case, np.nd
     ("features", "names"),
     [
         (AVX512, ["avx512vnni", "avxvnni", "avx2", "scalar"]),
+        ({*AVX512, "avx512_vbmi"}, ["avx512vbmi", "avx512vnni", "avxvnni", "avx2", "scalar"]),
         ({"avx2", "avx_vnni"}, ["avxvnni", "avx2", "scalar"]),
         ({"avx2"}, ["avx2", "scalar"]),
         (AVX512 - {"avx512_vnni"}, ["avx2", "scalar"]),

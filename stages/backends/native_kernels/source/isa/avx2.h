@@ -25,13 +25,13 @@ inline Four four(const uint8_t *p) {
     std::memcpy(&value, p, 4);
     return split_levels(_mm256_set1_epi32(value));
 }
-inline Weights weights_of(Int w) { return {split_weights(w.low), split_weights(w.high)}; }
-inline Weights load_weights(const void *p) { return weights_of(load(p)); }
+inline Weights as_weights(Int w) { return {split_weights(w.low), split_weights(w.high)}; }
+inline Weights load_weights(const void *p) { return as_weights(load(p)); }
 inline Int dot(Int sum, Four x, Weights w) { return {dot_split(sum.low, x, w.low), dot_split(sum.high, x, w.high)}; }
 inline Int dot_each(Int sum, Int x, Weights w) {
     return {dot_split(sum.low, split_levels(x.low), w.low), dot_split(sum.high, split_levels(x.high), w.high)};
 }
-inline Int sum_fours(Int sum, Int weights) { return dot_each(sum, fill(1), weights_of(weights)); }
+inline Int sum_fours(Int sum, Int weights) { return dot_each(sum, fill(1), as_weights(weights)); }
 
 struct Half {
     using Register = __m256i;
@@ -107,3 +107,4 @@ struct Pairs {
 }  // namespace
 
 #include "half.h"
+#include "wide_table.h"

@@ -123,6 +123,19 @@ inline Int keep(Mask mask, Int x) { return both(mask, x); }
 inline Int fill(uint8_t x) { return twice(_mm256_set1_epi8(int8_t(x))); }
 inline Sixteen fill_sixteen(uint8_t x) { return _mm_set1_epi8(int8_t(x)); }
 inline Int differ(Int a, Int b) { return both_halves(a, b, [](auto x, auto y) { return _mm256_xor_si256(x, y); }); }
+inline Int both_bits(Int a, Int b) { return both_halves(a, b, [](auto x, auto y) { return _mm256_and_si256(x, y); }); }
+inline Int subtract_bytes(Int a, Int b) { return both_halves(a, b, [](auto x, auto y) { return _mm256_sub_epi8(x, y); }); }
+inline Int unequal_bytes(Int a, Int b) {
+    return both_halves(a, b, [](auto x, auto y) { return _mm256_xor_si256(_mm256_cmpeq_epi8(x, y), _mm256_set1_epi8(-1)); });
+}
+inline Int most_bytes(Int a, Int b) { return both_halves(a, b, [](auto x, auto y) { return _mm256_max_epu8(x, y); }); }
+inline int32_t largest_byte(Int x) {
+    const __m256i half = _mm256_max_epu8(x.low, x.high);
+    const __m128i quarter = _mm_max_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    // of bytes upside down the least: of each two in a word the smaller one is in its lower half
+    const __m128i down = _mm_xor_si128(quarter, _mm_set1_epi8(-1));
+    return 255 - _mm_cvtsi128_si32(_mm_minpos_epu16(_mm_min_epu8(down, _mm_srli_epi16(down, 8)))) % 256;
+}
 inline Sixteen differ(Sixteen a, Sixteen b) { return _mm_xor_si128(a, b); }
 inline Sixteen most_bytes(Sixteen a, Sixteen b) { return _mm_max_epu8(a, b); }
 inline Int zip8_low(Int a, Int b) { return both_halves(a, b, [](auto x, auto y) { return _mm256_unpacklo_epi8(x, y); }); }

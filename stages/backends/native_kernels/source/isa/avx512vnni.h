@@ -1,4 +1,5 @@
-// AVX-512 with VNNI: 64 bytes are one register. isa/README.md says what each primitive gives.
+// AVX-512 with VNNI, and with VBMI where compilers say so: 64 bytes are one register. isa/README.md says what each
+// primitive gives.
 #pragma once
 #include <immintrin.h>
 #include <cstdint>
@@ -62,6 +63,17 @@ inline Int keep(Mask mask, Int x) { return _mm512_maskz_mov_epi32(mask, x); }
 inline Int fill(uint8_t x) { return _mm512_set1_epi8(int8_t(x)); }
 inline Sixteen fill_sixteen(uint8_t x) { return _mm_set1_epi8(int8_t(x)); }
 inline Int differ(Int a, Int b) { return _mm512_xor_si512(a, b); }
+inline Int both_bits(Int a, Int b) { return _mm512_and_si512(a, b); }
+inline Int subtract_bytes(Int a, Int b) { return _mm512_sub_epi8(a, b); }
+inline Int unequal_bytes(Int a, Int b) { return _mm512_movm_epi8(_mm512_cmpneq_epu8_mask(a, b)); }
+inline Int most_bytes(Int a, Int b) { return _mm512_max_epu8(a, b); }
+inline int32_t largest_byte(Int x) {
+    const __m256i half = _mm256_max_epu8(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    const __m128i quarter = _mm_max_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    // of bytes upside down the least: of each two in a word the smaller one is in its lower half
+    const __m128i down = _mm_xor_si128(quarter, _mm_set1_epi8(-1));
+    return 255 - _mm_cvtsi128_si32(_mm_minpos_epu16(_mm_min_epu8(down, _mm_srli_epi16(down, 8)))) % 256;
+}
 inline Sixteen differ(Sixteen a, Sixteen b) { return _mm_xor_si128(a, b); }
 inline Sixteen most_bytes(Sixteen a, Sixteen b) { return _mm_max_epu8(a, b); }
 inline Int zip8_low(Int a, Int b) { return _mm512_unpacklo_epi8(a, b); }
@@ -88,21 +100,6 @@ struct ByteSum {
     void add_bytes(Int x) { sums = _mm512_add_epi64(sums, _mm512_sad_epu8(x, _mm512_setzero_si512())); }
     int32_t total() const { return int32_t(_mm512_reduce_add_epi64(sums)); }
 };
-// A table of 256 bytes: a shuffle for each value of the upper four bits.
-struct Table {
-    Int parts[16];
-    explicit Table(const uint8_t *table) {
-        for (int k = 0; k < 16; k++) parts[k] = _mm512_broadcast_i32x4(load_sixteen(table + 16 * k));
-    }
-    Int at(Int levels) const {
-        const Int low = _mm512_set1_epi8(0x0F), index = _mm512_and_si512(levels, low), upper = _mm512_andnot_si512(low, levels);
-        Int found = _mm512_setzero_si512();
-        for (int k = 0; k < 16; k++)
-            found = _mm512_mask_shuffle_epi8(found, _mm512_cmpeq_epi8_mask(upper, _mm512_set1_epi8(int8_t(16 * k))), parts[k], index);
-        return found;
-    }
-};
-
 // Products of four.
 inline Four four(const uint8_t *p) {
     int32_t value;
@@ -110,6 +107,7 @@ inline Four four(const uint8_t *p) {
     return _mm512_set1_epi32(value);
 }
 inline Weights load_weights(const void *p) { return load(p); }
+inline Weights as_weights(Int x) { return x; }
 inline Int dot(Int sum, Four x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
 inline Int dot_each(Int sum, Int x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
 inline Int sum_fours(Int sum, Int weights) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), weights); }
@@ -188,3 +186,9 @@ using Pairs = void;
 }  // namespace
 
 #include "half.h"
+#ifdef __AVX512VBMI__
+#include "vbmi.h"
+#else
+#include "byte_table.h"
+#include "wide_table.h"
+#endif

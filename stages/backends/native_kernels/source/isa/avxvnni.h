@@ -21,6 +21,7 @@ inline Four four(const uint8_t *p) {
     return _mm256_set1_epi32(value);
 }
 inline Weights load_weights(const void *p) { return load(p); }
+inline Weights as_weights(Int x) { return x; }
 inline Int dot(Int sum, Four x, Weights w) { return {dot_register(sum.low, x, w.low), dot_register(sum.high, x, w.high)}; }
 inline Int dot_each(Int sum, Int x, Weights w) { return {dot_register(sum.low, x.low, w.low), dot_register(sum.high, x.high, w.high)}; }
 inline Int sum_fours(Int sum, Int weights) { return dot_each(sum, fill(1), weights); }
@@ -38,3 +39,4 @@ using Pairs = void;
 }  // namespace
 
 #include "half.h"
+#include "wide_table.h"

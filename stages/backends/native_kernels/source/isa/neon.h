@@ -131,6 +131,13 @@ inline Int keep(const Mask &mask, const Int &x) { return both(mask, x); }
 inline Int fill(uint8_t x) { return same(lanes_of(vdupq_n_u8(x))); }
 inline Sixteen fill_sixteen(uint8_t x) { return vdupq_n_u8(x); }
 inline Int differ(const Int &a, const Int &b) { return each(a, b, [](auto x, auto y) { return veorq_s32(x, y); }); }
+inline Int both_bits(const Int &a, const Int &b) { return each(a, b, [](auto x, auto y) { return vandq_s32(x, y); }); }
+inline Int subtract_bytes(const Int &a, const Int &b) { return each_byte(a, b, [](auto x, auto y) { return vsubq_u8(x, y); }); }
+inline Int unequal_bytes(const Int &a, const Int &b) { return each_byte(a, b, [](auto x, auto y) { return vmvnq_u8(vceqq_u8(x, y)); }); }
+inline Int most_bytes(const Int &a, const Int &b) { return each_byte(a, b, [](auto x, auto y) { return vmaxq_u8(x, y); }); }
+inline int32_t largest_byte(const Int &x) {
+    return vmaxvq_u8(vmaxq_u8(vmaxq_u8(bytes_of(x.v[0]), bytes_of(x.v[1])), vmaxq_u8(bytes_of(x.v[2]), bytes_of(x.v[3]))));
+}
 inline Sixteen differ(Sixteen a, Sixteen b) { return veorq_u8(a, b); }
 inline Sixteen most_bytes(Sixteen a, Sixteen b) { return vmaxq_u8(a, b); }
 inline Sixteen zip8_low(Sixteen a, Sixteen b) { return vzip1q_u8(a, b); }
@@ -190,6 +197,7 @@ inline int32x4_t dot_register(int32x4_t sum, Levels x, int8x16_t w) {
 #endif
 using Four = Levels;
 using Weights = Int;
+inline Weights as_weights(const Int &x) { return x; }
 inline Four four(const uint8_t *p) {
     uint32_t value;
     std::memcpy(&value, p, 4);
@@ -334,3 +342,5 @@ struct Part {
 using Pairs = void;
 
 }  // namespace
+
+#include "wide_table.h"

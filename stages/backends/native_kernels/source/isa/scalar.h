@@ -94,6 +94,11 @@ inline Int keep(Mask mask, Int x) { return both(mask, x); }
 inline Int fill(uint8_t x) { return each_byte([&](int) { return x; }); }
 inline Sixteen fill_sixteen(uint8_t x) { return each<Sixteen>([&](int) { return x; }); }
 inline Int differ(Int a, Int b) { return each<Int>([&](int i) { return a.v[i] ^ b.v[i]; }); }
+inline Int both_bits(Int a, Int b) { return both(a, b); }
+inline Int subtract_bytes(Int a, Int b) { return each_byte([&](int i) { return uint8_t(a.bytes[i] - b.bytes[i]); }); }
+inline Int unequal_bytes(Int a, Int b) { return each_byte([&](int i) { return uint8_t(a.bytes[i] != b.bytes[i] ? 255 : 0); }); }
+inline Int most_bytes(Int a, Int b) { return each_byte([&](int i) { return std::max(a.bytes[i], b.bytes[i]); }); }
+inline int32_t largest_byte(Int x) { return *std::max_element(x.bytes, x.bytes + 64); }
 inline Sixteen differ(Sixteen a, Sixteen b) { return each<Sixteen>([&](int i) { return uint8_t(a.v[i] ^ b.v[i]); }); }
 inline Sixteen most_bytes(Sixteen a, Sixteen b) { return each<Sixteen>([&](int i) { return std::max(a.v[i], b.v[i]); }); }
 // Of each 16 bytes of a and b eight, from byte FROM on, in turn: as elements of type T.
@@ -150,6 +155,7 @@ struct Weights {
 };
 inline Four four(const uint8_t *p) { return loaded<Four>(p); }
 inline Weights load_weights(const void *p) { return loaded<Weights>(p); }
+inline Weights as_weights(const Int &x) { return loaded<Weights>(&x); }
 template <class F>
 inline Int dot_words(const Int &sum, const Weights &w, F levels) {
     Int y;
@@ -167,7 +173,7 @@ inline Int dot(const Int &sum, Four x, const Weights &w) {
 inline Int dot_each(const Int &sum, const Int &x, const Weights &w) {
     return dot_words(sum, w, [&](int i) { return loaded<Words>(x.v + 4 * i); });
 }
-inline Int sum_fours(const Int &sum, const Int &weights) { return dot_each(sum, fill(1), loaded<Weights>(&weights)); }
+inline Int sum_fours(const Int &sum, const Int &weights) { return dot_each(sum, fill(1), as_weights(weights)); }
 
 // Sixteen float32.
 inline Float broadcast_float(float x) { return each<Float>([&](int) { return x; }); }
@@ -216,3 +222,5 @@ using Part = Whole;
 using Pairs = void;
 
 }  // namespace
+
+#include "wide_table.h"
