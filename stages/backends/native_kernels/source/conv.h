@@ -11,6 +11,7 @@ struct Window {
     int rows, runs, dwords;
     int64_t row_step, run_step;
     int64_t weight_step = 0;  // bytes of weights from one dword to the next
+    int64_t ahead = 0;        // bytes to weights that are needed later, and called into the cache
 };
 
 // What becomes of a tile's accumulators: they go to memory, or are finished in registers.
@@ -35,6 +36,7 @@ void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int
                 Weights w[VECTORS];
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) w[v] = load_weights(weight + 64 * v);
+                if (PIXELS > 2) __builtin_prefetch(weight + window.ahead, 0, 2);
 #pragma GCC unroll 16
                 for (int p = 0; p < PIXELS; p++) {
                     const Four levels = four(start + p * pixel_step);
@@ -115,12 +117,12 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
     const bool flat = s.kernel_h * s.kernel_w == 1 && s.stride_h * s.stride_w == 1 && !s.pad_h && !s.pad_w && !in.border_w &&
                       !out.border_w && (!residual || !residual->border_w);
     const int width = flat ? out.width * (to - from) : out.width, rows = flat ? from + 1 : to;
-    const int end = (last + 15) / 16;  // in vectors of output channels
+    const int blocks_end = (last + 15) / 16;  // in vectors of output channels
     alignas(64) int32_t acc[24 * 16];
     const int32_t *sums = window_sums(s, in, out, arena, from, to);
     int block = first / 16, of_block = 0;  // weights lie in blocks, of which registers may hold a part
-    for (int vector = block, vectors; vector < end; vector += vectors) {
-        if (vector == block + of_block) block = vector, of_block = end - vector >= 4 ? 4 : end - vector >= 2 ? 2 : 1;
+    for (int vector = block, vectors; vector < blocks_end; vector += vectors) {
+        if (vector == block + of_block) block = vector, of_block = blocks_end - vector >= 4 ? 4 : blocks_end - vector >= 2 ? 2 : 1;
         vectors = std::min(of_block, MOST_VECTORS);
         const int channel = 16 * vector;
         const int8_t *weight = s.weight + block * g.weight_bytes + 64 * (vector - block);
@@ -131,6 +133,9 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
         const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
         const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
         const Accumulate wide = accumulator(end, vectors, most);
+        // The next block's weights lie behind this one's: each tile calls one vector of four.
+        const int64_t next = block + of_block < blocks_end ? of_block * g.weight_bytes : 0;
+        int tile_number = 0;
         for (int y = from; y < rows; y++) {
             const uint8_t *x = in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + s.source_channel;
             tile.out = out.at(arena, y, 0) + int64_t(s.target_channel + channel) * out.size;
@@ -138,6 +143,7 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
                 const Accumulate each = tile.pixels == most ? wide : accumulator(end, vectors, tile.pixels);
+                window.ahead = tile_number < of_block ? next + 64 * tile_number : 0, tile_number++;
                 each(s, window, x, pixel_step, weight, sums ? sums + int64_t(y - from) * out.width + column : nullptr, tile);
                 if (!packed) finish(s.requantize, s.term, tile);
                 x += most * pixel_step, tile.out += most * tile.out_stride;
