@@ -1,7 +1,7 @@
 // Depthwise 3 × 3 with float ratios, the common case: columns stay in registers from one output to the next, and
 // levels leave in the order of channels without any reordering.
 #pragma once
-#include "requantize.h"
+#include "depthwise.h"
 
 namespace {
 
@@ -28,20 +28,6 @@ struct Whole {
         if (vectors == 1) return store_sixteen(out, quarter<0>(levels));
         store_half<0>(out, levels);
         if (vectors == 3) store_sixteen(out + 32, quarter<2>(levels));
-    }
-};
-
-// What one block of channels needs, in the order of `interleave`.
-struct Block {
-    alignas(64) int32_t bias[4][16];
-    alignas(64) float ratio[4][16];
-
-    Block(const EngineStep &s, int channel) {
-        for (int q = 0; q < 4; q++)
-            for (int i = 0; i < 16; i++) {
-                const int c = channel + 16 * (i / 4) + 4 * q + i % 4;
-                bias[q][i] = s.bias[c], ratio[q][i] = s.requantize.ratio[c];
-            }
     }
 };
 

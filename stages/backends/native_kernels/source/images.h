@@ -198,12 +198,20 @@ inline void average(const EngineStep &s, const Image *images, uint8_t *arena, in
 inline void maximum(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     for (int y = from; y < to; y++)
-        for (int x = 0; x < out.width; x++)
-            for (int c = 0; c < out.stride; c += 16) {
+        for (int x = 0; x < out.width; x++) {
+            uint8_t *target = out.at(arena, y, x);
+            int c = 0;
+            for (; c + 64 <= out.stride; c += 64) {
+                Int most = fill(s.table[0]);
+                for_window(s, in, arena, y, x, [&](const uint8_t *pixel) { most = most_bytes(most, load(pixel + c)); });
+                store(target + c, most);
+            }
+            for (; c < out.stride; c += 16) {
                 Sixteen most = fill_sixteen(s.table[0]);
                 for_window(s, in, arena, y, x, [&](const uint8_t *pixel) { most = most_bytes(most, load_sixteen(pixel + c)); });
-                store_sixteen(out.at(arena, y, x) + c, most);
+                store_sixteen(target + c, most);
             }
+        }
 }
 
 }  // namespace

@@ -88,7 +88,8 @@ inline void group_norm(const EngineStep &s, const Image *images, uint8_t *arena,
         for (int c = group * each; c < (group + 1) * each; c++) total += sums[c], square += squares[c];
         const int64_t spread = std::max<int64_t>(((size * square - total * total) << s.passes) + s.constant, 1);
         const Root root(spread);
-        const Affine affine(s, root, s.up, in.channels);
+        const Affine affine(s, s.up, in.channels);
+        const Float factor = affine.factor(root);
         const Int mean = broadcast(int32_t(total));
         for (int y = from; y < to; y++)
             for (int x = 0; x < in.width; x++) {
@@ -96,7 +97,7 @@ inline void group_norm(const EngineStep &s, const Image *images, uint8_t *arena,
                 uint8_t *target = out.at(arena, y, x);
                 for (int c = group * each; c < (group + 1) * each; c += 16) {
                     const Int d = subtract(multiply(count, subtract(widen(load_sixteen(source + c)), zero)), mean);
-                    affine.store(d, c, target + c, (group + 1) * each - c, 1);
+                    affine.store(root, factor, d, c, target + c, (group + 1) * each - c, 1);
                 }
             }
     }

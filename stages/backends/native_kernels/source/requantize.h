@@ -140,6 +140,13 @@ inline void store_levels(uint8_t *out, Int levels, int size, int count = 16) {
         store_first(out, levels, 4 * int64_t(count));
 }
 
+// The first `count` of 64 levels, and up to 15 more where a pixel has room for whole sixteens.
+inline void store_sixteens(uint8_t *out, Int levels, int64_t count) {
+    if (count >= 64) return store(out, levels);
+    const Sixteen parts[4] = {quarter<0>(levels), quarter<1>(levels), quarter<2>(levels), quarter<3>(levels)};
+    for (int k = 0; 16 * k < count; k++) store_sixteen(out + 16 * k, parts[k]);
+}
+
 // A tile's accumulators (pixels, vectors, 16) and where its levels go.
 struct Tile {
     int32_t *acc;

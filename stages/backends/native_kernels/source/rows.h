@@ -50,26 +50,17 @@ struct Rounding {
 };
 
 // Bytes of 255, and of 0 behind the first `count` of 64.
-inline Int ones_first(int64_t count) {
-    struct Ends {
-        uint8_t bytes[128];
-        Ends() { std::memset(bytes, 255, 64), std::memset(bytes + 64, 0, 64); }
-    };
-    static const Ends ends;
-    return load(ends.bytes + 64 - std::min<int64_t>(count, 64));
-}
+struct OnesFirst {
+    alignas(64) uint8_t bytes[128];
+    OnesFirst() { std::memset(bytes, 255, 64), std::memset(bytes + 64, 0, 64); }
+};
+const OnesFirst ONES_FIRST;
+inline Int ones_first(int64_t count) { return load(ONES_FIRST.bytes + 64 - std::min<int64_t>(count, 64)); }
 
 // Bytes of 0 or 255 as int32 of 0 or −1, in the order of `WideTable`.
 inline void widen_mask(Int bytes, Int *lanes) {
     const Int low = zip8_low(bytes, bytes), high = zip8_high(bytes, bytes);
     lanes[0] = zip16_low(low, low), lanes[1] = zip16_high(low, low), lanes[2] = zip16_low(high, high), lanes[3] = zip16_high(high, high);
-}
-
-// The first `count` of 64 levels, and up to 15 more where a pixel has room for whole sixteens.
-inline void store_sixteens(uint8_t *out, Int levels, int64_t count) {
-    if (count >= 64) return store(out, levels);
-    const Sixteen parts[4] = {quarter<0>(levels), quarter<1>(levels), quarter<2>(levels), quarter<3>(levels)};
-    for (int k = 0; 16 * k < count; k++) store_sixteen(out + 16 * k, parts[k]);
 }
 
 // Which entries of a row take part: all, or those that the residual keeps.
@@ -169,15 +160,14 @@ inline int64_t square_root(int64_t x) {
 
 // ⌊√(D·4^j)⌋ and the largest j with D·4^j < 2^62, for 0 < D < 2^62.
 struct Root {
-    int power;
-    int64_t root;
-    Divisor by;
+    int power = 0;
+    int64_t root = 1;
 
-    explicit Root(int64_t spread)
-        : power((__builtin_clzll(uint64_t(spread)) - 2) / 2), root(square_root(spread << (2 * power))), by(2 * root) {}
+    Root() = default;
+    explicit Root(int64_t spread) : power((__builtin_clzll(uint64_t(spread)) - 2) / 2), root(square_root(spread << (2 * power))) {}
 
     // ⌊(d·2^(j + up) + root) / (2·root)⌋. j + up is above 61 only where D is epsilon alone, and so d is 0.
-    Long units(Long d, int up) const { return by.quotient(add_long(shift_left(d, std::min(power + up, 63)), broadcast_long(root))); }
+    Long units(Long d, int up) const { return Divisor(2 * root).quotient(add_long(shift_left(d, std::min(power + up, 63)), broadcast_long(root))); }
 };
 
 // 2^power, within float64's.
@@ -193,18 +183,18 @@ inline double power_of_two(int power) {
 // beta. What lies within ±2^9 levels is off by less than 2^-11, and all lies within ±2^18.
 struct Affine {
     const EngineStep &s;
-    const Root &root;
-    int up;
+    int up, channels;
     const float *gamma, *beta;
-    Float factor;
     Rounding rounding;
 
-    Affine(const EngineStep &step, const Root &of, int shift, int channels)
-        : s(step), root(of), up(shift), gamma(s.requantize.ratio), beta(gamma ? gamma + channels + 16 : nullptr),
-          factor(broadcast_float(float(power_of_two(root.power + up - 1) / double(root.root)))), rounding(s.requantize, 0x1p-11f) {}
+    Affine(const EngineStep &step, int shift, int count)
+        : s(step), up(shift), channels(count), gamma(s.requantize.ratio), beta(gamma ? gamma + channels + 16 : nullptr),
+          rounding(s.requantize, 0x1p-11f) {}
+
+    Float factor(const Root &root) const { return broadcast_float(float(power_of_two(root.power + up - 1) / double(root.root))); }
 
     // Sixteen, from channel c on; clamped where there is no float32.
-    Int levels(Int d, int c) const {
+    Int levels(const Root &root, Float factor, Int d, int c) const {
         const auto exactly = [&] {
             const Long least = broadcast_long(s.requantize.low), most = broadcast_long(s.requantize.high);
             const auto half = [&](Long part, int from) {
@@ -218,24 +208,25 @@ struct Affine {
     }
 
     // The first `count` of sixteen to `out`, from channel c on.
-    void store(Int d, int c, uint8_t *out, int count, int size) const {
-        const Int from_zero = levels(d, c);
+    void store(const Root &root, Float factor, Int d, int c, uint8_t *out, int count, int size) const {
+        const Int from_zero = levels(root, factor, d, c);
         if (size == 4) return store_levels(out, add(from_zero, broadcast(s.requantize.zero_point)), size, count);
         store_levels(out, quarter<0>(pack_levels(rounding.bounds, from_zero, from_zero, from_zero, from_zero)), count);
     }
 
     // All channels of a pixel, of which `deviation(c)` gives sixteen.
     template <class Deviation>
-    void store_all(const Deviation &deviation, uint8_t *out, int channels, int size) const {
+    void store_all(const Root &root, const Deviation &deviation, uint8_t *out, int size) const {
+        const Float by = factor(root);
         if (size == 4) {
-            for (int c = 0; c < channels; c += 16) store(deviation(c), c, out + int64_t(c) * size, channels - c, size);
+            for (int c = 0; c < channels; c += 16) store(root, by, deviation(c), c, out + int64_t(c) * size, channels - c, size);
             return;
         }
         for (int c = 0; c < channels; c += 64) {
             Int of[4] = {broadcast(0), broadcast(0), broadcast(0), broadcast(0)};
 #pragma GCC unroll 4
             for (int k = 0; k < 4; k++)
-                if (c + 16 * k < channels) of[k] = levels(deviation(c + 16 * k), c + 16 * k);
+                if (c + 16 * k < channels) of[k] = levels(root, by, deviation(c + 16 * k), c + 16 * k);
             store_sixteens(out + c, pack_levels(rounding.bounds, of[0], of[1], of[2], of[3]), channels - c);
         }
     }
@@ -249,8 +240,9 @@ inline Long cut(Long d, int bits) {
 
 // Σ c and Σ c² of a pixel's levels of 8 bits, c = level − zero_point: as products of four, and 64 at a time.
 struct Moments {
-    int64_t first, second;
+    int64_t first = 0, second = 0;
 
+    Moments() = default;
     Moments(const uint8_t *pixel, int count, int zero_point) {
         ByteSum sum;
         Int products = broadcast(0);  // Σ (q − DOT_OFFSET)·(q − 128)
@@ -266,56 +258,76 @@ struct Moments {
     }
 };
 
+// Normalizes the pixels of rows of 8-bit levels. `spread(moments)` is what the root is taken of, `deviation(levels,
+// moments)` sixteen deviations. A few pixels at a time, since each waits for its root.
+template <class Spread, class Deviation>
+void normalize_pixels(const EngineStep &s, const Image &in, const Image &out, uint8_t *arena, int from, int to, int up, const Spread &spread,
+                      const Deviation &deviation) {
+    constexpr int PIXELS = 8;
+    const int count = in.channels;
+    const Affine affine(s, up, count);
+    const int64_t last = int64_t(to) * in.width;
+    for (int64_t first = int64_t(from) * in.width; first < last; first += PIXELS) {
+        const int pixels = int(std::min<int64_t>(PIXELS, last - first));
+        const uint8_t *sources[PIXELS];
+        Moments moments[PIXELS];
+        Root roots[PIXELS];
+        for (int i = 0; i < pixels; i++) {
+            sources[i] = in.at(arena, int((first + i) / in.width), int((first + i) % in.width));
+            moments[i] = Moments(sources[i], count, in.zero_point);
+        }
+        for (int i = 0; i < pixels; i++) roots[i] = Root(spread(moments[i]));
+        for (int i = 0; i < pixels; i++) {
+            uint8_t *target = out.at(arena, int((first + i) / in.width), int((first + i) % in.width));
+            affine.store_all(roots[i], [&](int c) { return deviation(widen(load_sixteen(sources[i] + c)), moments[i]); }, target, out.size);
+        }
+    }
+}
+
 // `bias` holds gamma, `offset` beta and half of a step, `constant` epsilon, `count` the bits by which deviations are cut
 // before they are squared.
 inline void layer_norm(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
+    const int64_t n = in.channels;
     const Int size = broadcast(in.channels), zero_point = broadcast(in.zero_point);
-    const int count = in.channels;
+    if (in.size == 1 && !s.count) {
+        normalize_pixels(
+            s, in, out, arena, from, to, 36,
+            [&](const Moments &of) { return std::max<int64_t>((n * (n * of.second - of.first * of.first) << 10) + s.constant, 1); },
+            [&](Int levels, const Moments &of) {
+                return subtract(multiply(size, levels), broadcast(int32_t(of.first + n * in.zero_point)));
+            });
+        return;
+    }
+    const Affine affine(s, 36 - s.count, in.channels);
     for (int y = from; y < to; y++)
         for (int x = 0; x < in.width; x++) {
             const uint8_t *source = in.at(arena, y, x);
-            const auto finish = [&](int64_t spread, const auto &deviation) {
-                const Root root(std::max<int64_t>((spread << 10) + s.constant, 1));
-                Affine(s, root, 36 - s.count, count).store_all(deviation, out.at(arena, y, x), count, out.size);
-            };
-            if (in.size == 1 && !s.count) {
-                const Moments of(source, count, in.zero_point);
-                const Int total = broadcast(int32_t(of.first));
-                finish(count * (count * of.second - of.first * of.first),
-                       [&](int c) { return subtract(multiply(size, subtract(widen(load_sixteen(source + c)), zero_point)), total); });
-                continue;
-            }
             const auto centred = [&](int c) {
-                return keep(first_lanes(count - c), subtract(load_levels(source + int64_t(c) * in.size, in.size), zero_point));
+                return keep(first_lanes(in.channels - c), subtract(load_levels(source + int64_t(c) * in.size, in.size), zero_point));
             };
             Int sums = broadcast(0);
-            for (int c = 0; c < count; c += 16) sums = add(sums, centred(c));
+            for (int c = 0; c < in.channels; c += 16) sums = add(sums, centred(c));
             const Int total = broadcast(sum(sums));
-            const auto deviation = [&](int c) { return keep(first_lanes(count - c), subtract(multiply(size, centred(c)), total)); };
+            const auto deviation = [&](int c) { return keep(first_lanes(in.channels - c), subtract(multiply(size, centred(c)), total)); };
             Long squares = broadcast_long(0);
-            for (int c = 0; c < count; c += 16) {
+            for (int c = 0; c < in.channels; c += 16) {
                 const Int d = deviation(c);
                 const Long low = cut(low_half(d), s.count), high = cut(high_half(d), s.count);
                 squares = add_long(squares, add_long(multiply_halves(low, low), multiply_halves(high, high)));
             }
-            finish(sum_long(squares), deviation);
+            const Root root(std::max<int64_t>((sum_long(squares) << 10) + s.constant, 1));
+            affine.store_all(root, deviation, out.at(arena, y, x), out.size);
         }
 }
 
 // `bias` holds gamma, `offset` half of a step, `constant` epsilon; what the root is taken of is at least `least`.
 inline void rms_norm(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
-    const Image &in = images[s.source], &out = images[s.target];
-    const Int zero_point = broadcast(in.zero_point);
-    const int count = in.channels;
-    for (int y = from; y < to; y++)
-        for (int x = 0; x < in.width; x++) {
-            const uint8_t *source = in.at(arena, y, x);
-            const Moments of(source, count, in.zero_point);
-            const Root root(std::max<int64_t>((of.second << 20) + s.constant, s.least));
-            const auto deviation = [&](int c) { return subtract(widen(load_sixteen(source + c)), zero_point); };
-            Affine(s, root, 41, count).store_all(deviation, out.at(arena, y, x), count, 1);
-        }
+    const Int zero_point = broadcast(images[s.source].zero_point);
+    normalize_pixels(
+        s, images[s.source], images[s.target], arena, from, to, 41,
+        [&](const Moments &of) { return std::max<int64_t>((of.second << 20) + s.constant, s.least); },
+        [&](Int levels, const Moments &) { return subtract(levels, zero_point); });
 }
 
 }  // namespace
