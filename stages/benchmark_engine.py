@@ -14,7 +14,7 @@ from stages.backends.native_kernels.library import find_library
 from stages.benchmarking.competition import Competition
 from stages.benchmarking.competitor import Case
 from stages.benchmarking.layers import LayerTime, layer_times
-from stages.benchmarking.limit import held_int8_limit
+from stages.benchmarking.limit import int8_limit
 from stages.benchmarking.machine import machine
 from stages.benchmarking.result import Benchmark, Row
 from stages.benchmarking.show import record
@@ -55,8 +55,8 @@ class BenchmarkEngine:
             measured = self.competition.over_batches(ctx.seed, Path(scratch), ctx.console)
             for setting, case, found in measured:
                 rows += found
-                if self.layers is not None:
-                    limit = held_int8_limit(case)
+                limit = int8_limit(case.threads, case.isa, clock=case.clock)
+                if self.layers is not None and limit is not None:
                     figures[f"int8_limit/threads{case.threads}/operations_per_second"] = limit
                     layers[str(setting)] = self._layers(self.layers, case, limit)
         benchmark = Benchmark(

@@ -1,25 +1,20 @@
 """Where an engine's time goes: each operator's share of what the CPU's int8 units can do.
 
-The limit is measured: ``torch._int_mm`` of two 1024×1024 int8 matrices, 2·1024³ operations, the best of many
-runs. An operator's operations are 2 a multiply-accumulate; what has none shows its time only.
+`limit` measures what those can do. An operator's operations are 2 a multiply-accumulate; what has none shows
+its time only.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 
 from stages.backends.base import Executable
+from stages.backends.native_kernels.segments import work
 from stages.integer.program import Integers, Op, Program
-from stages.measuring.timing import Clock, timer
-
-SIZE = 1024
-OPERATIONS = 2 * SIZE**3
 
 
 @runtime_checkable
@@ -49,34 +44,9 @@ class LayerTime:
     share: float
 
 
-def int8_limit(threads: int, runs: int = 50, clock: Clock = "wall") -> float:
-    """Operations a second of the largest int8 product that fits the caches well, on `threads` threads."""
-    seconds = timer(int8_product(), clock)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        best = math.inf
-        for _ in range(runs):
-            best = min(best, seconds(1))
-    finally:
-        torch.set_num_threads(before)
-    return OPERATIONS / best
-
-
-def int8_product() -> Callable[[], object]:
-    """The product of two drawn int8 matrices, `OPERATIONS` a call."""
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randint(-128, 128, (SIZE, SIZE), dtype=torch.int8, generator=generator) for _ in range(2))
-    return lambda: torch._int_mm(a, b)
-
-
 def operations(op: Op, program: Program) -> int:
     """Operations of one sample."""
-    if "weight" not in op.tensors:
-        return 0
-    weight = op.tensors["weight"]
-    positions = math.prod(program.values[op.output].shape) // weight.shape[0]
-    return 2 * int(weight.size) * int(positions)
+    return 2 * work(op, program) if "weight" in op.tensors or op.op == "matmul" else 0
 
 
 def layer_times(

@@ -173,6 +173,8 @@ def _declared(library: ctypes.CDLL, isa: InstructionSet) -> Library | str:
     library.team.argtypes = [ctypes.c_int32]
     library.disband.restype = None
     library.disband.argtypes = [ctypes.c_void_p]
+    library.products.restype = ctypes.c_int64
+    library.products.argtypes = [ctypes.c_int64, ctypes.c_int32, *[ctypes.c_void_p] * 4]
     library.quantize.restype = None
     real = ctypes.c_float
     library.quantize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, real, real, real, real]

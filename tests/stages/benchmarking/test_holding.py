@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from stages.benchmarking.holding import COMPILER_TARGETS, VARIABLES, check_held, held_environment
-from stages.benchmarking.limit import held_int8_limit
 from stages.benchmarking.process import FailedError, started
 from tests.stages.benchmarking.competitors import Sleeper, Variable
 
@@ -39,7 +38,3 @@ def test_a_held_competitor_has_a_process_with_the_variables_and_ours_has_none(ca
 def test_one_that_is_not_isolated_is_when_it_is_held(case):
     with started(Sleeper(seconds=0.01), replace(case, isa="avx2")) as seconds:
         assert 0.01 <= seconds(1) < 0.2
-
-
-def test_the_limit_is_measured_where_it_is_held(case):
-    assert 1e8 < held_int8_limit(replace(case, isa="avx2"), runs=2) < 1e14

@@ -8,6 +8,7 @@
 #include "elementwise.h"
 #include "groups.h"
 #include "images.h"
+#include "limit.h"
 #include "matmul.h"
 #include "move.h"
 #include "panel.h"
@@ -113,6 +114,15 @@ void quantize(const float *x, uint8_t *levels, int64_t count, float scale, float
     int64_t i = 0;
     for (; i + 16 <= count; i += 16) store_sixteen(levels + i, sixteen(load_floats(x + i)));
     if (i < count) store_sixteen_first(levels + i, sixteen(load_floats_first(x + i, int(count - i))), int(count - i));
+}
+
+// Does `rounds` rounds of products in registers, the fastest that there are here or, if `plain`, as all CPUs have them; returns
+// how many levels were multiplied. `from` has 64 numbers, `levels` 8, `weights` 256.
+int64_t products(int64_t rounds, int32_t plain, const int32_t *from, const uint8_t *levels, const int8_t *weights, int32_t *sum) {
+    if constexpr (!std::is_void_v<Pairs>) {
+        if (!plain) return repeat_pairs<Pairs>(rounds, from, levels, weights, sum);
+    }
+    return repeat_products(rounds, from, levels, weights, sum);
 }
 
 void *team(int32_t size) { return new Team(size); }

@@ -59,6 +59,7 @@ struct Pairs {
         std::memcpy(&value, p, 4);
         return _mm256_set1_epi32(value);
     }
+    static void opaque(Register &x) { __asm__ volatile("" : "+x"(x)); }
     static Int pairs(Register x, Int w) { return {_mm256_maddubs_epi16(x, w.low), _mm256_maddubs_epi16(x, w.high)}; }
     static Int add_pairs(Int a, Int b) { return {_mm256_add_epi16(a.low, b.low), _mm256_add_epi16(a.high, b.high)}; }
     static Int add_scaled(Int sum, Int pairs, int scale) {
