@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +98,8 @@ class NativeExecutable:
         x = np.ascontiguousarray(x, dtype=np.float32)
         q = np.empty(x.shape, value.dtype)
         self._library.functions.quantize(
-            x.ctypes.data,
-            q.ctypes.data,
+            x.__array_interface__["data"][0],
+            q.__array_interface__["data"][0],
             x.size,
             value.scale,
             value.zero_point,
@@ -156,13 +156,15 @@ class NativeExecutable:
     ) -> dict[str, Integers]:
         inputs = [np.ascontiguousarray(values[name]) for name in plan.inputs]
         samples = len(inputs[0])
-        results = {
-            name: np.empty((samples, *self._program.values[name].shape), self._program.values[name].dtype)
-            for name in plan.outputs
-        }
-        arrays = [*inputs, *results.values()]
-        external = (ExternalArray * len(arrays))(*(ExternalArray(_address(a), a[:1].nbytes) for a in arrays))
-        taken = (ctypes.c_double * len(plan.steps))()
+        results = {}
+        for name in plan.outputs:
+            value = self._program.values[name]
+            results[name] = np.empty((samples, *value.shape), value.dtype)
+        arrays = (*inputs, *results.values())
+        external = (ExternalArray * len(arrays))()
+        for each, array in zip(external, arrays, strict=True):
+            each.data, each.bytes = array.__array_interface__["data"][0], array.nbytes // max(samples, 1)
+        taken = None if seconds is None else (ctypes.c_double * len(plan.steps))()
         with self._lock:
             self._library.functions.run(
                 plan.steps,
@@ -172,11 +174,12 @@ class NativeExecutable:
                 self._team if seconds is None else None,
                 external,
                 samples,
-                None if seconds is None else taken,
+                taken,
             )
-        for name, duration in zip(plan.names, taken, strict=True):
-            if seconds is not None and name in seconds:
-                seconds[name] += duration
+        if seconds is not None and taken is not None:
+            for name, duration in zip(plan.names, taken, strict=True):
+                if name in seconds:
+                    seconds[name] += duration
         return results
 
 
@@ -242,7 +245,3 @@ def _notes(program: Program, left: Sequence[Op]) -> tuple[str, ...]:
     share = sum(work(op, program) for op in left) / max(1, sum(work(op, program) for op in program.ops))
     count = f"{len(left)} of {len(program.ops)} operators, {share:.1%} of operations"
     return (f"backend native: {kinds} by the reference's kernels: {count}",)
-
-
-def _address(array: NDArray[Any]) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

@@ -179,7 +179,7 @@ def _images(program: Program, drafts: Sequence[Draft], inputs: Sequence[str]) ->
 
 
 def _same_memory(images: Mapping[str, Image], drafts: Sequence[Draft]) -> dict[str, str]:
-    """Images that are another one under other dimensions, every level at its place: no step has to make them."""
+    """Images that are others under other dimensions, each level at its place: no step has to make them."""
     same: dict[str, str] = {}
     for draft in drafts:
         if not draft.relabels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_float, c_int8, c_int32, c_int64, c_uint8, c_uint16
+from ctypes import POINTER, c_float, c_int8, c_int32, c_int64, c_uint8, c_uint16, c_void_p
 from enum import IntEnum
 
 
@@ -124,7 +124,7 @@ class EngineStep(ctypes.Structure):
 class ExternalArray(ctypes.Structure):
     """An array of samples outside the arena."""
 
-    _fields_ = (("data", POINTER(c_uint8)), ("bytes", c_int64))
+    _fields_ = (("data", c_void_p), ("bytes", c_int64))
 
 
 STRUCTURES = (Image, EngineStep, Requantization, Ratio)
