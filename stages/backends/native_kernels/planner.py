@@ -69,8 +69,9 @@ class Pins:
         self.arrays: list[NDArray[Any]] = []
 
     def __call__(self, array: NDArray[Any], ctype: type) -> Any:
-        """A pointer to the array's copy of that type."""
-        held = np.ascontiguousarray(array, dtype=np.dtype(ctype))
+        """A pointer to the array's copy of that type, from a cache line's first byte on."""
+        held = _aligned(np.asarray(array).size, np.dtype(ctype)).reshape(np.shape(array))
+        held[...] = array
         self.arrays.append(held)
         return held.ctypes.data_as(ctypes.POINTER(ctype))
 
@@ -134,6 +135,14 @@ def image_shape(value: Value) -> tuple[int, int, int]:
     """(channels, height, width); a vector is an image of one pixel."""
     channels, height, width = value.shape if len(value.shape) == 3 else (*value.shape, 1, 1)
     return channels, height, width
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array to be filled: no vector of it lies in two lines of a cache, where it would be loaded twice."""
+    size = count * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype)
 
 
 def _size(value: Value) -> int:
