@@ -61,11 +61,13 @@ class Pins:
     Args:
         dot_offset: what the products of the engine that gets them take away from levels first.
         panels: whether its convolutions go by panels.
+        program_weights: how many weights the layers of the program have together.
     """
 
-    def __init__(self, *, dot_offset: int = 0, panels: bool = False) -> None:
+    def __init__(self, *, dot_offset: int = 0, panels: bool = False, program_weights: int = 0) -> None:
         self.dot_offset = dot_offset
         self.panels = panels
+        self.program_weights = program_weights
         self.arrays: list[NDArray[Any]] = []
 
     def __call__(self, array: NDArray[Any], ctype: type) -> Any:

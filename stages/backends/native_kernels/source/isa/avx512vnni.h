@@ -112,6 +112,8 @@ inline Four four(const uint8_t *p) {
 inline Weights load_weights(const void *p) { return load(p); }
 inline Int dot(Int sum, Four x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
 inline Int dot_each(Int sum, Int x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
+inline Weights low_nibbles(Int w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+inline Weights high_nibbles(Int w) { return low_nibbles(_mm512_srli_epi16(w, 4)); }
 inline Int sum_fours(Int sum, Int weights) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), weights); }
 
 // Sixteen float32.
@@ -188,3 +190,4 @@ using Pairs = void;
 }  // namespace
 
 #include "half.h"
+#include "nibbles.h"

@@ -167,6 +167,14 @@ inline Int dot(const Int &sum, Four x, const Weights &w) {
 inline Int dot_each(const Int &sum, const Int &x, const Weights &w) {
     return dot_words(sum, w, [&](int i) { return loaded<Words>(x.v + 4 * i); });
 }
+inline Weights low_nibbles(const Int &w) {
+    const Int low = each_byte([&](int i) { return w.bytes[i] & 15; });
+    return load_weights(&low);
+}
+inline Weights high_nibbles(const Int &w) {
+    const Int high = each_byte([&](int i) { return w.bytes[i] >> 4; });
+    return load_weights(&high);
+}
 inline Int sum_fours(const Int &sum, const Int &weights) { return dot_each(sum, fill(1), loaded<Weights>(&weights)); }
 
 // Sixteen float32.
@@ -216,3 +224,5 @@ using Part = Whole;
 using Pairs = void;
 
 }  // namespace
+
+#include "nibbles.h"
