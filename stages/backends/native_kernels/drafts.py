@@ -12,6 +12,7 @@ import numpy as np
 from stages.backends.native_kernels.groups import group_layer
 from stages.backends.native_kernels.matmul import matmul
 from stages.backends.native_kernels.moves import move
+from stages.backends.native_kernels.nibbles import as_nibbles, channels_read, nibble_fields
 from stages.backends.native_kernels.normalizations import group_norm, layer_norm, rms_norm, softmax
 from stages.backends.native_kernels.panels import panel_fields
 from stages.backends.native_kernels.planner import Draft, Pins, image_shape, supported_shapes
@@ -49,6 +50,7 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x = program.values[op.inputs[0]]
     weight, zero_point = levels(op)
     groups = op.attrs.get("groups", 1)
+    size = image_shape(program.values[op.output])[1:]
     window = geometry(op, weight.shape[2:])
     residual = op.inputs[1] if len(op.inputs) == 2 else ""
     added = (("term", term(op, program, name=residual, prefix="residual_")),) if residual else ()
@@ -70,11 +72,13 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             ("requantize", requantize(op, program, pins, rows=slice(0, groups))),
         )
         return [Draft(StepKind.DEPTHWISE, op.output, op.inputs[0], residual, fields, pads)]
+    nibbles = as_nibbles(weight, zero_point, size[0] * size[1], pins)
+    weight, zero_point = nibbles or (weight, zero_point)
     lacking = pins.dot_offset * weight.sum(axis=(1, 2, 3))
     constants = bias(op, weight, zero_point, x.zero_point, lacking)
     inputs, outputs = weight.shape[1], len(weight) // groups
     # a single pixel shares weights with no other, and pictures take all levels alike
-    by_panels = pins.panels and image_shape(program.values[op.output])[1:] != (1, 1) and inputs > DOT
+    by_panels = pins.panels and size != (1, 1) and inputs > DOT
     drafts = []
     for group in range(groups):
         rows = slice(group * outputs, (group + 1) * outputs)
@@ -83,13 +87,14 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             *added,
             ("source_channel", group * inputs),
             ("target_channel", group * outputs),
-            ("channels", -(-inputs // 4) * 4),
+            ("channels", channels_read(inputs, nibbles is not None)),
             ("target_channels", outputs),
             ("sum_channels", inputs),
             ("bias", pins(np.append(constants[rows], np.zeros(16)), ctypes.c_int32)),
             ("requantize", requantize(op, program, pins, rows=rows, weight_zero_point=zero_point)),
             *(
-                (panel_fields(weight[rows], constants[rows], x.zero_point, pins) if by_panels else ())
+                (nibble_fields(weight[rows], pins) if nibbles else ())
+                or (panel_fields(weight[rows], constants[rows], x.zero_point, pins) if by_panels else ())
                 or (("weight", pins(pack(weight[rows]), ctypes.c_int8)),)
             ),
         )

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backends.native_kernels.planner import Draft, Pins
+from stages.backends.native_kernels.nibbles import as_nibbles, channels_read, pack_nibbles
+from stages.backends.native_kernels.planner import Draft, Pins, image_shape
 from stages.backends.native_kernels.ratios import CHANNELS, geometry, requantize, term
 from stages.backends.native_kernels.structures import StepKind
-from stages.backends.native_kernels.weights import DOT, bias, levels, pack
+from stages.backends.native_kernels.weights import bias, levels, pack
 from stages.integer.program import Op, Program
 
 
@@ -23,6 +24,10 @@ def group_layer(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     groups = op.attrs["groups"]
     outputs, inputs = len(weight) // groups, weight.shape[1]
     residual = op.inputs[1] if len(op.inputs) == 2 else ""
+    size = image_shape(y)[1:]
+    nibbles = as_nibbles(weight, zero_point, size[0] * size[1], pins)
+    weight, zero_point = nibbles or (weight, zero_point)
+    packed = np.concatenate([(pack_nibbles if nibbles else pack)(one) for one in np.split(weight, groups)])
     first = {"bias": np.concatenate([op.tensors["bias"], np.zeros(len(weight) - outputs, np.int64)])}
     lacking = pins.dot_offset * weight.sum(axis=(1, 2, 3))
     constants = bias(replace(op, tensors=first), weight, zero_point, x.zero_point, lacking)[: len(weight)]
@@ -41,11 +46,12 @@ def group_layer(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     scaled.narrow = 0
     fields: tuple[tuple[str, Any], ...] = (
         *geometry(op, weight.shape[2:]),
-        ("channels", -(-inputs // DOT) * DOT),
+        ("channels", channels_read(inputs, nibbles is not None)),
+        ("nibbles", nibbles is not None),
         ("target_channels", outputs),
         ("sum_channels", inputs),
         ("count", groups),
-        ("weight", pins(np.concatenate([pack(one) for one in np.split(weight, groups)]), ctypes.c_int8)),
+        ("weight", pins(packed, ctypes.c_int8)),
         ("bias", pins(_blocks(constants, groups, outputs), ctypes.c_int32)),
         ("requantize", scaled),
     )

@@ -63,16 +63,19 @@ class Pins:
     Args:
         dot_offset: what the products of the engine that gets them take away from levels first.
         panels: whether its convolutions go by panels.
+        program_weights: how many weights the layers of the program have together.
     """
 
-    def __init__(self, *, dot_offset: int = 0, panels: bool = False) -> None:
+    def __init__(self, *, dot_offset: int = 0, panels: bool = False, program_weights: int = 0) -> None:
         self.dot_offset = dot_offset
         self.panels = panels
+        self.program_weights = program_weights
         self.arrays: list[NDArray[Any]] = []
 
     def __call__(self, array: NDArray[Any], ctype: type) -> Any:
-        """A pointer to the array's copy of that type."""
-        held = np.ascontiguousarray(array, dtype=np.dtype(ctype))
+        """A pointer to the array's copy of that type, from a cache line's first byte on."""
+        held = _aligned(np.asarray(array).size, np.dtype(ctype)).reshape(np.shape(array))
+        held[...] = array
         self.arrays.append(held)
         return held.ctypes.data_as(ctypes.POINTER(ctype))
 
@@ -138,6 +141,14 @@ def image_shape(value: Value) -> tuple[int, int, int]:
     """(channels, height, width); a vector is an image of one pixel."""
     channels, height, width = value.shape if len(value.shape) == 3 else (*value.shape, 1, 1)
     return channels, height, width
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array to be filled: no vector of it lies in two lines of a cache, where it would be loaded twice."""
+    size = count * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype)
 
 
 def _size(value: Value) -> int:

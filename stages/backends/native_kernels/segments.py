@@ -115,7 +115,9 @@ def parts(program: Program, *, keep: bool, dot_offset: int = 0, panels: bool = F
         dot_offset: what the engine's products take away from levels first.
         panels: whether its convolutions go by panels.
     """
-    pins, tokens = Pins(dot_offset=dot_offset, panels=panels), channels_last(program)
+    weights = sum(op.tensors["weight"].size for op in program.ops if "weight" in op.tensors)
+    pins = Pins(dot_offset=dot_offset, panels=panels, program_weights=weights)
+    tokens = channels_last(program)
     images = as_images(program, tokens)
     steps, between = engine_steps(program, pins, tokens)
     images = replace(images, values={**images.values, **between})

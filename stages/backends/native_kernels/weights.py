@@ -56,12 +56,12 @@ def bias(
     """
     centred = weight - zero_point.reshape(-1, 1, 1, 1)
     total = op.tensors["bias"].astype(np.int64) - input_zero_point * centred.sum(axis=(1, 2, 3))
-    return _fill(total + lacking, 0, DEPTHWISE_CHANNELS).astype(np.int32)
+    return fill(total + lacking, 0, DEPTHWISE_CHANNELS).astype(np.int32)
 
 
 def pack(weight: NDArray[np.int64]) -> NDArray[np.int8]:
     """(O, I, kH, kW) to (block, kH, kW, I/4, vector, 16, 4), in blocks of 4 vectors, at the end 2 and 1."""
-    padded = _fill(_fill(weight, 0, VECTOR), 1, DOT)
+    padded = fill(fill(weight, 0, VECTOR), 1, DOT)
     outputs, inputs, height, width = padded.shape
     split = padded.reshape(outputs // VECTOR, VECTOR, inputs // DOT, DOT, height, width)
     ordered = split.transpose(0, 4, 5, 2, 1, 3)  # vector, kH, kW, I/4, 16, 4
@@ -82,7 +82,7 @@ def pack_depthwise(centred: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
     Returns:
         The weights and the number of passes.
     """
-    padded = _fill(_fill(centred[:, 0], 0, DEPTHWISE_CHANNELS), 1, DOT)
+    padded = fill(fill(centred[:, 0], 0, DEPTHWISE_CHANNELS), 1, DOT)
     parts: list[NDArray[np.int64]] = []
     while not parts or padded.any():
         parts.append(np.clip(padded, -128, 127))
@@ -94,7 +94,7 @@ def pack_depthwise(centred: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
     return ordered.reshape(-1).astype(np.int8), len(parts)
 
 
-def _fill(a: NDArray[Any], axis: int, multiple: int) -> NDArray[Any]:
+def fill(a: NDArray[Any], axis: int, multiple: int) -> NDArray[Any]:
     """Zeros behind, up to a multiple."""
     pads = [(0, 0)] * a.ndim
     pads[axis] = (0, -a.shape[axis] % multiple)

@@ -17,8 +17,8 @@ struct Window {
 // What becomes of a tile's accumulators: they go to memory, or are finished in registers.
 enum class End { STORED, PACKED, PACKED_WITH_RESIDUAL };
 
-// `sums`: Σ qx of each pixel's window where weights have zero points, else null.
-template <int VECTORS, int PIXELS, End END>
+// `sums`: Σ qx of each pixel's window where weights have zero points, else null. NIBBLES: weights of 4 bits.
+template <int VECTORS, int PIXELS, End END, bool NIBBLES = false>
 void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int64_t pixel_step, const int8_t *weight, const int32_t *sums,
                 const Tile &tile) {
     Int sum[PIXELS][VECTORS];
@@ -32,7 +32,16 @@ void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int
     for (int row = 0; row < window.rows; row++) {
         for (int run = 0; run < window.runs; run++) {
             const uint8_t *start = x + row * window.row_step + run * window.run_step;
-            for (int k = 0; k < window.dwords; k++) {
+            for (int k = 0; NIBBLES && k < window.dwords; k += 2) {  // one vector's weights at a time: taken apart they are many
+#pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++) {
+                    const Nibbles w = load_nibbles(weight + 64 * v);
+#pragma GCC unroll 16
+                    for (int p = 0; p < PIXELS; p++) sum[p][v] = dot_nibbles(sum[p][v], start + p * pixel_step, w);
+                }
+                start += 8, weight += weight_step;
+            }
+            for (int k = 0; !NIBBLES && k < window.dwords; k++) {
                 Weights w[VECTORS];
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) w[v] = load_weights(weight + 64 * v);
@@ -67,26 +76,27 @@ void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int
 
 using Accumulate = decltype(&accumulate<1, 1, End::STORED>);
 
-template <int VECTORS, End END, int... P>
+template <int VECTORS, End END, bool NIBBLES, int... P>
 constexpr Accumulate pick(int pixels, std::integer_sequence<int, P...>) {
-    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1, END>...};
+    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1, END, NIBBLES>...};
     return of[pixels - 1];
 }
 
-template <End END>
+template <End END, bool NIBBLES>
 Accumulate accumulator_to(int vectors, int pixels) {
     switch (vectors) {
-        case 1: return pick<1, END>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
-        case 2: return pick<std::min(2, MOST_VECTORS), END>(pixels, std::make_integer_sequence<int, most_pixels(std::min(2, MOST_VECTORS))>());
-        default: return pick<MOST_VECTORS, END>(pixels, std::make_integer_sequence<int, most_pixels(MOST_VECTORS)>());
+        case 1: return pick<1, END, NIBBLES>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
+        case 2: return pick<std::min(2, MOST_VECTORS), END, NIBBLES>(pixels, std::make_integer_sequence<int, most_pixels(std::min(2, MOST_VECTORS))>());
+        default: return pick<MOST_VECTORS, END, NIBBLES>(pixels, std::make_integer_sequence<int, most_pixels(MOST_VECTORS)>());
     }
 }
 
-inline Accumulate accumulator(End end, int vectors, int pixels) {
+template <bool NIBBLES>
+Accumulate accumulator(End end, int vectors, int pixels) {
     switch (end) {
-        case End::PACKED: return accumulator_to<End::PACKED>(vectors, pixels);
-        case End::PACKED_WITH_RESIDUAL: return accumulator_to<End::PACKED_WITH_RESIDUAL>(vectors, pixels);
-        default: return accumulator_to<End::STORED>(vectors, pixels);
+        case End::PACKED: return accumulator_to<End::PACKED, NIBBLES>(vectors, pixels);
+        case End::PACKED_WITH_RESIDUAL: return accumulator_to<End::PACKED_WITH_RESIDUAL, NIBBLES>(vectors, pixels);
+        default: return accumulator_to<End::STORED, NIBBLES>(vectors, pixels);
     }
 }
 
@@ -100,7 +110,7 @@ struct Geometry {
         const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
         window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4, s.dilation_h * in.row(),
                   int64_t(s.dilation_w) * in.stride};
-        weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords;
+        weight_bytes = int64_t(s.nibbles ? 32 : 64) * window.rows * window.runs * window.dwords;
     }
 };
 
@@ -132,7 +142,8 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
                      out.size, residual ? residual->size : 1};
         const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
         const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
-        const Accumulate wide = accumulator(end, vectors, most);
+        const auto of = s.nibbles ? accumulator<true> : accumulator<false>;
+        const Accumulate wide = of(end, vectors, most);
         // The next block's weights lie behind this one's: each tile calls one vector of four.
         const int64_t next = block + of_block < blocks_end ? of_block * g.weight_bytes : 0;
         int tile_number = 0;
@@ -142,7 +153,7 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
             if (residual) tile.residual = residual->at(arena, y, 0) + int64_t(s.target_channel + channel) * residual->size, tile.residual_stride = residual->stride;
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
-                const Accumulate each = tile.pixels == most ? wide : accumulator(end, vectors, tile.pixels);
+                const Accumulate each = tile.pixels == most ? wide : of(end, vectors, tile.pixels);
                 window.ahead = tile_number < of_block ? next + 64 * tile_number : 0, tile_number++;
                 each(s, window, x, pixel_step, weight, sums ? sums + int64_t(y - from) * out.width + column : nullptr, tile);
                 if (!packed) finish(s.requantize, s.term, tile);

@@ -14,7 +14,7 @@ void convolve_groups_as(const EngineStep &s, const Image *images, uint8_t *arena
     const Image &in = images[s.source], &out = images[s.target];
     const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
     const int vectors = (s.target_channels + 15) / 16, padded = (s.target_channels + 63) / 64 * 64;
-    const int64_t weight_bytes = int64_t(16) * vectors * s.kernel_h * s.kernel_w * s.channels, row = int64_t(out.width) * vectors;
+    const int64_t weight_bytes = int64_t(s.nibbles ? 8 : 16) * vectors * s.kernel_h * s.kernel_w * s.channels, row = int64_t(out.width) * vectors;
     const int each = int(std::max<int64_t>(1, GROUP_LANES / (16 * row)));
     static thread_local std::vector<int32_t> raw;
     static thread_local std::vector<Terms<FIXED>> terms;

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stages.integer.fixed_point import quantize_multiplier
 from stages.integer.kernels.layer_norm import narrowing
 from stages.integer.program import Op, Program, Value
+from tests.stages.backends.native_kernels.few_bits import few_bits
 from tests.stages.integer.strategies import MODES, ProgramBuilder
 
 WIDE = ((-(2**15), 2**15 - 1), (0, 2**16 - 1), (-(2**11), 2**11 - 1))
@@ -167,15 +168,16 @@ def groups(draw: st.DrawFn) -> Program:
     }
     values = {name: Value(name=name, shape=shape, **levels) for name, shape in shapes.items()}
     window = {"stride": stride, "padding": padding, "dilation": (1, 1)} if image else {}
+    least = draw(st.sampled_from([-128, -8]))
     spread = rng.uniform(0.3, 3.0, count * out) / (
-        100 * np.sqrt(count * size * (np.prod(kernel) if image else 1))
+        -0.8 * least * np.sqrt(count * size * (np.prod(kernel) if image else 1))
     )
     residual = draw(st.booleans())
 
     def layer(output: str, inputs: tuple[str, ...]) -> Op:
         multiplier, shift = quantize_multiplier(spread * 2.0**5)
         tensors = {
-            "weight": rng.integers(-128, 128, (count * out, size, *(kernel if image else ()))).astype(
+            "weight": rng.integers(least, -least, (count * out, size, *(kernel if image else ()))).astype(
                 np.int8
             ),
             "weight_scale": np.ones(count * out, np.float32),
@@ -251,4 +253,7 @@ def micro(draw: st.DrawFn) -> Program:
     return Program(values=builder.values, ops=ops, input=x.name, output=ops[-1].output, requantize="tflm")
 
 
-KINDS = {"streams": streams(), "texts": texts(), "groups": groups(), "micro": micro()}
+KINDS = {
+    **{"streams": streams(), "texts": texts(), "groups": groups(), "micro": micro()},
+    "few_bits": few_bits(),
+}

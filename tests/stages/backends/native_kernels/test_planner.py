@@ -1,7 +1,11 @@
+import ctypes
+
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.backends.native_kernels.planner import SLACK, Plan
+from stages.backends.native_kernels.planner import SLACK, Pins, Plan
 from stages.backends.native_kernels.segments import parts
 from stages.backends.native_kernels.structures import Image, StepKind
 from stages.integer.program import Program
@@ -35,6 +39,19 @@ def test_images_that_live_together_lie_apart(program: Program, keep: bool) -> No
                     image.offset < other.offset + other.bytes and other.offset < image.offset + image.bytes
                 )
                 assert not (together and overlap)
+
+
+@pytest.mark.parametrize("dtype", [ctypes.c_int8, ctypes.c_uint16, ctypes.c_int64])
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (2, 1000)])
+def test_constants_begin_with_a_line_of_the_cache(dtype: type, shape: tuple[int, ...]) -> None:
+    pins, array = Pins(), np.arange(np.prod(shape, dtype=int)).reshape(shape) % 100
+    for _ in range(5):
+        pointer = pins(array, dtype)
+        held = pins.arrays[-1]
+        assert ctypes.cast(pointer, ctypes.c_void_p).value == held.ctypes.data
+        assert held.ctypes.data % 64 == 0
+        assert held.dtype == np.dtype(dtype)
+        assert np.array_equal(held, array)
 
 
 @settings(max_examples=100, deadline=None)

@@ -117,6 +117,8 @@ def changes(plan: Plan) -> list[tuple[str, object]]:
         if name == "CONV":
             add(where, step, "source_channel", 10**5)
             add(where, step, "target_channel", 10**5)
+        if name in ("CONV", "GROUPS"):
+            add(where, step, "nibbles", 0 if step.nibbles else 2)
         if name == "COPY" and not step.flatten:
             add(where, step, "source_channel", 10**5)
             add(where, step, "channels", 10**5)

@@ -109,7 +109,7 @@ def conv(self: Walk, step: Any) -> None:
     products = step.kernel_h * step.kernel_w * step.channels
     vectors = up(step.target_channels, LANES) // LANES
     if NAMES[step.kind] == "CONV":
-        self.constants(step.weight, vectors * LANES * products, "weight")
+        weights(self, step, vectors * LANES * products)
         self.constants(step.bias, vectors * LANES, "bias")
         if step.order:
             panel(self, step, products // 4, vectors)
@@ -121,6 +121,14 @@ def conv(self: Walk, step: Any) -> None:
     written(self, step, target, step.target_channel, step.target_channels)
     if NAMES[step.kind] == "CONV":
         residual(self, step, target, step.target_channel, step.target_channels)
+
+
+def weights(self: Walk, step: Any, count: int) -> None:
+    """A byte each, or half a byte."""
+    self.that(step.nibbles in (0, 1), f"nibbles {step.nibbles}")
+    if step.nibbles:
+        self.that(step.channels % 8 == 0 and not step.order, f"{step.channels} channels of 4 bits")
+    self.constants(step.weight, count // (1 + step.nibbles), "weight")
 
 
 def panel(self: Walk, step: Any, dwords: int, vectors: int) -> None:
@@ -207,6 +215,7 @@ def matmul(self: Walk, step: Any) -> None:
     columns = up(step.target_channels, LANES)
     self.that(step.target_channels <= b.channels, f"{step.target_channels} columns of {b.channels}")
     self.loaded(b.start, b.at(b.height - 1, 0) + columns, "loads")
+    self.that(not step.nibbles, "has weights of 4 bits")
     conv(self, step)
 
 
@@ -226,7 +235,7 @@ def groups(self: Walk, step: Any) -> None:
         self.that(source.width == target.width, f"joins rows of {source.width} and {target.width}")
     each = up(step.target_channels, LANES)
     self.that(each <= target.stride // target.size, f"{each} channels in {target}")
-    self.constants(step.weight, step.count * each * step.kernel_h * step.kernel_w * step.channels, "weight")
+    weights(self, step, step.count * each * step.kernel_h * step.kernel_w * step.channels)
     blocks = step.count * up(step.target_channels, BLOCK)
     self.constants(step.bias, blocks, "bias")
     if step.requantize.weight_zero_point:

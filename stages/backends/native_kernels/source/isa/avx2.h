@@ -33,6 +33,27 @@ inline Int dot_each(Int sum, Int x, Weights w) {
 }
 inline Int sum_fours(Int sum, Int weights) { return dot_each(sum, fill(1), as_weights(weights)); }
 
+// Weights of 4 bits, 0..15, saturate nowhere: two products are 2·255·15 at most, and four of those fit int16.
+struct Nibbles {
+    Int low, high;
+};
+inline Nibbles load_nibbles(const void *p) {
+    const Int both = load(p);
+    const __m256i ones = _mm256_set1_epi8(15);
+    const auto low = [&](__m256i w) { return _mm256_and_si256(w, ones); };
+    const auto high = [&](__m256i w) { return low(_mm256_srli_epi16(w, 4)); };
+    return {both_halves(both, low), both_halves(both, high)};
+}
+inline Int dot_nibbles(Int sum, const uint8_t *p, const Nibbles &w) {
+    int32_t dwords[2];
+    std::memcpy(dwords, p, 8);
+    const __m256i x = _mm256_set1_epi32(dwords[0]), y = _mm256_set1_epi32(dwords[1]), one = _mm256_set1_epi16(1);
+    const auto added = [&](__m256i sum, __m256i low, __m256i high) {
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(x, low), _mm256_maddubs_epi16(y, high)), one));
+    };
+    return {added(sum.low, w.low.low, w.high.low), added(sum.high, w.low.high, w.high.high)};
+}
+
 struct Half {
     using Register = __m256i;
     using Taps = Split;

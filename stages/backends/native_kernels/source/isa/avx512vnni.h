@@ -110,6 +110,8 @@ inline Weights load_weights(const void *p) { return load(p); }
 inline Weights as_weights(Int x) { return x; }
 inline Int dot(Int sum, Four x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
 inline Int dot_each(Int sum, Int x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
+inline Weights low_nibbles(Int w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+inline Weights high_nibbles(Int w) { return low_nibbles(_mm512_srli_epi16(w, 4)); }
 inline Int sum_fours(Int sum, Int weights) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), weights); }
 
 // Sixteen float32.
@@ -192,3 +194,4 @@ using Pairs = void;
 #include "byte_table.h"
 #include "wide_table.h"
 #endif
+#include "nibbles.h"

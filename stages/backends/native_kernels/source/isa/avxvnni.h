@@ -24,6 +24,9 @@ inline Weights load_weights(const void *p) { return load(p); }
 inline Weights as_weights(Int x) { return x; }
 inline Int dot(Int sum, Four x, Weights w) { return {dot_register(sum.low, x, w.low), dot_register(sum.high, x, w.high)}; }
 inline Int dot_each(Int sum, Int x, Weights w) { return {dot_register(sum.low, x.low, w.low), dot_register(sum.high, x.high, w.high)}; }
+inline __m256i low_nibbles(__m256i w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
+inline Weights low_nibbles(Int w) { return {low_nibbles(w.low), low_nibbles(w.high)}; }
+inline Weights high_nibbles(Int w) { return {low_nibbles(_mm256_srli_epi16(w.low, 4)), low_nibbles(_mm256_srli_epi16(w.high, 4))}; }
 inline Int sum_fours(Int sum, Int weights) { return dot_each(sum, fill(1), weights); }
 
 struct Half {
@@ -40,3 +43,4 @@ using Pairs = void;
 
 #include "half.h"
 #include "wide_table.h"
+#include "nibbles.h"

@@ -210,6 +210,8 @@ inline Int dot_each(const Int &sum, const Int &x, const Weights &w) {
     const auto one = [&](int i) { return dot_register(sum.v[i], levels_of(bytes_of(x.v[i])), weights_of(w.v[i])); };
     return {{one(0), one(1), one(2), one(3)}};
 }
+inline Weights low_nibbles(const Int &w) { return each(w, [](auto x) { return lanes_of(vandq_u8(bytes_of(x), vdupq_n_u8(15))); }); }
+inline Weights high_nibbles(const Int &w) { return each(w, [](auto x) { return lanes_of(vshrq_n_u8(bytes_of(x), 4)); }); }
 inline Int sum_fours(const Int &sum, const Int &weights) {
     return each(sum, weights, [](auto a, auto w) { return vpadalq_s16(a, vpaddlq_s8(weights_of(w))); });
 }
@@ -344,3 +346,4 @@ using Pairs = void;
 }  // namespace
 
 #include "wide_table.h"
+#include "nibbles.h"

@@ -174,6 +174,14 @@ inline Int dot_each(const Int &sum, const Int &x, const Weights &w) {
     return dot_words(sum, w, [&](int i) { return loaded<Words>(x.v + 4 * i); });
 }
 inline Int sum_fours(const Int &sum, const Int &weights) { return dot_each(sum, fill(1), as_weights(weights)); }
+inline Weights low_nibbles(const Int &w) {
+    const Int low = each_byte([&](int i) { return w.bytes[i] & 15; });
+    return load_weights(&low);
+}
+inline Weights high_nibbles(const Int &w) {
+    const Int high = each_byte([&](int i) { return w.bytes[i] >> 4; });
+    return load_weights(&high);
+}
 
 // Sixteen float32.
 inline Float broadcast_float(float x) { return each<Float>([&](int) { return x; }); }
@@ -224,3 +232,4 @@ using Pairs = void;
 }  // namespace
 
 #include "wide_table.h"
+#include "nibbles.h"
