@@ -28,7 +28,7 @@ from stages.backends.native_kernels.tables import (
     table_of_input,
 )
 from stages.backends.native_kernels.tflm import PROFILE_DRAFTS
-from stages.backends.native_kernels.weights import DOT, bias, levels, pack, pack_depthwise
+from stages.backends.native_kernels.weights import DOT, bias, levels, pack, pack_depthwise, pack_twos
 from stages.integer.program import Op, Program
 from stages.integer.sums import check_sum
 
@@ -95,7 +95,11 @@ def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
             *(
                 (nibble_fields(weight[rows], pins) if nibbles else ())
                 or (panel_fields(weight[rows], constants[rows], x.zero_point, pins) if by_panels else ())
-                or (("weight", pins(pack(weight[rows]), ctypes.c_int8)),)
+                or (
+                    (("twos", 1), ("weight", pins(pack_twos(weight[rows]), ctypes.c_int8)))
+                    if pins.panels and size != (1, 1)
+                    else (("weight", pins(pack(weight[rows]), ctypes.c_int8)),)
+                )
             ),
         )
         drafts.append(Draft(StepKind.CONV, op.output, op.inputs[0], residual, fields, pads))

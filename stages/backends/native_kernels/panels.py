@@ -22,8 +22,9 @@ LEVELS = 128
 MOST = 32767 // (LEVELS - 1)
 """What weights of one sign among four may add up to: 127 · 258 = 32766."""
 
-LEAST_VECTORS, LEAST_DWORDS = 2, 24
-"""Copying levels into a panel takes longer than it saves where fewer share them."""
+LEAST_VECTORS, LEAST_DWORDS, LEAST_AROUND = 4, 64, 128
+"""What makes up for copying levels into a panel, and for its lists. Fewer dwords are faster with levels of 16 bits
+(`weights.pack_twos`), and so are more of them where h lies on both sides of the zero point."""
 
 MOST_DWORDS = 2**15 - 1
 """Whose doubles 16 bits hold."""
@@ -50,9 +51,9 @@ def panel_fields(
     """
     split = _split(weight)
     vectors, dwords = split.shape[:2]
-    if vectors < LEAST_VECTORS or not LEAST_DWORDS <= dwords <= MOST_DWORDS:
-        return ()
     offset = level_offset(zero_point)
+    if vectors < LEAST_VECTORS or not (LEAST_AROUND if offset else LEAST_DWORDS) <= dwords <= MOST_DWORDS:
+        return ()
     order, pairs = pairing(split)
     places = np.argsort(order, axis=1)
     total = bias[: len(weight)].astype(np.int64) + offset * weight.sum(axis=(1, 2, 3))

@@ -102,7 +102,7 @@ class EngineStep(ctypes.Structure):
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
         *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
         *_int32("channels_last", "shift", "operation", "count", "up", "target_row", "target_column"),
-        *_int32("level_offset", "nibbles"),
+        *_int32("level_offset", "twos", "nibbles"),
         ("constant", c_int64),
         ("least", c_int64),
         ("weight", POINTER(c_int8)),

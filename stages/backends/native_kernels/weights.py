@@ -64,13 +64,15 @@ def pack(weight: NDArray[np.int64]) -> NDArray[np.int8]:
     padded = fill(fill(weight, 0, VECTOR), 1, DOT)
     outputs, inputs, height, width = padded.shape
     split = padded.reshape(outputs // VECTOR, VECTOR, inputs // DOT, DOT, height, width)
-    ordered = split.transpose(0, 4, 5, 2, 1, 3)  # vector, kH, kW, I/4, 16, 4
-    blocks, start = [], 0
-    while start < len(ordered):
-        vectors = next(count for count in (4, 2, 1) if start + count <= len(ordered))
-        blocks.append(np.moveaxis(ordered[start : start + vectors], 0, 3).reshape(-1))
-        start += vectors
-    return np.concatenate(blocks).astype(np.int8)
+    return _blocks(split.transpose(0, 4, 5, 2, 1, 3)).astype(np.int8)  # vector, kH, kW, I/4, 16, 4
+
+
+def pack_twos(weight: NDArray[np.int64]) -> NDArray[np.int8]:
+    """As `pack`, with 16 bits a weight and two a dword: the bytes of (block, kH, kW, I/2, vector, 16, 2)."""
+    padded = fill(fill(weight, 0, VECTOR), 1, DOT)
+    outputs, inputs, height, width = padded.shape
+    split = padded.reshape(outputs // VECTOR, VECTOR, inputs // 2, 2, height, width)
+    return _blocks(split.transpose(0, 4, 5, 2, 1, 3)).astype(np.int16).view(np.int8)
 
 
 def pack_depthwise(centred: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
@@ -92,6 +94,16 @@ def pack_depthwise(centred: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
     # pass, block, lane, vector, channel in lane, kH/4, row, kW
     ordered = split.transpose(1, 0, 7, 5, 3, 2, 4, 6)
     return ordered.reshape(-1).astype(np.int8), len(parts)
+
+
+def _blocks(vectors: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(vector, kH, kW, dword, 16, …) in blocks of 4 vectors, at the end 2 and 1, which lie dword by dword."""
+    blocks, start = [], 0
+    while start < len(vectors):
+        count = next(count for count in (4, 2, 1) if start + count <= len(vectors))
+        blocks.append(np.moveaxis(vectors[start : start + count], 0, 3).reshape(-1))
+        start += count
+    return np.concatenate(blocks)
 
 
 def fill(a: NDArray[Any], axis: int, multiple: int) -> NDArray[Any]:

@@ -17,8 +17,22 @@ struct Window {
 // What becomes of a tile's accumulators: they go to memory, or are finished in registers.
 enum class End { STORED, PACKED, PACKED_WITH_RESIDUAL };
 
-// `sums`: Σ qx of each pixel's window where weights have zero points, else null. NIBBLES: weights of 4 bits.
-template <int VECTORS, int PIXELS, End END, bool NIBBLES = false>
+// What a dword of levels is multiplied with: four weights of 8 bits, …
+struct Fours {
+    static constexpr bool NIBBLES = false;
+    using Held = Weights;
+    static Held load(const void *p) { return load_weights(p); }
+    static Four levels(const uint8_t *p) { return four(p); }
+    static Int add(Int sum, Four x, const Held &w) { return dot(sum, x, w); }
+};
+// … or of 4 bits, …
+struct ByNibbles : Fours {
+    static constexpr bool NIBBLES = true;
+};
+// … or, where levels have 16 bits, two weights of 16: the instruction set's `Twos`, if it is faster.
+
+// `sums`: Σ qx of each pixel's window where weights have zero points, else null.
+template <int VECTORS, int PIXELS, End END, class PRODUCT = Fours>
 void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int64_t pixel_step, const int8_t *weight, const int32_t *sums,
                 const Tile &tile) {
     Int sum[PIXELS][VECTORS];
@@ -32,7 +46,7 @@ void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int
     for (int row = 0; row < window.rows; row++) {
         for (int run = 0; run < window.runs; run++) {
             const uint8_t *start = x + row * window.row_step + run * window.run_step;
-            for (int k = 0; NIBBLES && k < window.dwords; k += 2) {  // one vector's weights at a time: taken apart they are many
+            for (int k = 0; PRODUCT::NIBBLES && k < window.dwords; k += 2) {  // one vector's weights at a time: taken apart they are many
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) {
                     const Nibbles w = load_nibbles(weight + 64 * v);
@@ -41,16 +55,16 @@ void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int
                 }
                 start += 8, weight += weight_step;
             }
-            for (int k = 0; !NIBBLES && k < window.dwords; k++) {
-                Weights w[VECTORS];
+            for (int k = 0; !PRODUCT::NIBBLES && k < window.dwords; k++) {
+                typename PRODUCT::Held w[VECTORS];
 #pragma GCC unroll 4
-                for (int v = 0; v < VECTORS; v++) w[v] = load_weights(weight + 64 * v);
+                for (int v = 0; v < VECTORS; v++) w[v] = PRODUCT::load(weight + 64 * v);
                 if (PIXELS > 2) __builtin_prefetch(weight + window.ahead, 0, 2);
 #pragma GCC unroll 16
                 for (int p = 0; p < PIXELS; p++) {
-                    const Four levels = four(start + p * pixel_step);
+                    const auto levels = PRODUCT::levels(start + p * pixel_step);
 #pragma GCC unroll 4
-                    for (int v = 0; v < VECTORS; v++) sum[p][v] = dot(sum[p][v], levels, w[v]);
+                    for (int v = 0; v < VECTORS; v++) sum[p][v] = PRODUCT::add(sum[p][v], levels, w[v]);
                 }
                 start += 4, weight += weight_step;
             }
@@ -76,27 +90,27 @@ void accumulate(const EngineStep &s, const Window &window, const uint8_t *x, int
 
 using Accumulate = decltype(&accumulate<1, 1, End::STORED>);
 
-template <int VECTORS, End END, bool NIBBLES, int... P>
+template <int VECTORS, End END, class PRODUCT, int... P>
 constexpr Accumulate pick(int pixels, std::integer_sequence<int, P...>) {
-    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1, END, NIBBLES>...};
+    constexpr Accumulate of[] = {accumulate<VECTORS, P + 1, END, PRODUCT>...};
     return of[pixels - 1];
 }
 
-template <End END, bool NIBBLES>
+template <End END, class PRODUCT>
 Accumulate accumulator_to(int vectors, int pixels) {
     switch (vectors) {
-        case 1: return pick<1, END, NIBBLES>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
-        case 2: return pick<std::min(2, MOST_VECTORS), END, NIBBLES>(pixels, std::make_integer_sequence<int, most_pixels(std::min(2, MOST_VECTORS))>());
-        default: return pick<MOST_VECTORS, END, NIBBLES>(pixels, std::make_integer_sequence<int, most_pixels(MOST_VECTORS)>());
+        case 1: return pick<1, END, PRODUCT>(pixels, std::make_integer_sequence<int, most_pixels(1)>());
+        case 2: return pick<std::min(2, MOST_VECTORS), END, PRODUCT>(pixels, std::make_integer_sequence<int, most_pixels(std::min(2, MOST_VECTORS))>());
+        default: return pick<MOST_VECTORS, END, PRODUCT>(pixels, std::make_integer_sequence<int, most_pixels(MOST_VECTORS)>());
     }
 }
 
-template <bool NIBBLES>
+template <class PRODUCT>
 Accumulate accumulator(End end, int vectors, int pixels) {
     switch (end) {
-        case End::PACKED: return accumulator_to<End::PACKED, NIBBLES>(vectors, pixels);
-        case End::PACKED_WITH_RESIDUAL: return accumulator_to<End::PACKED_WITH_RESIDUAL, NIBBLES>(vectors, pixels);
-        default: return accumulator_to<End::STORED, NIBBLES>(vectors, pixels);
+        case End::PACKED: return accumulator_to<End::PACKED, PRODUCT>(vectors, pixels);
+        case End::PACKED_WITH_RESIDUAL: return accumulator_to<End::PACKED_WITH_RESIDUAL, PRODUCT>(vectors, pixels);
+        default: return accumulator_to<End::STORED, PRODUCT>(vectors, pixels);
     }
 }
 
@@ -105,10 +119,10 @@ struct Geometry {
     Window window;
     int64_t weight_bytes;  // of 16 output channels
 
-    Geometry(const EngineStep &s, const Image *images) {
-        const Image &in = images[s.source];
-        const bool joined = s.dilation_w == 1 && s.channels == in.stride;  // a row of the kernel is one run
-        window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * s.channels / 4, s.dilation_h * in.row(),
+    Geometry(const EngineStep &s, const Image &in) {
+        const int bytes = s.channels * in.size;
+        const bool joined = s.dilation_w == 1 && bytes == in.stride;  // a row of the kernel is one run
+        window = {s.kernel_h, joined ? 1 : s.kernel_w, (joined ? s.kernel_w : 1) * bytes / 4, s.dilation_h * in.row(),
                   int64_t(s.dilation_w) * in.stride};
         weight_bytes = int64_t(s.nibbles ? 32 : 64) * window.rows * window.runs * window.dwords;
     }
@@ -116,11 +130,13 @@ struct Geometry {
 
 constexpr int CHANNELS = 64;  // of a block; those at the end are 64, 32 or 16 wide
 
-// Output rows `from` .. `to` − 1 of the channels `first` (a multiple of a block) .. `last` − 1.
-inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
-    const Image &in = images[s.source], &out = images[s.target];
+// Output rows `from` .. `to` − 1 of the channels `first` (a multiple of a block) .. `last` − 1, from an image of levels as
+// PRODUCT takes them, which lies at `levels`.
+template <class PRODUCT>
+void convolve_by(const EngineStep &s, const Image *images, uint8_t *arena, const Image &in, uint8_t *levels, int from, int to, int first, int last) {
+    const Image &out = images[s.target];
     const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
-    const Geometry g(s, images);
+    const Geometry g(s, in);
     Window window = g.window;
     const int64_t pixel_step = int64_t(s.stride_w) * in.stride;
     // Rows without borders on either side join into one.
@@ -129,7 +145,7 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
     const int width = flat ? out.width * (to - from) : out.width, rows = flat ? from + 1 : to;
     const int blocks_end = (last + 15) / 16;  // in vectors of output channels
     alignas(64) int32_t acc[24 * 16];
-    const int32_t *sums = window_sums(s, in, out, arena, from, to);
+    const int32_t *sums = window_sums(s, images[s.source], out, arena, from, to);
     int block = first / 16, of_block = 0;  // weights lie in blocks, of which registers may hold a part
     for (int vector = block, vectors; vector < blocks_end; vector += vectors) {
         if (vector == block + of_block) block = vector, of_block = blocks_end - vector >= 4 ? 4 : blocks_end - vector >= 2 ? 2 : 1;
@@ -142,18 +158,17 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
                      out.size, residual ? residual->size : 1};
         const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
         const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
-        const auto of = s.nibbles ? accumulator<true> : accumulator<false>;
-        const Accumulate wide = of(end, vectors, most);
+        const Accumulate wide = accumulator<PRODUCT>(end, vectors, most);
         // The next block's weights lie behind this one's: each tile calls one vector of four.
         const int64_t next = block + of_block < blocks_end ? of_block * g.weight_bytes : 0;
         int tile_number = 0;
         for (int y = from; y < rows; y++) {
-            const uint8_t *x = in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + s.source_channel;
+            const uint8_t *x = in.at(levels, y * s.stride_h - s.pad_h, -s.pad_w) + int64_t(s.source_channel) * in.size;
             tile.out = out.at(arena, y, 0) + int64_t(s.target_channel + channel) * out.size;
             if (residual) tile.residual = residual->at(arena, y, 0) + int64_t(s.target_channel + channel) * residual->size, tile.residual_stride = residual->stride;
             for (int column = 0; column < width; column += most) {
                 tile.pixels = std::min(most, width - column);
-                const Accumulate each = tile.pixels == most ? wide : of(end, vectors, tile.pixels);
+                const Accumulate each = tile.pixels == most ? wide : accumulator<PRODUCT>(end, vectors, tile.pixels);
                 window.ahead = tile_number < of_block ? next + 64 * tile_number : 0, tile_number++;
                 each(s, window, x, pixel_step, weight, sums ? sums + int64_t(y - from) * out.width + column : nullptr, tile);
                 if (!packed) finish(s.requantize, s.term, tile);
@@ -161,6 +176,30 @@ inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, i
                 if (residual) tile.residual += most * tile.residual_stride;
             }
         }
+    }
+}
+
+inline void convolve(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
+    (s.nibbles ? convolve_by<ByNibbles> : convolve_by<Fours>)(s, images, arena, images[s.source], arena, from, to, first, last);
+}
+
+constexpr int64_t WIDENED_BYTES = 128 * 1024;  // of levels at a time: they stay in the second level of cache
+
+// The same by `Twos`: a few rows of levels at a time are widened to 16 bits.
+template <class TWOS>
+void convolve_widened(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
+    static thread_local std::vector<uint8_t> widened;
+    const Image &in = images[s.source];
+    const int64_t row = in.row();
+    const int window = (s.kernel_h - 1) * s.dilation_h + 1, most = int(std::max<int64_t>(1, (WIDENED_BYTES / (2 * row) - window) / s.stride_h + 1));
+    Image wide = in;
+    wide.size = 2, wide.stride = 2 * in.stride;
+    for (int y = from; y < to; y += most) {
+        const int end = std::min(y + most, to), top = y * s.stride_h - s.pad_h, rows = (end - 1 - y) * s.stride_h + window;
+        widened.resize(rows * 2 * row + 64);
+        TWOS::widen(in.at(arena, top, -in.border_w), widened.data(), rows * row);
+        wide.offset = -(top + in.border_h) * wide.row();  // so that row `top` is the first
+        convolve_by<TWOS>(s, images, arena, wide, widened.data(), y, end, first, last);
     }
 }
 

@@ -204,9 +204,9 @@ AccumulatePanel<P> panel_accumulator(End end, int pixels) {
 // Output rows `from` .. `to` − 1 of the channels `first` (a multiple of 16) .. `last` − 1.
 template <class P>
 void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
-    const Geometry g(s, images);
     const Image &in = images[s.source], &out = images[s.target];
     const Image *residual = s.residual < 0 ? nullptr : &images[s.residual];
+    const Geometry g(s, in);
     static thread_local Panel panel;
     panel.dwords = int64_t(g.window.rows) * g.window.runs * g.window.dwords;
     const int most = int(std::max<int64_t>(PANEL_LEAST, std::min<int64_t>(PANEL_MOST, PANEL_BYTES / panel.dwords / 16 * 4)));
@@ -253,6 +253,9 @@ void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, i
 inline void convolve_best(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to, int first, int last) {
     if constexpr (!std::is_void_v<Pairs>) {
         if (s.order) return convolve_panels<Pairs>(s, images, arena, from, to, first, last);
+    }
+    if constexpr (!std::is_void_v<Twos>) {
+        if (s.twos) return convolve_widened<Twos>(s, images, arena, from, to, first, last);
     }
     convolve(s, images, arena, from, to, first, last);
 }

@@ -80,6 +80,7 @@ struct EngineStep {
     int32_t up;                   // GROUP_NORM: by how much deviations are shifted to the left, beside the root's bits
     int32_t target_row, target_column;  // MOVE: where it begins to write, with target_channel
     int32_t level_offset;         // CONV, with `order`: s of panel.h
+    int32_t twos;                 // CONV: whether weights have 16 bits, two a dword
     int32_t nibbles;              // CONV, GROUPS: whether weights have 4 bits, 0..15, two to a byte; then `channels` is a multiple of 8
     int64_t constant;             // SOFTMAX: the inverse of the output's scale; normalizations: epsilon
     int64_t least;                // RMS_NORM: what D is at least

@@ -1,9 +1,12 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.backends.native import Native
+from stages.backends.native_kernels import panels
 from stages.backends.native_kernels.library import cpu_features, find_compiler
 from stages.backends.native_kernels.panels import LEVELS, MOST, level_offset, pairing, panel_fields
 from stages.backends.native_kernels.planner import Pins
@@ -19,12 +22,21 @@ MISSING = COMPILER is None or "avx2" not in cpu_features(COMPILER)
 @pytest.mark.skipif(MISSING, reason="there is no C++ compiler, or this CPU lacks AVX2")
 @settings(max_examples=300, deadline=None)
 @given(
-    program=wide_layers(), kind=st.sampled_from(KINDS), threads=st.integers(1, 2), seed=st.integers(0, 999)
+    program=wide_layers(),
+    kind=st.sampled_from(KINDS),
+    threads=st.integers(1, 2),
+    seed=st.integers(0, 999),
+    least=st.sampled_from([1, 24, 2**15]),
 )
-def test_panels_are_the_references(program: Program, kind: str, threads: int, seed: int) -> None:
+def test_panels_and_levels_of_16_bits_are_the_references(
+    program: Program, kind: str, threads: int, seed: int, least: int
+) -> None:
+    """Wherever the planner sees the limit between them."""
     q = drawn_levels(kind, program, 1, np.random.default_rng(seed))
     expected = Reference(threads=1).compile(program).run(q)
-    assert (Native(threads=threads, isa="avx2", fallback=False).compile(program).run(q) == expected).all()
+    with patch.multiple(panels, LEAST_VECTORS=2, LEAST_DWORDS=least, LEAST_AROUND=least):
+        executable = Native(threads=threads, isa="avx2", fallback=False).compile(program)
+    assert (executable.run(q) == expected).all()
 
 
 @pytest.mark.parametrize("zero_point", range(256))
@@ -62,7 +74,7 @@ def test_most_is_the_last_sum_that_int16_holds() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(33, 100), st.integers(9, 40), st.integers(0, 255), st.integers(0, 99))
+@given(st.integers(49, 100), st.integers(57, 80), st.integers(0, 255), st.integers(0, 99))
 def test_weights_stand_where_orders_say(outputs: int, inputs: int, zero_point: int, seed: int) -> None:
     weight = np.random.default_rng(seed).integers(-128, 128, (outputs, inputs, 3, 3))
     pins = Pins(panels=True)
@@ -90,5 +102,5 @@ def test_weights_stand_where_orders_say(outputs: int, inputs: int, zero_point: i
 def test_what_is_small_goes_without() -> None:
     """Too few channels or products to share a panel among."""
     pins = Pins(panels=True)
-    for shape in ((16, 400, 1, 1), (64, 92, 1, 1)):
-        assert panel_fields(np.ones(shape, np.int64), np.zeros(64, np.int32), 0, pins) == ()
+    for shape, zero_point in (((48, 400, 1, 1), 0), ((64, 252, 1, 1), 0), ((64, 508, 1, 1), 128)):
+        assert panel_fields(np.ones(shape, np.int64), np.zeros(64, np.int32), zero_point, pins) == ()

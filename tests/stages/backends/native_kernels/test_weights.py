@@ -3,27 +3,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise
+from stages.backends.native_kernels.weights import bias, levels, pack, pack_depthwise, pack_twos
 from stages.integer.program import Op
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 150), st.integers(1, 9), st.sampled_from([(1, 1), (3, 2)]), st.integers(0, 99))
+@given(
+    st.integers(1, 150),
+    st.integers(1, 9),
+    st.sampled_from([(1, 1), (3, 2)]),
+    st.sampled_from([4, 2]),
+    st.integers(0, 99),
+)
 def test_packed_weights_stand_where_the_engine_looks(
-    outputs: int, inputs: int, kernel: tuple[int, int], seed: int
+    outputs: int, inputs: int, kernel: tuple[int, int], together: int, seed: int
 ) -> None:
-    """Block by block: kernel row, kernel column, four inputs, vector, output in it, input; zeros beyond."""
+    """Block by block: kernel row, kernel column, inputs, vector, output in it, input; zeros up to four inputs."""
     weight = np.random.default_rng(seed).integers(-128, 128, (outputs, inputs, *kernel))
-    packed = iter(pack(weight).tolist())
+    packed = iter((pack(weight) if together == 4 else pack_twos(weight).view(np.int16)).tolist())
     vectors, first = -(-outputs // 16), 0
     while first < vectors:
         block = 4 if vectors - first >= 4 else 2 if vectors - first >= 2 else 1
         for row in range(kernel[0]):
             for column in range(kernel[1]):
-                for i in range(0, inputs, 4):
+                for i in range(0, -(-inputs // 4) * 4, together):
                     for vector in range(first, first + block):
                         for o in range(16 * vector, 16 * vector + 16):
-                            for k in range(i, i + 4):
+                            for k in range(i, i + together):
                                 inside = o < outputs and k < inputs
                                 assert next(packed) == (weight[o, k, row, column] if inside else 0)
         first += block

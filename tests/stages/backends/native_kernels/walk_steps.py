@@ -115,6 +115,10 @@ def conv(self: Walk, step: Any) -> None:
             panel(self, step, products // 4, vectors)
             for pixel in window(self, step, source, target):  # 32 bytes at a time
                 self.loaded(pixel, pixel + step.source_channel + step.channels + 28, "loads")
+        if step.twos:  # rows with their borders, 16 levels at a time
+            last = (target.height - 1) * step.stride_h + (step.kernel_h - 1) * step.dilation_h
+            end = source.at(last - step.pad_h, -source.border_w) + source.row
+            self.loaded(source.at(-step.pad_h, -source.border_w), end + 15, "widens")
     if step.requantize.weight_zero_point:
         self.constants(step.requantize.weight_zero_point, vectors * LANES, "weight_zero_point")
     self.ratios(step, step.target_channels)
@@ -124,11 +128,14 @@ def conv(self: Walk, step: Any) -> None:
 
 
 def weights(self: Walk, step: Any, count: int) -> None:
-    """A byte each, or half a byte."""
+    """A byte each, or half a byte, or two."""
     self.that(step.nibbles in (0, 1), f"nibbles {step.nibbles}")
+    self.that(step.twos in (0, 1), f"twos {step.twos}")
+    if step.twos:
+        self.that(not step.nibbles and not step.order, "has weights of 16 bits and of others")
     if step.nibbles:
         self.that(step.channels % 8 == 0 and not step.order, f"{step.channels} channels of 4 bits")
-    self.constants(step.weight, count // (1 + step.nibbles), "weight")
+    self.constants(step.weight, count * (1 + step.twos) // (1 + step.nibbles), "weight")
 
 
 def panel(self: Walk, step: Any, dwords: int, vectors: int) -> None:
@@ -215,7 +222,7 @@ def matmul(self: Walk, step: Any) -> None:
     columns = up(step.target_channels, LANES)
     self.that(step.target_channels <= b.channels, f"{step.target_channels} columns of {b.channels}")
     self.loaded(b.start, b.at(b.height - 1, 0) + columns, "loads")
-    self.that(not step.nibbles, "has weights of 4 bits")
+    self.that(not step.nibbles and not step.twos, "has weights of 4 or 16 bits")
     conv(self, step)
 
 

@@ -72,6 +72,25 @@ struct Orders {
 };
 const Orders ORDERS;
 
+// Products of two levels and weights of 16 bits, which need no widening any more.
+struct Twos {
+    static constexpr bool NIBBLES = false;
+    using Held = Int;
+    static Held load(const void *p) { return ::load(p); }
+    static __m256i levels(const uint8_t *p) {
+        int32_t value;
+        std::memcpy(&value, p, 4);
+        return _mm256_set1_epi32(value);
+    }
+    static Int add(Int sum, __m256i x, Held w) {
+        return {_mm256_add_epi32(sum.low, _mm256_madd_epi16(x, w.low)), _mm256_add_epi32(sum.high, _mm256_madd_epi16(x, w.high))};
+    }
+    // `count` levels, and up to 31 more.
+    static void widen(const uint8_t *levels, uint8_t *wide, int64_t count) {
+        for (int64_t i = 0; i < count; i += 16) store_register(wide + 2 * i, _mm256_cvtepu8_epi16(load_sixteen(levels + i)));
+    }
+};
+
 // What `panel.h` needs: products of 7-bit levels, two of which int16 holds.
 struct Pairs {
     using Register = __m256i;

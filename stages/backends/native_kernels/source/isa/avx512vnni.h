@@ -184,6 +184,7 @@ struct Half {
 
 // Products of four saturate nowhere: no panels are needed.
 using Pairs = void;
+using Twos = void;
 
 }  // namespace
 

@@ -38,6 +38,7 @@ struct Half {
 
 // Products of four saturate nowhere: no panels are needed.
 using Pairs = void;
+using Twos = void;
 
 }  // namespace
 

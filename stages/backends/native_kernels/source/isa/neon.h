@@ -342,6 +342,7 @@ struct Part {
 
 // Products of four saturate nowhere: no panels are needed.
 using Pairs = void;
+using Twos = void;
 
 }  // namespace
 

@@ -228,6 +228,7 @@ using Part = Whole;
 
 // Products of four saturate nowhere: no panels are needed.
 using Pairs = void;
+using Twos = void;
 
 }  // namespace
 
