@@ -23,11 +23,11 @@ constexpr int PANEL_PIXELS = 4;  // of a tile, with 16 channels: eight accumulat
 constexpr int PANEL_MOST = 48;   // pixels of a panel
 constexpr int PANEL_LEAST = 24;
 constexpr int64_t PANEL_BYTES = 16384;  // which it may pass where `PANEL_LEAST` pixels do
-constexpr int RARE_STEP = 4;            // lists are as long, or twice, …
-constexpr int RARE_MOST = 124;          // whose sums int16 holds: 124·2·128
+constexpr int RARE_MOST = 124;          // rare ones whose sums int16 holds: 124·2·128
 constexpr int WHOLE_TOO = 64;           // panels after a dense one that are taken for dense
 
-// The dwords of a panel's windows with an h of 128, or of −128.
+// The dwords of a panel's windows with an h of 128, or of −128. Those of a tile's pixels lie side by side, and are as many
+// for each: a loop for all of them ends where it does for one.
 struct Rares {
     struct List {
         std::vector<int32_t> dwords;   // of the window
@@ -39,23 +39,27 @@ struct Rares {
         }
     };
     List all, of_tile[PANEL_PIXELS];
-    int32_t first[PANEL_MOST + PANEL_PIXELS + 1];  // of each pixel
+    int32_t first[PANEL_MOST / PANEL_PIXELS + 2];  // of each tile
 
     // For a panel of so many pixels' windows; eight are written at a time.
     void clear(int64_t pixels, int64_t dwords) {
-        all.room((pixels + PANEL_PIXELS) * (dwords + RARE_STEP)), all.size = 0, first[0] = 0;
-        for (List &list : of_tile) list.room(dwords + 8 + RARE_STEP), list.size = 0;
+        all.room((pixels + PANEL_PIXELS) * dwords), all.size = 0, first[0] = 0;
+        for (List &list : of_tile) list.room(dwords + 8), list.size = 0;
     }
-    // Joins the lists of a tile. Each is filled up: loops that end alike are foreseen by the CPU.
+    // Joins the lists of a tile. Short ones are filled up with levels of 0.
     void join(int pixel) {
+        size_t most = 0;
+        for (const List &list : of_tile) most = std::max(most, list.size);
         for (int p = 0; p < PANEL_PIXELS; p++) {
             List &list = of_tile[p];
-            for (; list.size % RARE_STEP; list.size++) list.dwords[list.size] = 0, list.levels[list.size] = 0;
-            std::copy_n(list.dwords.data(), list.size, all.dwords.data() + all.size);
-            std::copy_n(list.levels.data(), list.size, all.levels.data() + all.size);
-            all.size += list.size, list.size = 0;
-            first[pixel + p + 1] = int32_t(all.size);
+            for (size_t i = 0; i < most; i++) {
+                const size_t to = all.size + PANEL_PIXELS * i + p;
+                all.dwords[to] = i < list.size ? list.dwords[i] : 0, all.levels[to] = i < list.size ? list.levels[i] : 0;
+            }
+            list.size = 0;
         }
+        all.size += PANEL_PIXELS * most;
+        first[pixel / PANEL_PIXELS + 1] = int32_t(all.size);
     }
 };
 
@@ -119,20 +123,22 @@ bool fill_panel(Panel &panel, const EngineStep &s, const Image &in, uint8_t *are
     return true;
 }
 
-// Adds `scale`·Σ w of a pixel's list; `places` are the window's dwords among the weights.
-template <class P>
-Int add_rares(Int sum, const Rares &rares, int pixel, const int8_t *weight, const uint16_t *places, int scale) {
+// Adds `scale`·Σ w of a tile's lists; `places` are the window's dwords among the weights.
+template <class P, int PIXELS>
+void add_rares(Int (&sum)[PIXELS][1], const Rares &rares, int tile, const int8_t *weight, const uint16_t *places, int scale) {
     const int32_t *dwords = rares.all.dwords.data();
     const uint32_t *levels = rares.all.levels.data();
-    for (int at = rares.first[pixel], end = rares.first[pixel + 1]; at < end;) {
-        Int some = broadcast(0);
-        for (const int stop = std::min(end, at + RARE_MOST); at < stop; at += RARE_STEP)
+    for (int at = rares.first[tile], end = rares.first[tile + 1]; at < end;) {
+        Int some[PIXELS];
 #pragma GCC unroll 4
-            for (int i = at; i < at + RARE_STEP; i++)
-                some = P::add_pairs(some, P::pairs(P::four(levels + i), load(weight + 64 * int64_t(places[dwords[i]]))));
-        sum = P::add_scaled(sum, some, scale);
+        for (int p = 0; p < PIXELS; p++) some[p] = broadcast(0);
+        for (const int stop = std::min(end, at + PANEL_PIXELS * RARE_MOST); at < stop; at += PANEL_PIXELS)
+#pragma GCC unroll 4
+            for (int p = 0; p < PIXELS; p++)
+                some[p] = P::add_pairs(some[p], P::pairs(P::four(levels + at + p), load(weight + 64 * int64_t(places[dwords[at + p]]))));
+#pragma GCC unroll 4
+        for (int p = 0; p < PIXELS; p++) sum[p][0] = P::add_scaled(sum[p][0], some[p], scale);
     }
-    return sum;
 }
 
 // Accumulators of PIXELS pixels of the panel and the 16 channels of a vector, whose weights lie in the planner's order.
@@ -145,9 +151,10 @@ void accumulate_panel(const EngineStep &s, Panel &panel, int pixel, const int8_t
 #pragma GCC unroll 4
     for (int p = 0; p < PIXELS; p++) {
         sum[p][0] = load(bias);
-        if (WHOLE) continue;
-        sum[p][0] = add_rares<P>(sum[p][0], panel.above, pixel + p, weight, order + dwords, 128);
-        if (s.level_offset) sum[p][0] = add_rares<P>(sum[p][0], panel.below, pixel + p, weight, order + dwords, -128);
+    }
+    if (!WHOLE) {
+        add_rares<P>(sum, panel.above, pixel / PANEL_PIXELS, weight, order + dwords, 128);
+        if (s.level_offset) add_rares<P>(sum, panel.below, pixel / PANEL_PIXELS, weight, order + dwords, -128);
     }
     const uint16_t *at = order, *end = order + (WHOLE ? 0 : 2 * pairs);
     for (; at < end; at += 2, weight += 128) {
