@@ -23,8 +23,8 @@ MOST = 32767 // (LEVELS - 1)
 """What weights of one sign among four may add up to: 127 · 258 = 32766."""
 
 LEAST_VECTORS, LEAST_DWORDS, LEAST_AROUND = 4, 64, 128
-"""What makes up for copying levels into a panel, and for its lists. Fewer dwords are faster with levels of 16 bits
-(`weights.pack_twos`), and so are more of them where h lies on both sides of the zero point."""
+"""What makes up for copying levels into a panel, and for its lists. Fewer dwords are faster with levels of 16
+bits (`weights.pack_twos`), and so are more of them where h lies on both sides of the zero point."""
 
 MOST_DWORDS = 2**15 - 1
 """Whose doubles 16 bits hold."""

@@ -18,7 +18,7 @@ from stages.integer.program import Op
 def test_packed_weights_stand_where_the_engine_looks(
     outputs: int, inputs: int, kernel: tuple[int, int], together: int, seed: int
 ) -> None:
-    """Block by block: kernel row, kernel column, inputs, vector, output in it, input; zeros up to four inputs."""
+    """Block by block: kernel row, kernel column, inputs, vector, output in it, input; zeros beyond."""
     weight = np.random.default_rng(seed).integers(-128, 128, (outputs, inputs, *kernel))
     packed = iter((pack(weight) if together == 4 else pack_twos(weight).view(np.int16)).tolist())
     vectors, first = -(-outputs // 16), 0
