@@ -107,11 +107,26 @@ inline void look_up(const uint8_t *table, const uint8_t *source, uint8_t *target
     if (i < count) store_first(target + i, levels.at(load_first(source + i, count - i)), count - i);
 }
 
-// The first `count` levels of a pixel, and up to 15 more where there is room; what lies behind the source's may be read.
-inline void copy_pixel(const uint8_t *source, uint8_t *target, int count, int room) {
-    int c = 0;  // a call of memcpy takes longer than these
-    for (; c + 16 <= count; c += 16) store_sixteen(target + c, load_sixteen(source + c));
-    if (c < count) store_levels(target + c, load_sixteen(source + c), c + 16 <= room ? 16 : count - c);
+// At least SIZE bytes, and fewer than twice as many.
+template <int SIZE>
+void copy_both_ends(const uint8_t *source, uint8_t *target, int count) {
+    uint8_t first[SIZE], last[SIZE];
+    std::memcpy(first, source, SIZE), std::memcpy(last, source + count - SIZE, SIZE);
+    std::memcpy(target, first, SIZE), std::memcpy(target + count - SIZE, last, SIZE);
+}
+
+// The levels of a pixel: a call of memcpy takes longer, where sizes are not known before.
+inline void copy_pixel(const uint8_t *source, uint8_t *target, int count) {
+    if (count >= 16) {
+        for (int c = 0; c + 16 < count; c += 16) store_sixteen(target + c, load_sixteen(source + c));
+        store_sixteen(target + count - 16, load_sixteen(source + count - 16));
+    } else if (count >= 8) {
+        copy_both_ends<8>(source, target, count);
+    } else if (count >= 4) {
+        copy_both_ends<4>(source, target, count);
+    } else {
+        for (int c = 0; c < count; c++) target[c] = source[c];
+    }
 }
 
 // Whether each output pixel is the source's at the same place, all of its channels.
@@ -139,8 +154,6 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
     }
     static thread_local std::vector<uint8_t> looked_up;  // a row of the source, all of its bytes
     const int64_t bytes = int64_t(in.width) * in.stride;
-    // What lies behind the channels is written later, or never read, unless it was filled.
-    const int room = s.fill ? s.channels : out.stride - s.target_channel;
     for (int y = from; y < to; y++) {
         if (s.fill) std::memset(out.at(arena, y, 0), out.zero_point, int64_t(out.width) * out.stride);
         const int row = y * s.stride_h - s.pad_h;
@@ -156,7 +169,7 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
             const int column = x * s.stride_w - s.pad_w;
             if (column < 0 || column >= in.width * s.divide_w || (s.sparse && column % s.divide_w)) continue;
             const int64_t pixel = s.divide_w == 1 ? column : column / s.divide_w;
-            copy_pixel(sources + pixel * in.stride, out.at(arena, y, x) + s.target_channel, s.channels, room);
+            copy_pixel(sources + pixel * in.stride, out.at(arena, y, x) + s.target_channel, s.channels);
         }
     }
 }

@@ -163,20 +163,26 @@ struct ByteSum {
     }
     int32_t total() const { return sum({sums, _mm256_setzero_si256()}); }  // each lane far below 2^32
 };
-// A table of 256 bytes: a shuffle for each value of the upper four bits; those of other values give 0.
+// A table of 256 bytes: a shuffle for each value of the upper four bits, and a choice between two for each of these.
 struct Table {
     __m256i parts[16];
     explicit Table(const uint8_t *table) {
         for (int k = 0; k < 16; k++) parts[k] = _mm256_broadcastsi128_si256(load_sixteen(table + 16 * k));
     }
+    // By the lower four bits in COUNT parts from `first` on, among which the upper bits choose.
+    template <int COUNT>
+    __m256i among(int first, __m256i low, const __m256i *bits) const {
+        if constexpr (COUNT == 1) {
+            return _mm256_shuffle_epi8(parts[first], low);
+        } else {
+            const __m256i a = among<COUNT / 2>(first, low, bits), b = among<COUNT / 2>(first + COUNT / 2, low, bits);
+            return _mm256_blendv_epi8(a, b, bits[COUNT == 16 ? 3 : COUNT == 8 ? 2 : COUNT == 4 ? 1 : 0]);
+        }
+    }
     Int at(Int levels) const {
         return both_halves(levels, [&](auto x) {
-            __m256i found = _mm256_setzero_si256();
-            for (int k = 0; k < 16; k++) {
-                const __m256i index = _mm256_adds_epu8(_mm256_xor_si256(x, _mm256_set1_epi8(int8_t(16 * k))), _mm256_set1_epi8(0x70));
-                found = _mm256_or_si256(found, _mm256_shuffle_epi8(parts[k], index));
-            }
-            return found;
+            const __m256i bits[4] = {_mm256_slli_epi16(x, 3), _mm256_slli_epi16(x, 2), _mm256_slli_epi16(x, 1), x};  // on top
+            return among<16>(0, _mm256_and_si256(x, _mm256_set1_epi8(15)), bits);
         });
     }
 };
