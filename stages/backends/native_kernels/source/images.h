@@ -129,6 +129,23 @@ inline void copy_pixel(const uint8_t *source, uint8_t *target, int count) {
     }
 }
 
+// A row of pixels, `from` and `to` bytes apart. Sizes that networks are made of are known to compilers.
+template <int COUNT>
+void copy_pixels_of(const uint8_t *source, int64_t from, uint8_t *target, int64_t to, int pixels) {
+    for (int x = 0; x < pixels; x++) std::memcpy(target + x * to, source + x * from, COUNT);
+}
+inline void copy_pixels(const uint8_t *source, int64_t from, uint8_t *target, int64_t to, int pixels, int count) {
+    switch (count) {
+        case 4: return copy_pixels_of<4>(source, from, target, to, pixels);
+        case 8: return copy_pixels_of<8>(source, from, target, to, pixels);
+        case 12: return copy_pixels_of<12>(source, from, target, to, pixels);
+        case 16: return copy_pixels_of<16>(source, from, target, to, pixels);
+        case 24: return copy_pixels_of<24>(source, from, target, to, pixels);
+        case 32: return copy_pixels_of<32>(source, from, target, to, pixels);
+    }
+    for (int x = 0; x < pixels; x++) copy_pixel(source + x * from, target + x * to, count);
+}
+
 // Whether each output pixel is the source's at the same place, all of its channels.
 inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
     const bool pixels = s.stride_h * s.stride_w * s.divide_h * s.divide_w == 1 && !s.pad_h && !s.pad_w && in.width == out.width && in.height >= out.height;
@@ -165,6 +182,10 @@ inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int f
             sources = looked_up.data();
         }
         sources += s.source_channel;
+        if (s.stride_w * s.divide_w == 1 && !s.pad_w && out.width <= in.width) {
+            copy_pixels(sources, in.stride, out.at(arena, y, 0) + s.target_channel, out.stride, out.width, s.channels);
+            continue;
+        }
         for (int x = 0; x < out.width; x++) {
             const int column = x * s.stride_w - s.pad_w;
             if (column < 0 || column >= in.width * s.divide_w || (s.sparse && column % s.divide_w)) continue;
