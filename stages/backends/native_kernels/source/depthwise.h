@@ -6,14 +6,6 @@ namespace {
 
 constexpr int DEPTHWISE_PIXELS = 16, DEPTHWISE_COLUMNS = 128, DEPTHWISE_GROUPS = 2;
 
-// Bytes of 64 channels from four rows to dwords (row 0, …, row 3). Vector q holds in its 128-bit lane L the
-// channels 16·L + 4·q .. + 3.
-inline void interleave(Int a, Int b, Int c, Int d, Int *out) {
-    const Int low[2] = {zip8_low(a, b), zip8_low(c, d)}, high[2] = {zip8_high(a, b), zip8_high(c, d)};
-    out[0] = zip16_low(low[0], low[1]), out[1] = zip16_high(low[0], low[1]);
-    out[2] = zip16_low(high[0], high[1]), out[3] = zip16_high(high[0], high[1]);
-}
-
 // What one block of channels needs, in the order of `interleave`.
 struct Block {
     alignas(64) int32_t bias[4][16];

@@ -94,11 +94,19 @@ void multiply_as(const EngineStep &s, const Image *images, uint8_t *arena, int f
     const Operand a(images[s.source], s.map, out), b(images[s.residual], s.residual_map, out);
     const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
     const Int zero_a = broadcast(a.image.zero_point), zero_b = broadcast(b.image.zero_point);
+    const Packing bounds = packing(s.requantize);
     for_runs(a, b, out, arena, from, to, [&](const uint8_t *first, const uint8_t *second, uint8_t *target, int64_t count) {
-        for (int64_t i = 0; i < count; i += 16) {
-            const Int product = multiply(subtract(a.levels(first, i), zero_a), subtract(b.levels(second, i), zero_b));
-            store_levels(target + i, narrow(rescale.levels(product)), 16);
+        const auto product = [&](int64_t i) { return multiply(subtract(a.levels(first, i), zero_a), subtract(b.levels(second, i), zero_b)); };
+        int64_t i = 0;
+        if (s.requantize.narrow) {
+            const Float ratio = load_floats(s.requantize.ratio);
+            for (; i + 64 <= count; i += 64) {
+                Int of[4];
+                for (int k = 0; k < 4; k++) of[k] = rounded(times(floats(product(i + 16 * k)), ratio));
+                store(target + i, pack_levels(bounds, of[0], of[1], of[2], of[3]));
+            }
         }
+        for (; i < count; i += 16) store_sixteen(target + i, narrow(rescale.levels(product(i))));
     });
 }
 

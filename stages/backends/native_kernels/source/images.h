@@ -213,15 +213,27 @@ template <bool FIXED>
 void average_as(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
     const Rescale<FIXED, false> rescale(s.requantize, 0, s.term);
+    alignas(64) int8_t one[64];
+    std::memset(one, 1, sizeof one);
+    const Weights ones = load_weights(one);
+    static thread_local std::vector<const uint8_t *> pixels;
     for (int y = from; y < to; y++)
-        for (int x = 0; x < out.width; x++)
-            for (int c = 0; c < out.stride; c += 16) {
-                Int sum = broadcast(0);
-                for_window(s, in, arena, y, x, [&](const uint8_t *pixel) {
-                    sum = add(sum, subtract(widen(load_sixteen(pixel + c)), broadcast(in.zero_point)));
-                });
-                store_sixteen(out.at(arena, y, x) + c, narrow(rescale.levels(sum)));
+        for (int x = 0; x < out.width; x++) {
+            pixels.clear();
+            for_window(s, in, arena, y, x, [&](const uint8_t *pixel) { pixels.push_back(pixel); });
+            const int count = int(pixels.size());
+            const Int zero = broadcast(count * (DOT_OFFSET - in.zero_point));
+            for (int c = 0; c < out.stride; c += 64) {
+                Int sums[4] = {zero, zero, zero, zero}, ordered[4], columns[4], rows[4];
+                for (int p = 0; p < count; p += 4) {  // four pixels a product; what DOT_OFFSET is taken from adds nothing
+                    for (int i = 0; i < 4; i++) rows[i] = p + i < count ? load_some(pixels[p + i] + c, out.stride - c) : fill(DOT_OFFSET);
+                    interleave(rows[0], rows[1], rows[2], rows[3], columns);
+                    for (int q = 0; q < 4; q++) sums[q] = dot_each(sums[q], columns[q], ones);
+                }
+                transpose_quarters(sums, ordered);
+                for (int q = 0; q < 4 && c + 16 * q < out.stride; q++) store_sixteen(out.at(arena, y, x) + c + 16 * q, narrow(rescale.levels(ordered[q])));
             }
+        }
 }
 
 inline void average(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {

@@ -140,6 +140,14 @@ inline void store_levels(uint8_t *out, Int levels, int size, int count = 16) {
         store_first(out, levels, 4 * int64_t(count));
 }
 
+// Bytes of 64 channels from four rows to dwords (row 0, …, row 3). Vector q holds in its 128-bit lane L the
+// channels 16·L + 4·q .. + 3.
+inline void interleave(Int a, Int b, Int c, Int d, Int *out) {
+    const Int low[2] = {zip8_low(a, b), zip8_low(c, d)}, high[2] = {zip8_high(a, b), zip8_high(c, d)};
+    out[0] = zip16_low(low[0], low[1]), out[1] = zip16_high(low[0], low[1]);
+    out[2] = zip16_low(high[0], high[1]), out[3] = zip16_high(high[0], high[1]);
+}
+
 // The first `count` of 64 levels, and up to 15 more where a pixel has room for whole sixteens.
 inline void store_sixteens(uint8_t *out, Int levels, int64_t count) {
     if (count >= 64) return store(out, levels);
