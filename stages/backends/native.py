@@ -106,7 +106,20 @@ class NativeExecutable:
             value.quant_min,
             value.quant_max,
         )
-        return dequantize_output(self._program, self.run(q))
+        levels = self.run(q)
+        out = self._program.values[self._program.output]
+        if out.wide:
+            return dequantize_output(self._program, levels)
+        real = np.empty(levels.shape, np.float32)
+        self._library.functions.dequantize(
+            levels.__array_interface__["data"][0],
+            real.__array_interface__["data"][0],
+            real.size,
+            out.scale,
+            out.zero_point,
+            128 if out.dtype == np.int8 else 0,
+        )
+        return real
 
     def trace(self, q: Integers) -> dict[str, Integers]:
         """Every value by name."""

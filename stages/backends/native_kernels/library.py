@@ -178,6 +178,11 @@ def _declared(library: ctypes.CDLL, isa: InstructionSet) -> Library | str:
     library.quantize.restype = None
     real = ctypes.c_float
     library.quantize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, real, real, real, real]
+    library.dequantize.restype = None
+    library.dequantize.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
+        *(real, ctypes.c_int32, ctypes.c_int32),
+    ]
     library.run.restype = None
     library.run.argtypes = [
         ctypes.POINTER(EngineStep),

@@ -153,27 +153,26 @@ void convolve_by(const EngineStep &s, const Image *images, uint8_t *arena, const
         const int channel = 16 * vector;
         const int8_t *weight = s.weight + block * g.weight_bytes + 64 * (vector - block);
         window.weight_step = 64 * of_block;
-        const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), most = (width + tiles - 1) / tiles;
+        const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), least = width / tiles, larger = width % tiles;
         Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride / out.size - channel, nullptr, out.stride, nullptr, 0,
                      out.size, residual ? residual->size : 1};
         const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
         const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
-        const Accumulate wide = accumulator<PRODUCT>(end, vectors, most);
+        const Accumulate of_least = accumulator<PRODUCT>(end, vectors, least), of_more = larger ? accumulator<PRODUCT>(end, vectors, least + 1) : of_least;
         // The next block's weights lie behind this one's: each tile calls one vector of four.
         const int64_t next = block + of_block < blocks_end ? of_block * g.weight_bytes : 0;
-        int tile_number = 0;
+        int number = 0;
         for (int y = from; y < rows; y++) {
             const uint8_t *x = in.at(levels, y * s.stride_h - s.pad_h, -s.pad_w) + int64_t(s.source_channel) * in.size;
             tile.out = out.at(arena, y, 0) + int64_t(s.target_channel + channel) * out.size;
             if (residual) tile.residual = residual->at(arena, y, 0) + int64_t(s.target_channel + channel) * residual->size, tile.residual_stride = residual->stride;
-            for (int column = 0; column < width; column += most) {
-                tile.pixels = std::min(most, width - column);
-                const Accumulate each = tile.pixels == most ? wide : accumulator<PRODUCT>(end, vectors, tile.pixels);
-                window.ahead = tile_number < of_block ? next + 64 * tile_number : 0, tile_number++;
-                each(s, window, x, pixel_step, weight, sums ? sums + int64_t(y - from) * out.width + column : nullptr, tile);
+            for (int i = 0, column = 0; i < tiles; i++, column += tile.pixels) {
+                tile.pixels = least + (i < larger);
+                window.ahead = number < of_block ? next + 64 * number : 0, number++;
+                (i < larger ? of_more : of_least)(s, window, x, pixel_step, weight, sums ? sums + int64_t(y - from) * out.width + column : nullptr, tile);
                 if (!packed) finish(s.requantize, s.term, tile);
-                x += most * pixel_step, tile.out += most * tile.out_stride;
-                if (residual) tile.residual += most * tile.residual_stride;
+                x += tile.pixels * pixel_step, tile.out += tile.pixels * tile.out_stride;
+                if (residual) tile.residual += tile.pixels * tile.residual_stride;
             }
         }
     }

@@ -125,6 +125,12 @@ int64_t products(int64_t rounds, int32_t plain, const int32_t *from, const uint8
     return repeat_products(rounds, from, levels, weights, sum);
 }
 
+// (level − zero_point) · scale in float32; `flip` is 128 where levels are int8, else 0.
+void dequantize(const uint8_t *levels, float *x, int64_t count, float scale, int32_t zero_point, int32_t flip) {
+    const int32_t zero = zero_point + flip;
+    for (int64_t i = 0; i < count; i++) x[i] = float(int32_t(levels[i] ^ flip) - zero) * scale;
+}
+
 void *team(int32_t size) { return new Team(size); }
 
 void disband(void *team) { delete static_cast<Team *>(team); }

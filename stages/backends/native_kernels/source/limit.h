@@ -23,7 +23,11 @@ int32_t repeated(int64_t rounds, const int32_t *from, const Product &product) {
     for (int p = 0; p < PIXELS; p++)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) all = add(all, sum[p][v]);
-    return ::sum(all);
+    int32_t lanes[16];
+    uint32_t total = 0;  // which wraps
+    store(lanes, all);
+    for (const int32_t lane : lanes) total += uint32_t(lane);
+    return int32_t(total);
 }
 
 // Products of single levels and weights in `rounds` rounds of a convolution's tile; `sum` gets what they add up to.
