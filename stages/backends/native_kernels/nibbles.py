@@ -56,14 +56,15 @@ def as_nibbles(
     return weight - least.reshape(-1, 1, 1, 1), zero_point - least
 
 
-def nibble_fields(weight: NDArray[np.int64], pins: Pins) -> tuple[tuple[str, Any], ...]:
+def nibble_fields(units: NDArray[np.int64], pins: Pins) -> tuple[tuple[str, Any], ...]:
     """Fields of a convolution, beside its `channels`.
 
     Args:
-        weight: (O, I, kH, kW) within 0..15.
+        units: (units, O, I, kH, kW) within 0..15.
         pins: keeps the array.
     """
-    return (("nibbles", 1), ("weight", pins(pack_nibbles(weight), ctypes.c_int8)))
+    packed = np.concatenate([pack_nibbles(unit) for unit in units])
+    return (("nibbles", 1), ("weight", pins(packed, ctypes.c_int8)))
 
 
 def channels_read(inputs: int, packed: bool) -> int:

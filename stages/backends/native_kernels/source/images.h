@@ -152,6 +152,19 @@ inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
     return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
 }
 
+// Each channel `times` times, up to the `room` bytes that a target's pixel has.
+inline void repeat_channels(const uint8_t *source, uint8_t *target, int channels, int times, int room) {
+    if (times != 2) {
+        for (int c = 0; c < channels; c++) std::memset(target + int64_t(c) * times, source[c], times);
+        return;
+    }
+    for (int c = 0; c < room; c += 32) {
+        const Sixteen levels = load_sixteen(source + c / 2);
+        store_sixteen(target + c, zip8_low(levels, levels));
+        if (c + 16 < room) store_sixteen(target + c + 16, zip8_high(levels, levels));
+    }
+}
+
 // Slices, pads, concatenations, tables, upsampling: output pixel (y, x) is the source's
 // ((y·stride − pad) / divide, (x·stride − pad) / divide).
 inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {

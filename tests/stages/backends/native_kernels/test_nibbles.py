@@ -69,7 +69,7 @@ def test_packed_weights_stand_where_the_engine_looks(
 
 def test_half_the_bytes_are_kept() -> None:
     pins = Pins()
-    nibble_fields(np.zeros((1000, 1280, 1, 1), np.int64), pins)
+    nibble_fields(np.zeros((1, 1000, 1280, 1, 1), np.int64), pins)
     assert [array.nbytes for array in pins.arrays] == [1008 * 1280 // 2]
 
 
