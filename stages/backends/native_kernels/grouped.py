@@ -78,7 +78,7 @@ class GroupShape:
 
     @property
     def vectors(self) -> int:
-        """Of all output channels."""
+        """How many all output channels fill."""
         return -(-self.groups * self.outputs // VECTOR)
 
     @property

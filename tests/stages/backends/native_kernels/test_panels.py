@@ -76,7 +76,7 @@ def test_most_is_the_last_sum_that_int16_holds() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(49, 100), st.integers(57, 80), st.integers(0, 255), st.integers(0, 99))
 def test_weights_stand_where_orders_say(outputs: int, inputs: int, zero_point: int, seed: int) -> None:
-    """Of two units, whose arrays follow on each other."""
+    """The arrays of two units follow on each other."""
     units = np.random.default_rng(seed).integers(-128, 128, (2, outputs, inputs, 3, 3))
     pins = Pins(panels=True)
     vectors, dwords = -(-outputs // 16), 9 * -(-inputs // 4)
