@@ -120,11 +120,13 @@ def changes(plan: Plan) -> list[tuple[str, object]]:
             add(where, step, "count", 10**5)
         if name in ("CONV", "GROUPS"):
             add(where, step, "nibbles", 0 if step.nibbles else 2)
-        if name == "COPY" and not step.flatten:
+        if name == "COPY" and step.repeat > 1:
+            add(where, step, "channels", 10**5)
+            add(where, step, "repeat", 10**5)
+        elif name == "COPY" and not step.flatten:
             add(where, step, "source_channel", 10**5)
             add(where, step, "channels", 10**5)
             add(where, step, "divide_h", 0)
-            add(where, step, "repeat", 10**5)
         if name == "MOVE":
             add(where, step, "passes", 9)
             add(where, step, "source_channel", -(10**6))

@@ -226,6 +226,15 @@ def copy(self: Walk, step: Any) -> None:
         count = source.height * source.width * source.channels
         self.that(count <= target.stride, f"{count} levels into {target.stride} bytes")
         return
+    if step.repeat > 1:
+        self.that((source.height, source.width) == (target.height, target.width), f"{source} to {target}")
+        self.that(step.channels <= source.channels, f"reads channels up to {step.channels}")
+        self.that(step.repeat * step.channels <= target.channels, f"{step.repeat} copies in {target}")
+        self.that(target.stride % LANES == 0, "pixels of no whole vectors")
+        if step.repeat == 2:
+            last = source.at(source.height - 1, source.width - 1)
+            self.loaded(last, last + (target.stride + LANES) // 2, "loads")
+        return
     self.that(
         step.divide_h >= 1 and step.divide_w >= 1 and step.stride_h >= 1 and step.stride_w >= 1, "steps"
     )
@@ -237,12 +246,6 @@ def copy(self: Walk, step: Any) -> None:
     read, end = step.source_channel + step.channels, step.target_channel + step.channels
     self.that(read <= source.channels, f"reads channels up to {read} of {source.channels}")
     self.that(end <= target.channels, f"writes channels up to {end} of {target.channels}")
-    if step.repeat > 1:  # twice by whole vectors, of as many as the pixel has
-        self.that(step.repeat * step.channels <= target.channels, f"{step.repeat} copies in {target}")
-        self.that(not step.target_channel, "repeats from elsewhere")
-        if step.repeat == 2:
-            loads = source.at(source.height - 1, source.width - 1) + step.source_channel
-            self.loaded(loads, loads + (target.stride + LANES) // 2, "loads")
     if step.table:
         self.constants(step.table, 256, "table")
 
