@@ -152,6 +152,16 @@ inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
     return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
 }
 
+// A matrix of sixteen by sixteen bytes, whose rows become columns: four times each row is interleaved with the one eight
+// rows below.
+inline void transpose_sixteen(Sixteen *a) {
+    Sixteen b[16];
+    for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
+    for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+    for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
+    for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+}
+
 // Each channel of a pixel `repeat` times, of all pixels; twice by whole vectors.
 inline void repeat_channels(const EngineStep &s, const Image &in, const Image &out, uint8_t *arena, int from, int to) {
     for (int y = from; y < to; y++)
