@@ -29,20 +29,37 @@ inline void convolve_units(const EngineStep &s, const Image *images, uint8_t *ar
 }
 
 // PIXELS accumulators of sixteen channels: `table` says for each dword of a group's window which of 16 bytes each lane reads.
-template <int PIXELS, End END>
+// Where three neighbouring columns are multiplied, at a STRIDE, neighbours share their levels; STRIDE 0 is any window.
+template <int PIXELS, End END, int STRIDE>
 void accumulate_lanes(const EngineStep &s, const Window &window, const uint8_t *x, int64_t pixel_step, const int8_t *weight, const Tile &tile) {
     Int sum[PIXELS][1];
 #pragma GCC unroll 16
     for (int p = 0; p < PIXELS; p++) sum[p][0] = load(s.bias + tile.channel);
     for (int row = 0; row < window.rows; row++)
-        for (int run = 0; run < window.runs; run++) {
+        for (int run = 0; run < (STRIDE ? 1 : window.runs); run++) {
             const uint8_t *start = x + row * window.row_step + run * window.run_step;
             for (int k = 0; k < window.dwords; k++, weight += 64) {
                 const Int places = load(s.table + 64 * k);
-                const Weights w = load_weights(weight);
+                if (STRIDE) {
+                    Weights w[3];
+#pragma GCC unroll 3
+                    for (int j = 0; j < 3; j++) w[j] = load_weights(weight + 64 * j * window.dwords);
+#pragma GCC unroll 18
+                    for (int column = 0; column < (PIXELS - 1) * STRIDE + 3; column++) {
+                        const Int levels = spread(load_sixteen(start + column * window.run_step), places);
+#pragma GCC unroll 3
+                        for (int j = 0; j < 3; j++) {
+                            const int p = (column - j) / std::max(STRIDE, 1);
+                            if (column >= j && p * STRIDE == column - j && p < PIXELS) sum[p][0] = dot_each(sum[p][0], levels, w[j]);
+                        }
+                    }
+                } else {
+                    const Weights w = load_weights(weight);
 #pragma GCC unroll 16
-                for (int p = 0; p < PIXELS; p++) sum[p][0] = dot_each(sum[p][0], spread(load_sixteen(start + p * pixel_step), places), w);
+                    for (int p = 0; p < PIXELS; p++) sum[p][0] = dot_each(sum[p][0], spread(load_sixteen(start + p * pixel_step), places), w);
+                }
             }
+            if (STRIDE) weight += 128 * window.dwords;
         }
     if (END == End::STORED) {
 #pragma GCC unroll 16
@@ -52,21 +69,27 @@ void accumulate_lanes(const EngineStep &s, const Window &window, const uint8_t *
     }
 }
 
-using AccumulateLanes = decltype(&accumulate_lanes<1, End::STORED>);
+using AccumulateLanes = decltype(&accumulate_lanes<1, End::STORED, 0>);
 
-template <End END, int... P>
+template <End END, int STRIDE, int... P>
 constexpr AccumulateLanes pick_lanes(int pixels, std::integer_sequence<int, P...>) {
-    constexpr AccumulateLanes of[] = {accumulate_lanes<P + 1, END>...};
+    constexpr AccumulateLanes of[] = {accumulate_lanes<P + 1, END, STRIDE>...};
     return of[pixels - 1];
 }
 
-inline AccumulateLanes lanes_accumulator(End end, int pixels) {
+template <int STRIDE>
+AccumulateLanes lanes_accumulator_at(End end, int pixels) {
     constexpr auto all = std::make_integer_sequence<int, most_pixels(1)>();
     switch (end) {
-        case End::PACKED: return pick_lanes<End::PACKED>(pixels, all);
-        case End::PACKED_WITH_RESIDUAL: return pick_lanes<End::PACKED_WITH_RESIDUAL>(pixels, all);
-        default: return pick_lanes<End::STORED>(pixels, all);
+        case End::PACKED: return pick_lanes<End::PACKED, STRIDE>(pixels, all);
+        case End::PACKED_WITH_RESIDUAL: return pick_lanes<End::PACKED_WITH_RESIDUAL, STRIDE>(pixels, all);
+        default: return pick_lanes<End::STORED, STRIDE>(pixels, all);
     }
+}
+
+inline AccumulateLanes lanes_accumulator(const EngineStep &s, End end, int pixels) {
+    const bool three = s.kernel_w == 3 && s.dilation_w == 1;
+    return (three && s.stride_w == 1 ? lanes_accumulator_at<1> : three && s.stride_w == 2 ? lanes_accumulator_at<2> : lanes_accumulator_at<0>)(end, pixels);
 }
 
 // Output rows `from` .. `to` − 1, where sixteen output channels read no more than 16 input channels, `sum_channels` by
@@ -78,7 +101,7 @@ inline void convolve_lanes(const EngineStep &s, const Image *images, uint8_t *ar
     const int64_t weight_bytes = int64_t(64) * window.rows * window.runs * window.dwords, pixel_step = int64_t(s.stride_w) * in.stride;
     const int tiles = (out.width + most_pixels(1) - 1) / most_pixels(1), most = (out.width + tiles - 1) / tiles;
     const End end = !s.requantize.narrow ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;
-    const AccumulateLanes wide = lanes_accumulator(end, most);
+    const AccumulateLanes wide = lanes_accumulator(s, end, most);
     alignas(64) int32_t acc[most_pixels(1) * 16];
     for (int y = from; y < to; y++)
         for (int vector = 0; 16 * vector < s.target_channels; vector++) {
@@ -89,7 +112,7 @@ inline void convolve_lanes(const EngineStep &s, const Image *images, uint8_t *ar
             const uint8_t *x = in.at(arena, y * s.stride_h - s.pad_h, -s.pad_w) + vector * s.sum_channels;
             for (int column = 0; column < out.width; column += most) {
                 tile.pixels = std::min(most, out.width - column);
-                const AccumulateLanes each = tile.pixels == most ? wide : lanes_accumulator(end, tile.pixels);
+                const AccumulateLanes each = tile.pixels == most ? wide : lanes_accumulator(s, end, tile.pixels);
                 each(s, window, x, pixel_step, s.weight + vector * weight_bytes, tile);
                 if (end == End::STORED) finish(s.requantize, s.term, tile);
                 x += most * pixel_step, tile.out += most * tile.out_stride, tile.residual += most * tile.residual_stride;
