@@ -52,6 +52,8 @@ class StreamBuilder(ProgramBuilder):
         headroom = self.one(0, 3)
         span = (y.quant_max - y.quant_min) / 255
         real = layer.tensors["ratio"].astype(np.float64) * span
+        most = (np.prod(weight[1:]) * 255 * 255 + 20000) * real.max() * 2.0**headroom
+        real = real * min(1.0, 2.0**30 / most)  # sums of the largest draws would leave int32
         residual = (y.quant_max - y.quant_min) / (r.quant_max - r.quant_min) * self.rng.uniform(0.3, 1.0)
         tensors = {
             **layer.tensors,
