@@ -124,7 +124,9 @@ def run_stages(stages: Sequence[Stage], ctx: RunContext) -> dict[str, float]:
             cached = True
         else:
             if not checked:
-                for remaining in stages[index:]:
+                for remaining in reversed(
+                    stages[index:]
+                ):  # the first ones' take longest: they trace the network
                     remaining.check()
                 checked = True
             cached = artifacts.compute(stage)

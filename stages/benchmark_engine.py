@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.backends.base import Backend
-from stages.backends.native_kernels.library import find_library
+from stages.backends.native_kernels.library import check_isa
 from stages.benchmarking.competition import Competition
 from stages.benchmarking.competitor import Case
 from stages.benchmarking.layers import LayerTime, layer_times
@@ -41,8 +41,7 @@ class BenchmarkEngine:
 
     def check(self) -> None:
         """Raise where a workload cannot be built, or this CPU lacks the instruction set asked for."""
-        if self.competition.isa is not None:
-            find_library(self.competition.isa)
+        check_isa(self.competition.isa)
         self.competition.check()
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Benchmark:

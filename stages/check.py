@@ -12,6 +12,7 @@ from stages.backends.base import Backend
 from stages.data.base import Data
 from stages.data.batches import input_dtype
 from stages.integer.program import Requantize
+from stages.measuring.forms import check_backend
 from stages.measuring.preflight import Preflight, inspect_network, inspect_program
 from stages.models.base import Model, output_of, program_of
 from stages.quant.granularity.base import Granularity
@@ -67,8 +68,9 @@ class Check:
         """Print operators, exports, sizes and advice; returns whether the network runs on integers.
 
         Raises:
-            PipelineError: the model cannot be built.
+            PipelineError: the model cannot be built, or the backend cannot run here.
         """
+        check_backend(self.backend)
         if (program := program_of(self.model)) is not None:
             found = inspect_program(program, self.backend)
             _show(found, self.backend, console)

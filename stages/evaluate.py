@@ -17,7 +17,7 @@ from stages.graph.cost import operations, program_multiply_accumulates
 from stages.integer.program import Program
 from stages.measuring.accuracy import figures, outputs_of, sample_ids
 from stages.measuring.doubts import doubts
-from stages.measuring.forms import Form, integer_form, prepare, simulated_form
+from stages.measuring.forms import Form, check_backend, integer_form, prepare, simulated_form
 from stages.tasks.base import Outputs, Targets, Task, require_fit
 from stages.tasks.classification import Classification
 
@@ -49,8 +49,9 @@ class Evaluate:
     task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
-        """Raise where the data is missing."""
+        """Raise where the data is missing, or what the backend needs."""
         self.data.check()
+        check_backend(self.backend)
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Metrics:
         """Measure; see DESIGN's list of metric names."""

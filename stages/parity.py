@@ -12,7 +12,7 @@ from stages.backends.base import Backend
 from stages.backends.reference import Reference
 from stages.data.base import Data
 from stages.measuring.accuracy import compared_batches
-from stages.measuring.forms import prepare
+from stages.measuring.forms import check_backend, prepare
 from stages.measuring.parity import LayerComparison
 from stages.tasks.base import Task
 from stages.tasks.classification import Classification
@@ -46,8 +46,9 @@ class CompareLayers:
     task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
-        """Raise where the data is missing."""
+        """Raise where the data is missing, or what the backend needs."""
         self.data.check()
+        check_backend(self.backend)
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Parity:
         """Compare; ``parity/max_off_by`` is between simulation and integers."""

@@ -11,7 +11,7 @@ from stages.artifacts import IntegerProgram, Roundings
 from stages.backends.base import Backend, what_ran
 from stages.data.base import Data
 from stages.measuring.accuracy import compared_batches
-from stages.measuring.forms import prepare
+from stages.measuring.forms import check_backend, prepare
 from stages.measuring.rounding import ModeComparison
 from stages.tasks.base import Task
 from stages.tasks.classification import Classification
@@ -43,8 +43,9 @@ class CompareRoundings:
     task: Task = field(default_factory=Classification)
 
     def check(self) -> None:
-        """Raise where the data is missing."""
+        """Raise where the data is missing, or what the backend needs."""
         self.data.check()
+        check_backend(self.backend)
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Roundings:
         """Count equal levels and right answers of each mode."""

@@ -14,14 +14,13 @@ from pipeline.errors import PipelineError
 from pipeline.stage import Inputs, Stage
 from stages.artifacts import Baseline, IntegerProgram, RuntimeComparison
 from stages.backends.base import Backend, Executable, what_ran
-from stages.backends.foreign.installed import require_installed
 from stages.backends.reference import Reference
 from stages.data.base import Data
 from stages.exporters.exporter import REFUSED
 from stages.integer.interpreter import dequantize_output, quantize_input
 from stages.integer.program import Program
 from stages.measuring.accuracy import compared_batches, compared_ids
-from stages.measuring.forms import prepare
+from stages.measuring.forms import check_backend, prepare
 from stages.measuring.runtimes import RuntimeRun
 from stages.tasks.base import Outputs, Task
 from stages.tasks.classification import Classification
@@ -85,7 +84,7 @@ class CompareRuntimes:
         problems = []
         for name, backend in self._chosen.items():
             try:
-                require_installed(backend)
+                check_backend(backend)
             except PipelineError as error:
                 problems.append(f"runtimes={name}: {error}")
         if problems:

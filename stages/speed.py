@@ -14,7 +14,7 @@ from stages.artifacts import FloatModel, IntegerProgram, QuantizedModel, Speeds
 from stages.backends.base import Backend, instruction_set_of
 from stages.data.base import Data
 from stages.data.batches import batches
-from stages.measuring.forms import Form, float_form, integer_form, prepare, simulated_form
+from stages.measuring.forms import Form, check_backend, float_form, integer_form, prepare, simulated_form
 from stages.measuring.speed import LEAST_ROUNDS, measure_speeds
 
 
@@ -51,8 +51,9 @@ class MeasureSpeed:
             )
 
     def check(self) -> None:
-        """Raise where the data is missing."""
+        """Raise where the data is missing, or what the backend needs."""
         self.data.check()
+        check_backend(self.backend)
 
     def run(self, ctx: RunContext, inputs: Inputs) -> Speeds:
         """Measure ``<form>/images_per_second``."""

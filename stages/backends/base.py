@@ -51,6 +51,14 @@ class CompiledKernels(Protocol):
         """As configuration names it."""
 
 
+@runtime_checkable
+class NeedsMachine(Protocol):
+    """A backend that does not run on every machine."""
+
+    def check_machine(self) -> None:
+        """Raise `PipelineError` where this machine lacks what the backend needs."""
+
+
 def instruction_set_of(executable: Executable) -> str:
     """What an executable's kernels are compiled for; empty where it does not say."""
     return executable.instruction_set if isinstance(executable, CompiledKernels) else ""

@@ -19,7 +19,7 @@ from pipeline.environment import threads_in_use
 from pipeline.errors import PipelineError
 from stages.backends.base import EXACT, Executable, Tolerance, check_counts
 from stages.backends.native_kernels.instruction_sets import check_name
-from stages.backends.native_kernels.library import Library, find_library
+from stages.backends.native_kernels.library import Library, check_isa, find_library
 from stages.backends.native_kernels.planner import Plan
 from stages.backends.native_kernels.segments import ByReference, Part, parts, work
 from stages.backends.native_kernels.structures import ExternalArray
@@ -221,6 +221,10 @@ class Native:
     def __post_init__(self) -> None:
         check_name(self.isa)
         check_counts(threads=self.threads, batch_size=self.batch_size)
+
+    def check_machine(self) -> None:
+        """Raise `PipelineError` where this CPU lacks `isa`."""
+        check_isa(self.isa)
 
     def compile(self, program: Program) -> Executable:
         """Prepare steps.

@@ -48,6 +48,10 @@ class Qnn:
         """
         return replace(ONE_LEVEL, off_by=2)
 
+    def check_machine(self) -> None:
+        """Raise `PipelineError` where the simulator cannot run."""
+        check_machine()
+
     def compile(self, program: Program) -> Executable:
         """A graph is prepared when samples come.
 

@@ -17,7 +17,7 @@ from stages.backends.native_kernels.library import Library, find_library
 from stages.measuring.timing import Clock, timer
 
 ROUNDS = 100_000
-"""Of a tile's products: a millisecond or less with VNNI."""
+"""How often a tile's products are taken: a millisecond or less with VNNI."""
 
 
 def int8_limit(threads: int, isa: str | None = None, runs: int = 50, clock: Clock = "wall") -> float | None:

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from stages.artifacts import QuantizedModel
-from stages.backends.base import Backend, Executable, Tolerance, predict, tolerance_of, what_ran
+from stages.backends.base import (
+    Backend,
+    Executable,
+    NeedsMachine,
+    Tolerance,
+    predict,
+    tolerance_of,
+    what_ran,
+)
+from stages.backends.foreign.installed import require_installed
 from stages.data.base import Data
 from stages.graph.execute import execute
 from stages.graph.fold import fold_batch_norm
@@ -55,6 +64,18 @@ def simulated_form(model: QuantizedModel | None, program: Program | None) -> For
 def integer_form(executable: Executable, program: Program) -> Form:
     """The integer program on a backend, quantizing its input and dequantizing its output included."""
     return lambda x: predict(executable, program, x.numpy())
+
+
+def check_backend(backend: Backend | None) -> None:
+    """Raise `PipelineError` where a backend cannot run here, for want of a package or of the right machine.
+
+    Stages ask before anything is computed; None runs no integers, and needs nothing.
+    """
+    if backend is None:
+        return
+    require_installed(backend)
+    if isinstance(backend, NeedsMachine):
+        backend.check_machine()
 
 
 def prepare(program: Program, backend: Backend | None, data: Data) -> tuple[Executable, Tolerance]:

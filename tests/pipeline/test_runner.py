@@ -28,7 +28,7 @@ def cached(metrics: dict[str, float]) -> list[str]:
 def test_stages_run_in_order_after_all_have_been_checked(fakes, context):
     run_stages(chain(fakes), context())
     assert fakes.ran() == [
-        "check make", "check square", "check add", "check show", "make", "square", "add", "show",
+        "check show", "check add", "check square", "check make", "make", "square", "add", "show",
     ]  # fmt: skip
 
 

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stages.backends.native_kernels.grouped import GroupedBy, GroupShape
 from stages.backends.native_kernels.moves import MOVES
 from stages.backends.native_kernels.tokens import CHANNELS_FIRST
+from stages.backends.native_kernels.weights import levels
 from stages.integer.program import Op, Program, Value
 
 
@@ -84,6 +86,8 @@ def arranged(op: Op, program: Program, tokens: frozenset[str]) -> Arranged:
         _reduce(found, op)
     elif op.op in ("softmax", "rms_norm") or (op.op == "group_norm" and rank != 3):
         _along(found, op)
+    elif op.op == "conv2d" and op.attrs.get("groups", 1) > 1:
+        _laid(found, _by_depthwise(found, op), token=False)
     elif op.op in CHANNELS_FIRST:
         _laid(found, op, token=False)
     elif op.op in ("linear", "group_linear", "layer_norm"):
@@ -119,6 +123,20 @@ def _laid(found: Arranged, op: Op, *, token: bool) -> None:
         found.into(op, range(3), token)
     else:
         found.ops.append(op)
+
+
+def _by_depthwise(found: Arranged, op: Op) -> Op:
+    """With each input channel as often as there are outputs of it, where that is faster."""
+    shape = GroupShape.of(op)
+    _, zero_point = levels(op)
+    if shape.outputs == 1 or shape.by(zero_points=bool(zero_point.any())) is not GroupedBy.DEPTHWISE:
+        return op
+    name = found.permuted(op.inputs[0], range(3), False)
+    channels, *size = found.program.values[name].shape
+    copies = found.value(found.program.values[name], (channels * shape.outputs, *size), False)
+    indices = tuple(i // shape.outputs for i in range(channels * shape.outputs))
+    found.ops.append(Op(op="take", inputs=(name,), output=copies, attrs={"axis": 0, "indices": indices}))
+    return replace(op, inputs=(copies, *op.inputs[1:]), attrs={**op.attrs, "groups": len(indices)})
 
 
 def _along(found: Arranged, op: Op) -> None:

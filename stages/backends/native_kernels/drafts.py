@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stages.backends.native_kernels.grouped import (
+    GroupedBy,
+    GroupShape,
+    by_vectors,
+    join,
+    lanes,
+    ratios_by_vectors,
+)
 from stages.backends.native_kernels.groups import group_layer
 from stages.backends.native_kernels.matmul import matmul
 from stages.backends.native_kernels.moves import move
@@ -28,14 +38,10 @@ from stages.backends.native_kernels.tables import (
     table_of_input,
 )
 from stages.backends.native_kernels.tflm import PROFILE_DRAFTS
+from stages.backends.native_kernels.tokens import repeats
 from stages.backends.native_kernels.weights import DOT, bias, levels, pack, pack_depthwise, pack_twos
 from stages.integer.program import Op, Program
 from stages.integer.sums import check_sum
-
-# What source/depthwise.h has room for.
-MOST_DEPTHWISE_ROWS = 8
-MOST_DEPTHWISE_COLUMNS = 128
-DEPTHWISE_PIXELS = 16
 
 
 def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -49,61 +55,93 @@ def drafts_of(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
 def _conv(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     x = program.values[op.inputs[0]]
     weight, zero_point = levels(op)
-    groups = op.attrs.get("groups", 1)
-    size = image_shape(program.values[op.output])[1:]
-    window = geometry(op, weight.shape[2:])
+    shape = GroupShape.of(op)
+    by = shape.by(zero_points=bool(zero_point.any()))
     residual = op.inputs[1] if len(op.inputs) == 2 else ""
-    added = (("term", term(op, program, name=residual, prefix="residual_")),) if residual else ()
+    fields: tuple[tuple[str, Any], ...] = geometry(op, weight.shape[2:])
+    if residual:
+        fields = (*fields, ("term", term(op, program, name=residual, prefix="residual_")))
     pads = tuple(op.attrs.get("padding", (0, 0)))
-    if groups == len(weight) == image_shape(x)[0] and groups > 1 and _fits_depthwise(op, weight.shape[2:]):
+    kind = StepKind.CONV
+    if by is GroupedBy.DEPTHWISE and shape.outputs == 1:
         centred = weight - zero_point.reshape(-1, 1, 1, 1)
         packed, passes = pack_depthwise(centred)
         lacking = pins.dot_offset * centred.sum(axis=(1, 2, 3))
         constants = bias(op, weight, zero_point, x.zero_point, lacking)
+        kind = StepKind.DEPTHWISE
         fields = (
-            *window,
-            *added,
-            ("channels", groups),
-            ("target_channels", groups),
-            ("pixels", _depthwise_pixels(op, weight.shape[3])),
+            *fields,
+            ("channels", shape.groups),
+            ("target_channels", shape.groups),
+            ("pixels", shape.depthwise_pixels),
             ("passes", passes),
             ("weight", pins(packed, ctypes.c_int8)),
             ("bias", pins(constants, ctypes.c_int32)),
-            ("requantize", requantize(op, program, pins, rows=slice(0, groups))),
+            ("requantize", requantize(op, program, pins, rows=slice(0, shape.groups))),
         )
-        return [Draft(StepKind.DEPTHWISE, op.output, op.inputs[0], residual, fields, pads)]
-    nibbles = as_nibbles(weight, zero_point, size[0] * size[1], pins)
-    weight, zero_point = nibbles or (weight, zero_point)
-    lacking = pins.dot_offset * weight.sum(axis=(1, 2, 3))
-    constants = bias(op, weight, zero_point, x.zero_point, lacking)
-    inputs, outputs = weight.shape[1], len(weight) // groups
-    # a single pixel shares weights with no other, and pictures take all levels alike
-    by_panels = pins.panels and size != (1, 1) and inputs > DOT
-    drafts = []
-    for group in range(groups):
-        rows = slice(group * outputs, (group + 1) * outputs)
+    elif by is GroupedBy.LANES:
+        lacking = pins.dot_offset * weight.sum(axis=(1, 2, 3))
+        kind = StepKind.LANES
         fields = (
-            *window,
-            *added,
-            ("source_channel", group * inputs),
-            ("target_channel", group * outputs),
-            ("channels", channels_read(inputs, nibbles is not None)),
-            ("target_channels", outputs),
-            ("sum_channels", inputs),
-            ("bias", pins(np.append(constants[rows], np.zeros(16)), ctypes.c_int32)),
-            ("requantize", requantize(op, program, pins, rows=rows, weight_zero_point=zero_point)),
-            *(
-                (nibble_fields(weight[rows], pins) if nibbles else ())
-                or (panel_fields(weight[rows], constants[rows], x.zero_point, pins) if by_panels else ())
-                or (
-                    (("twos", 1), ("weight", pins(pack_twos(weight[rows]), ctypes.c_int8)))
-                    if pins.panels and size != (1, 1)
-                    else (("weight", pins(pack(weight[rows]), ctypes.c_int8)),)
-                )
-            ),
+            *fields,
+            *lanes(shape, weight, pins),
+            ("bias", pins(bias(op, weight, zero_point, x.zero_point, lacking), ctypes.c_int32)),
+            ("requantize", requantize(op, program, pins, rows=slice(0, len(weight)))),
         )
-        drafts.append(Draft(StepKind.CONV, op.output, op.inputs[0], residual, fields, pads))
-    return drafts
+    else:
+        units = join(shape, weight, zero_point)
+        pixels = math.prod(image_shape(program.values[op.output])[1:])
+        nibbles = as_nibbles(units.reshape(-1, *units.shape[2:]), zero_point, pixels, pins)
+        if nibbles is not None:
+            units, zero_points = nibbles[0].reshape(units.shape), nibbles[1]
+        else:
+            zero_points = zero_point
+        lacking = pins.dot_offset * units.sum(axis=(2, 3, 4)).reshape(-1)
+        constants = bias(op, weight, zero_point, x.zero_point, lacking)[: len(weight)]
+        own = _units(op, program, pins, units, constants, zero_points, nibbles=nibbles is not None)
+        fields = (*fields, *own)
+    return [Draft(kind, op.output, op.inputs[0], residual, fields, pads)]
+
+
+def _units(
+    op: Op,
+    program: Program,
+    pins: Pins,
+    units: NDArray[np.int64],
+    constants: NDArray[np.int32],
+    zero_point: NDArray[np.int64],
+    *,
+    nibbles: bool,
+) -> tuple[tuple[str, Any], ...]:
+    """Fields of as many convolutions as there are `units`, (count, O, I, kH, kW), one after the other."""
+    count, outputs, inputs = units.shape[:3]
+    constants = by_vectors(constants, count)
+    scaled = requantize(
+        replace(op, tensors=ratios_by_vectors(op, count)),
+        program,
+        pins,
+        rows=slice(0, len(constants)),
+        weight_zero_point=by_vectors(zero_point, count),
+    )
+    # a single pixel shares weights with no other, and pictures take all levels alike
+    several = image_shape(program.values[op.output])[1:] != (1, 1)
+    by_panels = pins.panels and several and inputs > DOT
+    twos = pins.panels and several and count == 1  # widens all channels, for one convolution
+    zero = program.values[op.inputs[0]].zero_point
+    return (
+        ("channels", channels_read(inputs, nibbles)),
+        ("target_channels", outputs),
+        ("sum_channels", inputs),
+        ("count", count),
+        ("bias", pins(constants, ctypes.c_int32)),
+        ("requantize", scaled),
+        *(
+            (nibble_fields(units, pins) if nibbles else ())
+            or (panel_fields(units, constants, zero, pins) if by_panels else ())
+            or ((("twos", 1), ("weight", pins(pack_twos(units[0]), ctypes.c_int8))) if twos else ())
+            or (("weight", pins(np.concatenate([pack(unit) for unit in units]), ctypes.c_int8)),)
+        ),
+    )
 
 
 def _avg_pool(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
@@ -190,6 +228,12 @@ def _pad(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
     return _copy(op, channels, target_channel=before, pad_h=top, pad_w=left, fill=1)
 
 
+def _take(op: Op, program: Program, pins: Pins) -> list[Draft] | None:
+    """Each channel of an image several times; other selections are moves."""
+    x = program.values[op.inputs[0]]
+    return _copy(op, image_shape(x)[0], repeat=repeats(op, x))
+
+
 def _copy(op: Op, channels: int, **fields: Any) -> list[Draft]:
     defaults = {"stride_h": 1, "stride_w": 1, "divide_h": 1, "divide_w": 1, "channels": channels}
     merged: dict[str, Any] = defaults | fields
@@ -217,6 +261,7 @@ DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "insert_zeros": _insert_zeros,
     "reshape": _reshape,
     "slice": _slice,
+    "take": _take,
     "pad": _pad,
     "move": move,
     "softmax": softmax,
@@ -225,13 +270,3 @@ DRAFTS: dict[str, Callable[[Op, Program, Pins], list[Draft] | None]] = {
     "rms_norm": rms_norm,
     "group_norm": group_norm,
 }
-
-
-def _fits_depthwise(op: Op, kernel: tuple[int, ...]) -> bool:
-    return kernel[0] <= MOST_DEPTHWISE_ROWS and _depthwise_pixels(op, kernel[1]) > 0
-
-
-def _depthwise_pixels(op: Op, kernel_w: int) -> int:
-    """Most output pixels whose windows span no more columns than the engine keeps."""
-    room = MOST_DEPTHWISE_COLUMNS - (kernel_w - 1) * op.attrs["dilation"][1] - 1
-    return min(DEPTHWISE_PIXELS, room // op.attrs["stride"][1] + 1) if room >= 0 else 0

@@ -86,9 +86,10 @@ def choose(name: str | None, features: Collection[str]) -> InstructionSet:
         return next(iter(found.values()))
     if name not in found:
         needs = " and ".join(sorted(next(isa for isa in INSTRUCTION_SETS if isa.name == name).needs))
+        has = ", ".join(sorted(features)) or "none of those that the engine knows"
         raise PipelineError(
-            f"backend native: isa={name}: this CPU lacks it ({needs}). Remedy: one of those that it has, "
-            f"backend.isa={', '.join(found)}; or null for the fastest"
+            f"backend.isa={name}: this CPU lacks it (it takes {needs}; the CPU has {has}). Remedy: "
+            f"one of those that it has, backend.isa={', '.join(found)}; or null for the fastest"
         )
     return found[name]
 

@@ -77,6 +77,20 @@ def find_library(isa: str | None = None) -> Library | str:
     return _declared(functions, chosen)
 
 
+def check_isa(isa: str | None) -> None:
+    """Raise `PipelineError` where this CPU lacks an instruction set; nothing where no compiler tells.
+
+    Takes a fraction of a second: the engine itself is not compiled.
+    """
+    if isa is None:
+        return
+    try:
+        features = cpu_features(find_compiler())
+    except (NoCompilerError, subprocess.CalledProcessError, OSError):  # `find_library` says so, or falls back
+        return
+    choose(isa, features)
+
+
 def find_compiler() -> tuple[str, ...] | None:
     """The command of a C++ compiler; None where there is none."""
     if own := shutil.which(os.environ.get("CXX", "c++")):

@@ -22,19 +22,19 @@ EACH = 2 * DOT
 """Input channels whose weights lie in a vector of bytes."""
 
 LEAST_WEIGHTS = 2**16
-"""Of a layer: fewer are near enough, and taking them apart and sums of levels cost more than they save
-(0.8 to 1 times as fast)."""
+"""How many a layer has at least: fewer are near enough, and taking them apart and sums of levels cost more
+than they save (0.8 to 1 times as fast)."""
 
 LEAST_PROGRAM = 2**20
-"""Of all layers: fewer stay in a second-level cache from sample to sample, and more pixels than `FEW_PIXELS`
-then wait for products (0.9 to 1 times as fast). What comes from further off is waited for by up to
-`MOST_PIXELS`."""
+"""How many all layers have at least: fewer stay in a second-level cache from sample to sample, and more
+pixels than `FEW_PIXELS` then wait for products (0.9 to 1 times as fast). What comes from further off is
+waited for by up to `MOST_PIXELS`."""
 
 FEW_PIXELS, MOST_PIXELS = 3, 64
 
 LEAST_PRODUCTS = 48
-"""Of an output, where products of 8 bits saturate and those of 4 do not (AVX2): layers with as many gain by
-that, wherever their weights are."""
+"""How many an output has at least, where products of 8 bits saturate and those of 4 do not (AVX2): layers
+with as many gain by that, wherever their weights are."""
 
 
 def as_nibbles(
@@ -56,14 +56,15 @@ def as_nibbles(
     return weight - least.reshape(-1, 1, 1, 1), zero_point - least
 
 
-def nibble_fields(weight: NDArray[np.int64], pins: Pins) -> tuple[tuple[str, Any], ...]:
+def nibble_fields(units: NDArray[np.int64], pins: Pins) -> tuple[tuple[str, Any], ...]:
     """Fields of a convolution, beside its `channels`.
 
     Args:
-        weight: (O, I, kH, kW) within 0..15.
+        units: (units, O, I, kH, kW) within 0..15.
         pins: keeps the array.
     """
-    return (("nibbles", 1), ("weight", pins(pack_nibbles(weight), ctypes.c_int8)))
+    packed = np.concatenate([pack_nibbles(unit) for unit in units])
+    return (("nibbles", 1), ("weight", pins(packed, ctypes.c_int8)))
 
 
 def channels_read(inputs: int, packed: bool) -> int:

@@ -44,25 +44,27 @@ def panel_fields(
     """Fields of the step; none where the window has more dwords than 15 bits count.
 
     Args:
-        weight: (O, I, kH, kW), as the step has them.
-        bias: (O,), as the step has them.
+        weight: (units, O, I, kH, kW), as the step has them: all units' windows are alike.
+        bias: (units · O, in whole vectors), as the step has them.
         zero_point: of the levels, 0..255.
         pins: keeps the arrays.
     """
-    split = _split(weight)
-    vectors, dwords = split.shape[:2]
+    units = [_split(unit) for unit in weight]
+    vectors, dwords = units[0].shape[:2]
     offset = level_offset(zero_point)
     if vectors < LEAST_VECTORS or not (LEAST_AROUND if offset else LEAST_DWORDS) <= dwords <= MOST_DWORDS:
         return ()
+    split = np.concatenate(units)
     order, pairs = pairing(split)
     places = np.argsort(order, axis=1)
-    total = bias[: len(weight)].astype(np.int64) + offset * weight.sum(axis=(1, 2, 3))
-    total = np.append(total, np.zeros(vectors * VECTOR - len(total)))
+    sums = weight.sum(axis=(2, 3, 4))
+    sums = np.pad(sums, ((0, 0), (0, -sums.shape[1] % VECTOR))).reshape(-1)
+    total = bias.astype(np.int64) + offset * sums
     packed = np.take_along_axis(split, order[:, :, None, None], axis=1)
     return (
         ("level_offset", offset),
         ("weight", pins(packed, ctypes.c_int8)),
-        ("panel_bias", pins(total.astype(np.int64).astype(np.int32), ctypes.c_int32)),
+        ("panel_bias", pins(total.astype(np.int32), ctypes.c_int32)),
         ("order", pins(np.stack([2 * order, places], axis=1), ctypes.c_uint16)),
         ("pairs", pins(pairs, ctypes.c_int32)),
     )

@@ -36,6 +36,7 @@ class StepKind(IntEnum):
     TFLM_COMBINE = 23
     TFLM_AVG_POOL = 24
     TFLM_SOFTMAX = 25
+    LANES = 26
 
 
 class Operation(IntEnum):
@@ -100,7 +101,9 @@ class EngineStep(ctypes.Structure):
         *_int32("kind", "source", "residual", "target"),
         *_int32("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w"),
         *_int32("source_channel", "target_channel", "channels", "target_channels", "pixels", "external"),
-        *_int32("flip", "fill", "divide_h", "divide_w", "sparse", "flatten", "passes", "sum_channels"),
+        *_int32(
+            "flip", "fill", "divide_h", "divide_w", "sparse", "repeat", "flatten", "passes", "sum_channels"
+        ),
         *_int32("channels_last", "shift", "operation", "count", "up", "target_row", "target_column"),
         *_int32("level_offset", "twos", "nibbles"),
         ("constant", c_int64),

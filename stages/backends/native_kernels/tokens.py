@@ -141,6 +141,8 @@ def _copied(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
     touched = [name in tokens for name in (*op.inputs, op.output)]
     if op.op == "reshape":
         return op if _keeps_rows(x, y, tokens) or (not any(touched) and not _spreads(x, y)) else None
+    if op.op == "take" and not any(touched) and repeats(op, x) > 1:
+        return op
     if op.op in ("permute", "take"):
         return None
     if op.op == "slice" and op.attrs["steps"][-1 if x.name in tokens else 0] != 1:  # of channels
@@ -148,6 +150,14 @@ def _copied(op: Op, program: Program, tokens: frozenset[str]) -> Op | None:
     if not any(touched):
         return op
     return _along_axes(op, x.shape) if all(touched) else None
+
+
+def repeats(op: Op, x: Value) -> int:
+    """How often a selection takes each channel of an image, one after the other; 0 where it is another."""
+    if len(x.shape) != 3 or op.attrs["axis"] != 0 or len(op.attrs["indices"]) % x.shape[0]:
+        return 0
+    times = len(op.attrs["indices"]) // x.shape[0]
+    return times if np.array_equal(op.attrs["indices"], np.repeat(np.arange(x.shape[0]), times)) else 0
 
 
 def _spreads(x: Value, y: Value) -> bool:

@@ -154,7 +154,7 @@ void convolve_by(const EngineStep &s, const Image *images, uint8_t *arena, const
         const int8_t *weight = s.weight + block * g.weight_bytes + 64 * (vector - block);
         window.weight_step = 64 * of_block;
         const int tiles = (width + most_pixels(vectors) - 1) / most_pixels(vectors), least = width / tiles, larger = width % tiles;
-        Tile tile = {acc, 0, vectors, channel, s.target_channels, s.target_channel ? 0 : out.stride / out.size - channel, nullptr, out.stride, nullptr, 0,
+        Tile tile = {acc, 0, vectors, channel, s.target_channels, out.stride / out.size - s.target_channel - channel, nullptr, out.stride, nullptr, 0,
                      out.size, residual ? residual->size : 1};
         const bool packed = s.requantize.narrow && tile.whole(vectors - 1);
         const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;

@@ -133,19 +133,47 @@ inline void rescale_levels(const EngineStep &s, const Image *images, uint8_t *ar
     (s.requantize.mode ? rescale_as<true> : rescale_as<false>)(s, images, arena, from, to);
 }
 
-// `table` has 256 levels for each channel or, by `map`, for each row.
+constexpr int TABLE_PIXELS = 256, LEAST_TABLE_PIXELS = 32;
+
+// Levels of `count` neighbours, each through its channel's table: sixteen channels at a time, which are brought to lie one
+// after the other, so that a table serves all pixels. Whole vectors of channels are written.
+inline void look_up_neighbours(const uint8_t *tables, int channels, const uint8_t *source, int64_t source_step, uint8_t *target, int64_t target_step,
+                               int count) {
+    alignas(64) uint8_t planes[16][TABLE_PIXELS];
+    Sixteen a[16];
+    for (int first = 0; first < channels; first += 16) {
+        for (int p = 0; p < count; p += 16) {
+            for (int k = 0; k < 16; k++) a[k] = p + k < count ? load_sixteen(source + (p + k) * source_step + first) : fill_sixteen(0);
+            transpose_sixteen(a);
+            for (int k = 0; k < 16; k++) store_sixteen(planes[k] + p, a[k]);
+        }
+        for (int k = 0; k < 16 && first + k < channels; k++) look_up(tables + 256 * int64_t(first + k), planes[k], planes[k], count);
+        for (int p = 0; p < count; p += 16) {
+            for (int k = 0; k < 16; k++) a[k] = load_sixteen(planes[k] + p);
+            transpose_sixteen(a);
+            for (int k = 0; k < 16 && p + k < count; k++) store_sixteen(target + (p + k) * target_step + first, a[k]);
+        }
+    }
+}
+
+// `table` has one for each channel; or for each row, as `map` says.
 inline void look_up_channels(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
-    for (int y = from; y < to; y++)
-        for (int x = 0; x < out.width; x++) {
+    const bool joined = !in.border_w && !out.border_w && !s.map;  // rows are one
+    const int width = joined ? out.width * (to - from) : out.width, end = joined ? from + 1 : to;
+    for (int y = from; y < end; y++)
+        for (int x = 0; x < width; x += TABLE_PIXELS) {
+            const int count = std::min(TABLE_PIXELS, width - x);
             const uint8_t *source = in.at(arena, y, x);
             uint8_t *target = out.at(arena, y, x);
             if (s.map) {
-                look_up(s.table + 256 * int64_t(s.map[y]), source, target, out.channels);
-                continue;
+                for (int p = 0; p < count; p++) look_up(s.table + 256 * int64_t(s.map[y]), source + p * int64_t(in.stride), target + p * int64_t(out.stride), out.channels);
+            } else if (count >= LEAST_TABLE_PIXELS) {
+                look_up_neighbours(s.table, out.channels, source, in.stride, target, out.stride, count);
+            } else {
+                for (int p = 0; p < count; p++, source += in.stride, target += out.stride)
+                    for (int c = 0; c < out.channels; c++) target[c] = s.table[256 * int64_t(c) + source[c]];
             }
-            const uint8_t *table = s.table;
-            for (int c = 0; c < out.channels; c++, table += 256) target[c] = table[source[c]];
         }
 }
 

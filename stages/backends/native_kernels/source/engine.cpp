@@ -6,6 +6,7 @@
 #include "depthwise.h"
 #include "depthwise3.h"
 #include "elementwise.h"
+#include "grouped.h"
 #include "groups.h"
 #include "images.h"
 #include "limit.h"
@@ -38,7 +39,13 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
     switch (s.kind) {
         case INPUT: read_input(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); break;
         case OUTPUT: write_output(s, images, arena, arrays[s.external].data + sample * arrays[s.external].bytes, from, to); return;
-        case CONV: convolve_best(s, images, arena, from, to, 0, s.target_channels); break;
+        case CONV:
+            if (s.count > 1)
+                convolve_units(s, images, arena, from, to, 0, s.count);
+            else
+                convolve_best(s, images, arena, from, to, 0, s.target_channels);
+            break;
+        case LANES: convolve_lanes(s, images, arena, from, to); break;
         case DEPTHWISE: (is_depthwise3(s) ? convolve_depthwise3 : convolve_depthwise)(s, images, arena, from, to); break;
         case COMBINE: combine(s, images, arena, from, to); break;
         case MULTIPLY: multiply(s, images, arena, from, to); break;
@@ -70,11 +77,15 @@ void run_rows(const Plan &plan, const EngineStep &s, uint8_t *arena, const Exter
 void run_part(const Plan &plan, const EngineStep &s, uint8_t *arena, const ExternalArray *arrays, int64_t sample, int part, int parts) {
     const int rows = rows_of(s, plan.images);
     if (s.kind == CONV) {
-        const int blocks = (s.target_channels + CHANNELS - 1) / CHANNELS;
+        // groups by themselves, where none writes over what another part has written
+        const int blocks = s.count == 1 ? (s.target_channels + CHANNELS - 1) / CHANNELS : s.target_channels % 16 ? 1 : s.count;
         const auto excess = [parts](int n) { return double((n + parts - 1) / parts) / n; };
         if (excess(blocks) < excess(rows)) {
             const int first = blocks * part / parts, last = blocks * (part + 1) / parts;
-            convolve_best(s, plan.images, arena, 0, rows, first * CHANNELS, std::min(last * CHANNELS, s.target_channels));
+            if (s.count > 1)
+                convolve_units(s, plan.images, arena, 0, rows, first, last);
+            else
+                convolve_best(s, plan.images, arena, 0, rows, first * CHANNELS, std::min(last * CHANNELS, s.target_channels));
             if (part == 0) fill_border(plan.images[s.target], arena, 0, rows);
             return;
         }

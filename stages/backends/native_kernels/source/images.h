@@ -152,10 +152,36 @@ inline bool same_place(const EngineStep &s, const Image &in, const Image &out) {
     return pixels && !s.source_channel && !s.target_channel && s.channels == out.channels && in.stride == out.stride;
 }
 
+// A matrix of sixteen by sixteen bytes, whose rows become columns: four times each row is interleaved with the one eight
+// rows below.
+inline void transpose_sixteen(Sixteen *a) {
+    Sixteen b[16];
+    for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
+    for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+    for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
+    for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+}
+
+// Each channel of a pixel `repeat` times, of all pixels; twice by whole vectors.
+inline void repeat_channels(const EngineStep &s, const Image &in, const Image &out, uint8_t *arena, int from, int to) {
+    for (int y = from; y < to; y++)
+        for (int x = 0; x < out.width; x++) {
+            const uint8_t *source = in.at(arena, y, x);
+            uint8_t *target = out.at(arena, y, x);
+            for (int c = 0; s.repeat != 2 && c < s.channels; c++) std::memset(target + int64_t(c) * s.repeat, source[c], s.repeat);
+            for (int c = 0; s.repeat == 2 && c < out.stride; c += 32) {
+                const Sixteen levels = load_sixteen(source + c / 2);
+                store_sixteen(target + c, zip8_low(levels, levels));
+                if (c + 16 < out.stride) store_sixteen(target + c + 16, zip8_high(levels, levels));
+            }
+        }
+}
+
 // Slices, pads, concatenations, tables, upsampling: output pixel (y, x) is the source's
 // ((y·stride − pad) / divide, (x·stride − pad) / divide).
 inline void copy(const EngineStep &s, const Image *images, uint8_t *arena, int from, int to) {
     const Image &in = images[s.source], &out = images[s.target];
+    if (s.repeat > 1) return repeat_channels(s, in, out, arena, from, to);
     if (s.flatten) {
         uint8_t *target = out.at(arena, 0, 0);
         for (int y = 0; y < in.height; y++)

@@ -23,17 +23,14 @@ inline bool transposes(const Dimension &outer, const Dimension &inner) {
 }
 
 // Bytes of a matrix (columns, rows) to one of (rows, columns): those along `inner` lie together in the target, those along
-// `outer` in the source. Sixteen by sixteen: four times each row is interleaved with the one eight rows below.
+// `outer` in the source.
 inline void transpose(const Dimension &outer, const Dimension &inner, const uint8_t *source, uint8_t *target) {
     for (int64_t i = 0; i < inner.count; i += 16)
         for (int64_t j = 0; j < outer.count; j += 16) {
             const int columns = int(std::min<int64_t>(16, inner.count - i)), rows = int(std::min<int64_t>(16, outer.count - j));
-            Sixteen a[16], b[16];
+            Sixteen a[16];
             for (int k = 0; k < 16; k++) a[k] = k < columns ? load_sixteen(source + (i + k) * inner.source + j) : fill_sixteen(0);
-            for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
-            for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
-            for (int k = 0; k < 8; k++) b[2 * k] = zip8_low(a[k], a[k + 8]), b[2 * k + 1] = zip8_high(a[k], a[k + 8]);
-            for (int k = 0; k < 8; k++) a[2 * k] = zip8_low(b[k], b[k + 8]), a[2 * k + 1] = zip8_high(b[k], b[k + 8]);
+            transpose_sixteen(a);
             for (int k = 0; k < rows; k++) store_levels(target + (j + k) * outer.target + i, a[k], columns);
         }
 }

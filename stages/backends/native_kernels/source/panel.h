@@ -235,7 +235,7 @@ void convolve_panels(const EngineStep &s, const Image *images, uint8_t *arena, i
                 const int8_t *weight = s.weight + vector * g.weight_bytes;
                 const uint16_t *order = s.order + 2 * vector * panel.dwords;
                 const int32_t *bias = (whole ? s.bias : s.panel_bias) + channel;
-                Tile tile = {acc, 0, 1, channel, s.target_channels, s.target_channel ? 0 : out.stride / out.size - channel, nullptr, out.stride, nullptr, 0,
+                Tile tile = {acc, 0, 1, channel, s.target_channels, out.stride / out.size - s.target_channel - channel, nullptr, out.stride, nullptr, 0,
                              out.size, residual ? residual->size : 1};
                 const bool packed = s.requantize.narrow && tile.whole(0);
                 const End end = !packed ? End::STORED : residual ? End::PACKED_WITH_RESIDUAL : End::PACKED;

@@ -160,7 +160,7 @@ struct Tile {
     int32_t *acc;
     int pixels, vectors;
     int channel, channels;  // of the first vector; of the whole step
-    int room;               // levels from a pixel's first vector on that nothing else has written
+    int room;               // levels from a pixel's first vector on that nothing else has written, or something will
     uint8_t *out;
     int64_t out_stride;
     const uint8_t *residual;

@@ -50,7 +50,8 @@ struct Ratio {
 
 enum Kind : int32_t {
     INPUT, OUTPUT, CONV, DEPTHWISE, COMBINE, MULTIPLY, AVG_POOL, MAX_POOL, COPY, SOFTMAX, LAYER_NORM, MATMUL, MOVE, RESCALE, FILL, CONSTANT,
-    EMBED, REDUCE, RMS_NORM, GROUP_NORM, RESAMPLE, CHANNEL_TABLE, GROUPS, TFLM_COMBINE, TFLM_AVG_POOL, TFLM_SOFTMAX
+    EMBED, REDUCE, RMS_NORM, GROUP_NORM, RESAMPLE, CHANNEL_TABLE, GROUPS, TFLM_COMBINE, TFLM_AVG_POOL, TFLM_SOFTMAX,
+    LANES
 };
 
 // COMBINE and REDUCE.
@@ -69,14 +70,16 @@ struct EngineStep {
     int32_t fill;                 // COPY: first fill the target with its zero point
     int32_t divide_h, divide_w;   // COPY: rows and columns of the target that one of the source's becomes
     int32_t sparse;               // COPY: only the first of them
+    int32_t repeat;               // COPY: how many channels of the target each of the source's becomes, if more than one
     int32_t flatten;              // COPY: the target is the source's vector in (C, H, W) order
     int32_t passes;               // DEPTHWISE: sets of weights, which add up; MOVE: dimensions; GROUP_NORM: bits of D
-    int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with
+    int32_t sum_channels;         // CONV: how many channels weight zero points are multiplied with; LANES: read by sixteen outputs
     int32_t channels_last;        // INPUT, OUTPUT: whether the array is (pixels, channels) or (channels, pixels)
     int32_t shift;                // LAYER_NORM, RMS_NORM, GROUP_NORM: of the sum, to the right
     int32_t operation;
     int32_t count;                // LAYER_NORM: bits by which deviations are cut; MOVE: the dimension that `map` lists, −1 for
-                                  // none; REDUCE: rows of a sum; EMBED: rows of the table; GROUP_NORM, GROUPS: groups
+                                  // none; REDUCE: rows of a sum; EMBED: rows of the table; GROUP_NORM, GROUPS: groups;
+                                  // CONV: as many convolutions, of neighbouring channels, `channels` to `target_channels` each
     int32_t up;                   // GROUP_NORM: by how much deviations are shifted to the left, beside the root's bits
     int32_t target_row, target_column;  // MOVE: where it begins to write, with target_channel
     int32_t level_offset;         // CONV, with `order`: s of panel.h
@@ -88,7 +91,7 @@ struct EngineStep {
     const int32_t *bias;          // SOFTMAX: exponentials; normalizations: gamma; MOVE: dimensions
     const int64_t *offset;        // LAYER_NORM, GROUP_NORM: what is added before the shift
     const uint8_t *table;         // COPY, MOVE: of 256 levels; null copies levels as they are; CHANNEL_TABLE: one a channel or
-                                  // row; EMBED, CONSTANT: rows of levels
+                                  // row; EMBED, CONSTANT: rows of levels; LANES: (channels / 4, 64), see grouped.h
     const int32_t *map;           // of rows: which of the source's each row of the target reads; null for the same, or the only one
     const int32_t *residual_map;  // the same of the residual's; RESAMPLE: taps of rows in `map`, and of columns here
     const int32_t *panel_bias;    // CONV, with `order`: as `bias`, and s·Σ weight

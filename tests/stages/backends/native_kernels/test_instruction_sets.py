@@ -69,9 +69,9 @@ def test_zig_gets_flags_that_it_takes() -> None:
 
 def test_one_that_the_cpu_lacks_is_refused_with_those_that_it_has() -> None:
     text = (
-        "backend native: isa=avx512vnni: this CPU lacks it (avx512_vnni and avx512bw and avx512dq and "
-        "avx512f and avx512vl). Remedy: one of those that it has, backend.isa=avx2, scalar; or null for the "
-        "fastest"
+        "backend.isa=avx512vnni: this CPU lacks it (it takes avx512_vnni and avx512bw and avx512dq and "
+        "avx512f and avx512vl; the CPU has avx2). Remedy: one of those that it has, backend.isa=avx2, "
+        "scalar; or null for the fastest"
     )
     with pytest.raises(PipelineError, match=re.escape(text)):
         choose("avx512vnni", {"avx2"})

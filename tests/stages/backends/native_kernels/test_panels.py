@@ -76,13 +76,25 @@ def test_most_is_the_last_sum_that_int16_holds() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(49, 100), st.integers(57, 80), st.integers(0, 255), st.integers(0, 99))
 def test_weights_stand_where_orders_say(outputs: int, inputs: int, zero_point: int, seed: int) -> None:
-    weight = np.random.default_rng(seed).integers(-128, 128, (outputs, inputs, 3, 3))
+    """The arrays of two units follow on each other."""
+    units = np.random.default_rng(seed).integers(-128, 128, (2, outputs, inputs, 3, 3))
     pins = Pins(panels=True)
-    fields = dict(panel_fields(weight, np.arange(128, dtype=np.int32), zero_point, pins))
     vectors, dwords = -(-outputs // 16), 9 * -(-inputs // 4)
-    packed, bias, order, _ = pins.arrays
+    constants = np.arange(2 * 16 * vectors, dtype=np.int32)
+    fields = dict(panel_fields(units, constants, zero_point, pins))
+    all_packed, all_bias, all_orders, all_pairs = pins.arrays
+    assert len(all_pairs) == 2 * vectors
+    for unit, weight in enumerate(units):
+        packed, bias, order = (np.split(a.reshape(-1), 2)[unit] for a in (all_packed, all_bias, all_orders))
+        stand(weight, packed, order, vectors, dwords)
+        total = constants[16 * vectors * unit :][:outputs] + fields["level_offset"] * weight.sum((1, 2, 3))
+        assert (bias[:outputs] == total).all()
+
+
+def stand(weight: np.ndarray, packed: np.ndarray, order: np.ndarray, vectors: int, dwords: int) -> None:
+    outputs = len(weight)
     packed = packed.reshape(vectors, dwords, 16, 4)
-    for vector in range(vectors):
+    for vector in range(-(-outputs // 16)):
         for place in range(dwords):
             dword = order.reshape(vectors, 2, dwords)[vector, 0, place] // 2
             assert order.reshape(vectors, 2, dwords)[vector, 1, dword] == place
@@ -95,12 +107,11 @@ def test_weights_stand_where_orders_say(outputs: int, inputs: int, zero_point: i
             part = weight[16 * vector : 16 * vector + 16, first : first + 4, row, column]
             expected[: part.shape[0], : part.shape[1]] = part
             assert (packed[vector, place] == expected).all()
-    total = np.arange(outputs) + fields["level_offset"] * weight.sum(axis=(1, 2, 3))
-    assert (bias[:outputs] == total).all()
 
 
 def test_what_is_small_goes_without() -> None:
     """Too few channels or products to share a panel among."""
     pins = Pins(panels=True)
-    for shape, zero_point in (((48, 400, 1, 1), 0), ((64, 252, 1, 1), 0), ((64, 508, 1, 1), 128)):
-        assert panel_fields(np.ones(shape, np.int64), np.zeros(64, np.int32), zero_point, pins) == ()
+    shapes = (((1, 48, 400, 1, 1), 0), ((2, 64, 252, 1, 1), 0), ((1, 64, 508, 1, 1), 128))
+    for shape, zero_point in shapes:
+        assert panel_fields(np.ones(shape, np.int64), np.zeros(128, np.int32), zero_point, pins) == ()

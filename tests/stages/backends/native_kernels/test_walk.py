@@ -106,7 +106,7 @@ def changes(plan: Plan) -> list[tuple[str, object]]:
         add(where, step, "source" if step.kind else "target", len(plan.images))
         if step.kind in (0, 1):
             add(where, step, "external", 99)
-        if name in ("CONV", "DEPTHWISE"):
+        if name in ("CONV", "DEPTHWISE", "LANES"):
             target = plan.images[step.target]
             many = {"stride_h": target.height, "stride_w": target.width, "dilation_w": step.kernel_w}
             for field in ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "dilation_w"):
@@ -117,9 +117,13 @@ def changes(plan: Plan) -> list[tuple[str, object]]:
         if name == "CONV":
             add(where, step, "source_channel", 10**5)
             add(where, step, "target_channel", 10**5)
+            add(where, step, "count", 10**5)
         if name in ("CONV", "GROUPS"):
             add(where, step, "nibbles", 0 if step.nibbles else 2)
-        if name == "COPY" and not step.flatten:
+        if name == "COPY" and step.repeat > 1:
+            add(where, step, "channels", 10**5)
+            add(where, step, "repeat", 10**5)
+        elif name == "COPY" and not step.flatten:
             add(where, step, "source_channel", 10**5)
             add(where, step, "channels", 10**5)
             add(where, step, "divide_h", 0)
@@ -140,6 +144,7 @@ def changes(plan: Plan) -> list[tuple[str, object]]:
 
 MORE = {
     "EMBED": (("count", 0), ("count", 10**7)),
+    "LANES": (("sum_channels", 0),),
     "GROUPS": (("count", 10**4), ("sum_channels", 10**5), ("kernel_h", 10**4)),
     "GROUP_NORM": (("count", 0), ("shift", 64)),
     "LAYER_NORM": (("count", 40), ("shift", 64)),

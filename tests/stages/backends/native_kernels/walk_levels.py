@@ -67,6 +67,7 @@ def channel_table(self: Walk, step: Any) -> None:
     source, target = self.image(step.source), self.image(step.target)
     shapes = [(one.height, one.width, one.channels, one.size) for one in (source, target)]
     self.that(shapes[0] == shapes[1] and source.size == 1, f"{source} to {target}")
+    same_vectors(self, source, target)  # of which whole ones are read and written
     tables = target.channels
     if step.map:
         tables = 1 + max(self.numbers(step.map, target.height, 2**31, "map"))

@@ -14,7 +14,7 @@ NAMES = (
     *("INPUT", "OUTPUT", "CONV", "DEPTHWISE", "COMBINE", "MULTIPLY", "AVG_POOL"),
     *("MAX_POOL", "COPY", "SOFTMAX", "LAYER_NORM", "MATMUL", "MOVE", "RESCALE", "FILL", "CONSTANT"),
     *("EMBED", "REDUCE", "RMS_NORM", "GROUP_NORM", "RESAMPLE", "CHANNEL_TABLE", "GROUPS"),
-    *("TFLM_COMBINE", "TFLM_AVG_POOL", "TFLM_SOFTMAX"),
+    *("TFLM_COMBINE", "TFLM_AVG_POOL", "TFLM_SOFTMAX", "LANES"),
 )
 """The engine's kinds of steps, in its order."""
 
@@ -74,8 +74,8 @@ def written(self: Walk, step: Any, target: Place, first: int, channels: int) -> 
     """Whole vectors where they lie within the pixel, else those channels alone."""
     self.that(first >= 0 and channels >= 1, f"writes {channels} channels from {first} on")
     end = first + channels
-    if first == 0 and up(channels, LANES) * target.size <= target.stride:
-        end = up(channels, LANES)
+    if (first + up(channels, LANES)) * target.size <= target.stride:
+        end = first + up(channels, LANES)
     fits = end * target.size <= target.stride
     self.that(fits, f"writes channels up to {end}, in pixels of {target.stride} bytes")
 
@@ -92,39 +92,69 @@ def packed(self: Walk, step: Any, target: Place) -> None:
 
 
 def conv(self: Walk, step: Any) -> None:
+    """One convolution, or `count` of neighbouring channels, one after the other."""
     source, target = self.image(step.source), self.image(step.target)
     of_bytes(self, source)
     packed(self, step, target)
     self.that(step.channels % 4 == 0 and 0 < step.sum_channels <= step.channels, "channels")
-    self.that(step.source_channel >= 0, "source_channel")
-    last = step.source_channel + step.sum_channels
+    count = step.count if NAMES[step.kind] == "CONV" else 1
+    first = step.source_channel
+    self.that(count >= 1 and first >= 0, f"{count} convolutions from channel {first} on")
+    if count > 1:  # begins at the first channels, whatever the step says
+        self.that(first == 0 and step.target_channel == 0, f"{count} convolutions from elsewhere")
+    last = first + count * step.sum_channels
     self.that(last <= source.channels, f"reads channels up to {last} of {source.channels}")
     for pixel in window(self, step, source, target):
-        start = pixel + step.source_channel
-        self.levels(source, start, start + step.sum_channels, "reads levels")
-        self.loaded(start, start + step.channels, "loads")
+        self.levels(source, pixel + first, pixel + last, "reads levels")
+        self.loaded(pixel + first, pixel + last - step.sum_channels + step.channels, "loads")
     one = step.kernel_h * step.kernel_w == step.stride_h * step.stride_w == 1 and not step.pad_h | step.pad_w
     if one and not source.border_w and not target.border_w:  # rows join
         self.that(source.width == target.width, f"joins rows of {source.width} and {target.width}")
     products = step.kernel_h * step.kernel_w * step.channels
-    vectors = up(step.target_channels, LANES) // LANES
+    vectors = count * up(step.target_channels, LANES) // LANES
     if NAMES[step.kind] == "CONV":
         weights(self, step, vectors * LANES * products)
         self.constants(step.bias, vectors * LANES, "bias")
         if step.order:
             panel(self, step, products // 4, vectors)
             for pixel in window(self, step, source, target):  # 32 bytes at a time
-                self.loaded(pixel, pixel + step.source_channel + step.channels + 28, "loads")
+                self.loaded(pixel, pixel + last - step.sum_channels + step.channels + 28, "loads")
         if step.twos:  # rows with their borders, 16 levels at a time
+            self.that(count == 1, f"{count} convolutions of weights of 16 bits")
             last = (target.height - 1) * step.stride_h + (step.kernel_h - 1) * step.dilation_h
             end = source.at(last - step.pad_h, -source.border_w) + source.row
             self.loaded(source.at(-step.pad_h, -source.border_w), end + 15, "widens")
     if step.requantize.weight_zero_point:
         self.constants(step.requantize.weight_zero_point, vectors * LANES, "weight_zero_point")
+    self.ratios(step, vectors * LANES if count > 1 else step.target_channels)
+    for unit in sorted({0, count - 1}):
+        written(self, step, target, step.target_channel + unit * step.target_channels, step.target_channels)
+        if NAMES[step.kind] == "CONV":
+            residual(
+                self, step, target, step.target_channel + unit * step.target_channels, step.target_channels
+            )
+
+
+def lanes(self: Walk, step: Any) -> None:
+    """Sixteen bytes of each pixel for sixteen outputs, which `table` hands to lanes."""
+    source, target = self.image(step.source), self.image(step.target)
+    of_bytes(self, source)
+    packed(self, step, target)
+    self.that(step.channels % 4 == 0 and step.channels > 0 and 0 < step.sum_channels <= LANES, "channels")
+    vectors = up(step.target_channels, LANES) // LANES
+    last = (vectors - 1) * step.sum_channels
+    self.that(last < source.channels, f"reads channels from {last} on of {source.channels}")
+    for pixel in window(self, step, source, target):
+        self.levels(source, pixel, pixel + source.channels, "reads levels")
+        self.loaded(pixel, pixel + last + LANES, "loads")
+    dwords = step.channels // 4
+    self.numbers(step.table, 64 * dwords, LANES, "table")
+    self.constants(step.weight, vectors * 64 * dwords * step.kernel_h * step.kernel_w, "weight")
+    self.constants(step.bias, vectors * LANES, "bias")
+    self.that(not step.requantize.weight_zero_point, "takes no sums of levels")
     self.ratios(step, step.target_channels)
-    written(self, step, target, step.target_channel, step.target_channels)
-    if NAMES[step.kind] == "CONV":
-        residual(self, step, target, step.target_channel, step.target_channels)
+    written(self, step, target, 0, step.target_channels)
+    residual(self, step, target, 0, step.target_channels)
 
 
 def weights(self: Walk, step: Any, count: int) -> None:
@@ -196,6 +226,15 @@ def copy(self: Walk, step: Any) -> None:
         count = source.height * source.width * source.channels
         self.that(count <= target.stride, f"{count} levels into {target.stride} bytes")
         return
+    if step.repeat > 1:
+        self.that((source.height, source.width) == (target.height, target.width), f"{source} to {target}")
+        self.that(step.channels <= source.channels, f"reads channels up to {step.channels}")
+        self.that(step.repeat * step.channels <= target.channels, f"{step.repeat} copies in {target}")
+        self.that(target.stride % LANES == 0, "pixels of no whole vectors")
+        if step.repeat == 2:
+            last = source.at(source.height - 1, source.width - 1)
+            self.loaded(last, last + (target.stride + LANES) // 2, "loads")
+        return
     self.that(
         step.divide_h >= 1 and step.divide_w >= 1 and step.stride_h >= 1 and step.stride_w >= 1, "steps"
     )
@@ -257,5 +296,5 @@ def groups(self: Walk, step: Any) -> None:
 STEPS: dict[str, Callable[[Walk, Any], None]] = {
     **{"INPUT": read_input, "OUTPUT": write_output, "CONV": conv, "DEPTHWISE": depthwise},
     **{"AVG_POOL": pool, "MAX_POOL": pool, "TFLM_AVG_POOL": pool, "COPY": copy, "MATMUL": matmul},
-    "GROUPS": groups,
+    **{"GROUPS": groups, "LANES": lanes},
 }

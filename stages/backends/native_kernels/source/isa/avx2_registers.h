@@ -147,6 +147,10 @@ inline Sixteen zip8_high(Sixteen a, Sixteen b) { return _mm_unpackhi_epi8(a, b);
 inline Sixteen zip16_low(Sixteen a, Sixteen b) { return _mm_unpacklo_epi16(a, b); }
 inline Sixteen zip16_high(Sixteen a, Sixteen b) { return _mm_unpackhi_epi16(a, b); }
 inline Int join(Sixteen a, Sixteen b, Sixteen c, Sixteen d) { return {_mm256_set_m128i(b, a), _mm256_set_m128i(d, c)}; }
+inline Int spread(Sixteen x, Int places) {
+    const __m256i both = _mm256_broadcastsi128_si256(x);
+    return {_mm256_shuffle_epi8(both, places.low), _mm256_shuffle_epi8(both, places.high)};
+}
 inline void transpose_quarters(const Int *q, Int *out) {
     const auto low = [](__m256i a, __m256i b) { return _mm256_permute2x128_si256(a, b, 0x20); };
     const auto high = [](__m256i a, __m256i b) { return _mm256_permute2x128_si256(a, b, 0x31); };

@@ -88,6 +88,7 @@ inline Int join(Sixteen a, Sixteen b, Sixteen c, Sixteen d) {
     const Int ab = _mm512_inserti32x4(_mm512_castsi128_si512(a), b, 1);
     return _mm512_inserti32x4(_mm512_inserti32x4(ab, c, 2), d, 3);
 }
+inline Int spread(Sixteen x, Int places) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(x), places); }
 inline void transpose_quarters(const Int *q, Int *out) {
     const Int a = _mm512_shuffle_i32x4(q[0], q[1], 0x44), b = _mm512_shuffle_i32x4(q[2], q[3], 0x44);
     const Int c = _mm512_shuffle_i32x4(q[0], q[1], 0xEE), d = _mm512_shuffle_i32x4(q[2], q[3], 0xEE);

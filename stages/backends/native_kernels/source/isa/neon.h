@@ -149,6 +149,9 @@ inline Int zip8_high(const Int &a, const Int &b) { return each_byte(a, b, [](aut
 inline Int zip16_low(const Int &a, const Int &b) { return each_byte(a, b, [](auto x, auto y) { return zip16_low(x, y); }); }
 inline Int zip16_high(const Int &a, const Int &b) { return each_byte(a, b, [](auto x, auto y) { return zip16_high(x, y); }); }
 inline Int join(Sixteen a, Sixteen b, Sixteen c, Sixteen d) { return {{lanes_of(a), lanes_of(b), lanes_of(c), lanes_of(d)}}; }
+inline Int spread(Sixteen x, const Int &places) {
+    return each(places, [&](int32x4_t of) { return lanes_of(vqtbl1q_u8(x, bytes_of(of))); });
+}
 inline void transpose_quarters(const Int *q, Int *out) {
     for (int i = 0; i < 4; i++) out[i] = {{q[0].v[i], q[1].v[i], q[2].v[i], q[3].v[i]}};
 }

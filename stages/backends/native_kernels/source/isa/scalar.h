@@ -128,6 +128,12 @@ inline Int join(Sixteen a, Sixteen b, Sixteen c, Sixteen d) {
     const Sixteen parts[4] = {a, b, c, d};
     return loaded<Int>(parts);
 }
+// Each byte of the 16 that `places` names, within 0..15.
+inline Int spread(Sixteen x, Int places) {
+    uint8_t bytes[16];
+    std::memcpy(bytes, &x, 16);
+    return each_byte([&](int i) { return bytes[places.bytes[i]]; });
+}
 inline void transpose_quarters(const Int *q, Int *out) {
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) std::memcpy(out[i].bytes + 16 * j, q[j].bytes + 16 * i, 16);
