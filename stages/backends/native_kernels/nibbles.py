@@ -26,11 +26,13 @@ LEAST_WEIGHTS = 2**16
 (0.8 to 1 times as fast)."""
 
 LEAST_PROGRAM = 2**20
-"""Of all layers: fewer stay in a second-level cache from sample to sample, and more pixels than `FEW_PIXELS`
-then wait for products (0.9 to 1 times as fast). What comes from further off is waited for by up to
-`MOST_PIXELS`."""
+"""Of all layers: fewer stay in a second-level cache from sample to sample, and pixels then wait for products
+(0.9 to 1 times as fast), but for `FEW_PIXELS`. For what comes from further off `MORE_PIXELS` wait (1.2 to 1.5
+times as fast; AVX-VNNI 0.9 to 1.5), and `MOST_PIXELS` where the layer alone is `LARGE` (1 to 1.3)."""
 
-FEW_PIXELS, MOST_PIXELS = 3, 64
+FEW_PIXELS, MORE_PIXELS, MOST_PIXELS = 3, 8, 64
+
+LARGE = 2**24
 
 LEAST_PRODUCTS = 48
 """Of an output, where products of 8 bits saturate and those of 4 do not (AVX2): layers with as many gain by
@@ -86,5 +88,8 @@ def _gains(weight: NDArray[np.int64], pixels: int, pins: Pins) -> bool:
         return False
     if pins.panels:
         return bool(weight[0].size >= LEAST_PRODUCTS)
-    far = pins.program_weights >= LEAST_PROGRAM and pixels <= MOST_PIXELS
-    return weight.size >= LEAST_WEIGHTS and (pixels <= FEW_PIXELS or far)
+    if pins.program_weights < LEAST_PROGRAM:
+        most = FEW_PIXELS
+    else:
+        most = MOST_PIXELS if weight.size >= LARGE else MORE_PIXELS
+    return weight.size >= LEAST_WEIGHTS and pixels <= most
