@@ -22,11 +22,11 @@ EACH = 2 * DOT
 """Input channels whose weights lie in a vector of bytes."""
 
 LEAST_WEIGHTS = 2**16
-"""Of a layer: fewer are near enough, and taking them apart and sums of levels cost more than they save
+"""Least of a layer: fewer are near enough, and taking them apart and sums of levels cost more than they save
 (0.8 to 1 times as fast)."""
 
 LEAST_PROGRAM = 2**20
-"""Of all layers: fewer stay in a second-level cache from sample to sample, and pixels then wait for products
+"""Least of all layers: fewer stay in a second-level cache from sample to sample, and pixels wait for products
 (0.9 to 1 times as fast), but for `FEW_PIXELS`. For what comes from further off `MORE_PIXELS` wait (1.2 to 1.5
 times as fast; AVX-VNNI 0.9 to 1.5), and `MOST_PIXELS` where the layer alone is `LARGE` (1 to 1.3)."""
 
@@ -35,8 +35,8 @@ FEW_PIXELS, MORE_PIXELS, MOST_PIXELS = 3, 8, 64
 LARGE = 2**24
 
 LEAST_PRODUCTS = 48
-"""Of an output, where products of 8 bits saturate and those of 4 do not (AVX2): layers with as many gain by
-that, wherever their weights are."""
+"""Least of an output, where products of 8 bits saturate and those of 4 do not (AVX2): layers with as many
+gain by that, wherever their weights are."""
 
 
 def as_nibbles(
