@@ -22,19 +22,21 @@ EACH = 2 * DOT
 """Input channels whose weights lie in a vector of bytes."""
 
 LEAST_WEIGHTS = 2**16
-"""How many a layer has at least: fewer are near enough, and taking them apart and sums of levels cost more
-than they save (0.8 to 1 times as fast)."""
+"""Least of a layer: fewer are near enough, and taking them apart and sums of levels cost more than they save
+(0.8 to 1 times as fast)."""
 
 LEAST_PROGRAM = 2**20
-"""How many all layers have at least: fewer stay in a second-level cache from sample to sample, and more
-pixels than `FEW_PIXELS` then wait for products (0.9 to 1 times as fast). What comes from further off is
-waited for by up to `MOST_PIXELS`."""
+"""Least of all layers: fewer stay in a second-level cache from sample to sample, and pixels wait for products
+(0.9 to 1 times as fast), but for `FEW_PIXELS`. For what comes from further off `MORE_PIXELS` wait (1.2 to 1.5
+times as fast; AVX-VNNI 0.9 to 1.5), and `MOST_PIXELS` where the layer alone is `LARGE` (1 to 1.3)."""
 
-FEW_PIXELS, MOST_PIXELS = 3, 64
+FEW_PIXELS, MORE_PIXELS, MOST_PIXELS = 3, 8, 64
+
+LARGE = 2**24
 
 LEAST_PRODUCTS = 48
-"""How many an output has at least, where products of 8 bits saturate and those of 4 do not (AVX2): layers
-with as many gain by that, wherever their weights are."""
+"""Least of an output, where products of 8 bits saturate and those of 4 do not (AVX2): layers with as many
+gain by that, wherever their weights are."""
 
 
 def as_nibbles(
@@ -87,5 +89,8 @@ def _gains(weight: NDArray[np.int64], pixels: int, pins: Pins) -> bool:
         return False
     if pins.panels:
         return bool(weight[0].size >= LEAST_PRODUCTS)
-    far = pins.program_weights >= LEAST_PROGRAM and pixels <= MOST_PIXELS
-    return weight.size >= LEAST_WEIGHTS and (pixels <= FEW_PIXELS or far)
+    if pins.program_weights < LEAST_PROGRAM:
+        most = FEW_PIXELS
+    else:
+        most = MOST_PIXELS if weight.size >= LARGE else MORE_PIXELS
+    return weight.size >= LEAST_WEIGHTS and pixels <= most

@@ -117,8 +117,11 @@ def test_sixteen_values_in_a_row_fit_wherever_they_lie() -> None:
         ((256, 256, 1, 1), 1, 0, False, True),
         ((256, 256, 1, 1), 3, 0, False, True),
         ((256, 256, 1, 1), 4, 0, False, False),  # in a second-level cache
-        ((256, 256, 1, 1), 64, 2**20, False, True),
-        ((256, 256, 1, 1), 65, 2**20, False, False),
+        ((256, 256, 1, 1), 8, 2**20, False, True),
+        ((256, 256, 1, 1), 9, 2**20, False, False),
+        ((4096, 4096, 1, 1), 64, 2**24, False, True),
+        ((4096, 4096, 1, 1), 65, 2**24, False, False),
+        ((4096, 4095, 1, 1), 9, 2**24, False, False),
         ((255, 256, 1, 1), 1, 2**20, False, False),
         ((2**15, 4, 1, 1), 1, 2**20, False, False),  # half would be zeros
         ((16, 16, 3, 3), 1024, 0, True, True),  # AVX2
