@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.context import RunContext
 from pipeline.stage import Inputs
 from stages.artifacts import FloatModel, Observations
+from stages.backends.native_kernels.observing import find_taking
 from stages.data.base import Data
 from stages.data.batches import batches, calibration_subset
 from stages.graph.execute import execute
@@ -56,7 +57,8 @@ class Observe:
         """One pass; the peak memory is that of one batch. Rank 0 has the statistics of all."""
         graph = fuse(fold_batch_norm(inputs[FloatModel].graph))
         there = graph.with_params({key: tensor.to(ctx.device) for key, tensor in graph.params.items()})
-        statistics = {name: Statistics() for name in quantization_points(graph)}
+        take = find_taking()
+        statistics = {name: Statistics(take=take) for name in quantization_points(graph)}
 
         def record(node: Node, value: Tensor) -> Tensor:
             if node.name in statistics:

@@ -97,12 +97,9 @@ def build(package: Path) -> list[Path]:
         return []
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            return list(
-                pool.map(
-                    partial(library.prebuild, compiler, package / library.BROUGHT.name),
-                    [None, *isas],
-                )
-            )
+            make = partial(library.prebuild, compiler, package / library.BROUGHT.name)
+            wanted_parts = [(isa, part) for part in library.PARTS for isa in isas]
+            return [make(None), *pool.map(lambda both: make(*both), wanted_parts)]
     except subprocess.CalledProcessError as error:
         message: Any = error.stderr or error.stdout or ""
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""The engine as a shared library: from the wheel, or compiled for an instruction set on first use, then kept.
+"""The native code as shared libraries: from the wheel, or compiled for an instruction set on first use.
 
 The CPU is asked first what it has, by a small library of its own. A wheel that was built where there is a
 compiler holds the libraries (`into_wheel`). Else the compiler is ``CXX``, or ``c++`` on the PATH, or the one
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from stages.backends.native_kernels.instruction_sets import InstructionSet, available, choose
 from stages.backends.native_kernels.structures import STRUCTURES, EngineStep, ExternalArray, Image
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 SOURCE = Path(__file__).parent / "source"
 BROUGHT = Path(__file__).parent / "prebuilt"
 """What a wheel brings."""
+
+NativePart = Literal["engine", "observe"]
+"""Each is a library of its own, so that nobody waits for what is not needed."""
+PARTS: dict[NativePart, str] = {"engine": "the engine", "observe": "observation"}
 
 FLAGS = (
     *("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread"),
@@ -58,13 +63,28 @@ def find_library(isa: str | None = None) -> Library | str:
     Raises:
         PipelineError: this CPU lacks the instruction set.
     """
+    found = load(isa)
+    return found if isinstance(found, str) else _declared(*found)
+
+
+def load(isa: str | None, part: NativePart = "engine") -> tuple[ctypes.CDLL, InstructionSet] | str:
+    """A part of the native code, and what it is compiled for; or the reason why there is none here.
+
+    Args:
+        isa: as `find_library`.
+        part: which.
+
+    Raises:
+        PipelineError: this CPU lacks the instruction set.
+    """
     compiler = find_compiler()
     try:
         features = cpu_features(compiler)
         chosen = choose(isa, features)
         if compiler is None and isa is None:  # a wheel may bring fewer
-            chosen = next((one for one in available(features).values() if _brought(one).exists()), chosen)
-        functions = ctypes.CDLL(str(compiled(compiler, chosen)))
+            brought = (one for one in available(features).values() if _brought(one, part).exists())
+            chosen = next(brought, chosen)
+        return ctypes.CDLL(str(compiled(compiler, chosen, part))), chosen
     except NoCompilerError as error:
         return str(error)
     except subprocess.CalledProcessError as error:
@@ -74,7 +94,6 @@ def find_library(isa: str | None = None) -> Library | str:
         )
     except OSError as error:
         return f"its library cannot be loaded: {error}"
-    return _declared(functions, chosen)
 
 
 def check_isa(isa: str | None) -> None:
@@ -105,18 +124,21 @@ def cpu_features(compiler: tuple[str, ...] | None) -> frozenset[str]:
     return frozenset(library.features().decode().split())
 
 
-def compiled(compiler: tuple[str, ...] | None, isa: InstructionSet | None) -> Path:
-    """The engine's library for an instruction set, which this CPU need not have; None for the CPU's probe.
+def compiled(
+    compiler: tuple[str, ...] | None, isa: InstructionSet | None, part: NativePart = "engine"
+) -> Path:
+    """A library for an instruction set, which this CPU need not have; None for the CPU's probe.
 
     Args:
         compiler: its command; None where there is none, so that only a wheel can bring it.
         isa: the instruction set.
+        part: of the native code.
 
     Raises:
         NoCompilerError: there is no compiler, and the wheel brings none.
         subprocess.CalledProcessError: the compiler fails.
     """
-    if (brought := _brought(isa)).exists():
+    if (brought := _brought(isa, part)).exists():
         return brought
     if compiler is None:
         raise NoCompilerError(
@@ -124,19 +146,21 @@ def compiled(compiler: tuple[str, ...] | None, isa: InstructionSet | None) -> Pa
             "'quantization-pipeline[compiler]', which brings one)"
         )
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    target = _folder() / _name(isa, (version, *_flags(compiler, isa)))
+    target = _folder() / _name(isa, part, (version, *_flags(compiler, isa)))
     if not target.exists():
-        what = "a probe of the CPU" if isa is None else f"the engine for {isa.name}"
-        log.info("backend native: compiling %s into %s by %s", what, target, " ".join(compiler))
-        _compile(compiler, isa, target)
+        what = "a probe of the CPU" if isa is None else f"{PARTS[part]} for {isa.name}"
+        log.info("native kernels: compiling %s into %s by %s", what, target, " ".join(compiler))
+        _compile(compiler, isa, part, target)
     return target
 
 
-def prebuild(compiler: tuple[str, ...], folder: Path, isa: InstructionSet | None) -> Path:
+def prebuild(
+    compiler: tuple[str, ...], folder: Path, isa: InstructionSet | None, part: NativePart = "engine"
+) -> Path:
     """Compile for a wheel, as `compiled` looks for it: with the C++ library in it, which others may lack."""
     alone = ("-static-libstdc++", "-static-libgcc", "-s") if sys.platform == "linux" else ()
-    target = folder / _name(isa, ())
-    _compile(compiler, isa, target, alone)
+    target = folder / _name(isa, part, ())
+    _compile(compiler, isa, part, target, alone)
     return target
 
 
@@ -144,13 +168,13 @@ class NoCompilerError(Exception):
     """There is no engine here, for want of a compiler."""
 
 
-def _brought(isa: InstructionSet | None) -> Path:
-    return BROUGHT / _name(isa, ())
+def _brought(isa: InstructionSet | None, part: NativePart) -> Path:
+    return BROUGHT / _name(isa, part, ())
 
 
-def _name(isa: InstructionSet | None, made_by: tuple[str, ...]) -> str:
+def _name(isa: InstructionSet | None, part: NativePart, made_by: tuple[str, ...]) -> str:
     """A library's file name, with a hash of all that it is made of."""
-    what = "cpu" if isa is None else f"engine-{isa.name}"
+    what = "cpu" if isa is None else f"{part}-{isa.name}"
     digest = hashlib.sha256(repr((FLAGS, made_by, isa and (isa.header, sorted(isa.needs)))).encode())
     for file in sorted(path for path in SOURCE.rglob("*.*") if path.suffix in (".h", ".cpp")):
         digest.update(file.read_bytes())
@@ -162,9 +186,13 @@ def _flags(compiler: tuple[str, ...], isa: InstructionSet | None) -> tuple[str, 
 
 
 def _compile(
-    compiler: tuple[str, ...], isa: InstructionSet | None, target: Path, more: tuple[str, ...] = ()
+    compiler: tuple[str, ...],
+    isa: InstructionSet | None,
+    part: NativePart,
+    target: Path,
+    more: tuple[str, ...] = (),
 ) -> None:
-    source = SOURCE / ("cpu.cpp" if isa is None else "engine.cpp")
+    source = SOURCE / ("cpu.cpp" if isa is None else f"{part}.cpp")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         built = Path(folder) / target.name

@@ -8,6 +8,7 @@ from setuptools import Distribution
 
 from stages.backends.native_kernels import into_wheel, library
 from stages.backends.native_kernels.instruction_sets import INSTRUCTION_SETS
+from stages.backends.native_kernels.observing import find_taking
 
 COMPILER = library.find_compiler()
 SCALAR = INSTRUCTION_SETS[-1]
@@ -15,12 +16,13 @@ SCALAR = INSTRUCTION_SETS[-1]
 
 @pytest.fixture(scope="module")
 def brought(tmp_path_factory):
-    """A folder as a wheel brings it, with the scalar engine alone."""
+    """A folder as a wheel brings it, with scalar code alone."""
     if COMPILER is None:
         pytest.fail("no C++ compiler: apt install g++, or pip install '.[compiler]'")
     folder = tmp_path_factory.mktemp("package") / "prebuilt"
     for isa in (None, SCALAR):
         library.prebuild(COMPILER, folder, isa)
+    library.prebuild(COMPILER, folder, SCALAR, "observe")
     return folder
 
 
@@ -34,6 +36,8 @@ def test_what_a_wheel_brings_needs_no_compiler(monkeypatch, brought):
     found = without_compiler(monkeypatch, brought)()
     assert found.isa == "scalar"
     assert found.functions._name.startswith(str(brought))
+    taking = find_taking.__wrapped__()
+    assert taking.isa == "scalar" and taking.functions._name.startswith(str(brought))
 
 
 def test_an_instruction_set_that_the_wheel_lacks_needs_one(monkeypatch, brought):
@@ -78,7 +82,11 @@ def test_the_wheel_has_a_platform_and_the_libraries(monkeypatch, tmp_path):
     (tmp_path / "stages" / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(into_wheel.CHOSEN, "scalar")
-    monkeypatch.setattr(library, "prebuild", lambda compiler, folder, isa: written(folder / f"{isa}.so"))
+
+    def prebuild(compiler, folder, isa, part="engine"):
+        return written(folder / f"{part}-{isa and isa.name}.so")
+
+    monkeypatch.setattr(library, "prebuild", prebuild)
     distribution = Distribution(
         {"name": "x", "version": "1", "packages": ["stages"], "script_name": "setup.py"}
     )
@@ -88,7 +96,7 @@ def test_the_wheel_has_a_platform_and_the_libraries(monkeypatch, tmp_path):
     assert wheel.name.startswith("x-1-py3-none-") and not wheel.name.endswith("-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         libraries = [name for name in archive.namelist() if name.endswith(".so")]
-    assert len(libraries) == 2
+    assert len(libraries) == 3  # the probe of the CPU, the engine, observation
     assert all(name.startswith("stages/backends/native_kernels/prebuilt/") for name in libraries)
 
 
