@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from stages.data.batches import channels_last
@@ -58,7 +59,10 @@ def compute(graph: Graph, node: Node, *operands: Tensor, layer: LayerFunction | 
     """The value of one node, other than the input, from the values that it reads."""
     if layer is not None and is_layer(node):
         return activate(node, layer(node, *operands))
-    return activate(node, operator(node).value(node.attrs, graph.roles(node), *operands))
+    value = operator(node).value(node.attrs, graph.roles(node), *operands)
+    # a layer's value is its own: writing it anew costs a tenth of the pass, most of it for fresh memory
+    own = is_layer(node) and not torch.is_grad_enabled()
+    return clamp(value, node.clamp_min, node.clamp_max, in_place=own)
 
 
 def activate(node: Node, pre_activation: Tensor) -> Tensor:

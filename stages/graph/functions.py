@@ -41,13 +41,13 @@ def nearest_finite(y: Tensor) -> Tensor:
     return y[known[distance.argmin(dim=1)]]
 
 
-def clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
-    """`x` between two bounds, either of which may be None."""
+def clamp(x: Tensor, low: float | None, high: float | None, *, in_place: bool = False) -> Tensor:
+    """`x` between two bounds, either of which may be None; `in_place` where nobody else has or needs it."""
     if low is None and high is None:
         return x
     if low == 0.0 and high is None:
-        return F.relu(x)
-    return torch.clamp(x, low, high)
+        return F.relu(x, inplace=in_place)
+    return x.clamp_(low, high) if in_place else torch.clamp(x, low, high)
 
 
 def _apply(steps: Steps, x: Tensor) -> Tensor:

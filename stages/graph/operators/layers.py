@@ -95,7 +95,10 @@ def _channels(values: Tensor, weight: Tensor) -> Tensor:
 
 def _value(attrs: Attributes, params: Parameters, x: Tensor, residual: Tensor | None = None) -> Tensor:
     y = linear_map(attrs, x, params["weight"], params.get("bias"))
-    return y if residual is None else y + residual
+    if residual is None:
+        return y
+    in_place = not torch.is_grad_enabled() and residual.shape == y.shape and residual.dtype == y.dtype
+    return y.add_(residual) if in_place else y + residual
 
 
 def _lower(quantized: QuantizedGraph, node: Node, values: Mapping[str, Value]) -> Op:
