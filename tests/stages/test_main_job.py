@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,18 @@ def test_a_backend_that_rounds_otherwise_keeps_the_tolerance_that_it_declares(fi
     assert "note: backend onednn rounds fixed_point in its own way" in " ".join(done.stdout.split())
     page = (runs(finished)[-1] / "report.html").read_text()
     assert "Demanded: agreement of at least 90.00%; backend onednn rounds fixed_point in its own way" in page
+
+
+@pytest.mark.skipif(find_spec("ziglang") is not None, reason="ziglang brings a compiler")
+def test_without_a_compiler_the_job_runs_whole_and_says_what_may_differ(finished):
+    without = {**environment(), "CXX": "no-such-compiler"}
+    anew = command("tracking=none", "backend.batch_size=50")  # what the engine gave is in the store
+    done = subprocess.run(anew, cwd=finished, env=without, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert "note: backend native: there is no C++ compiler" in said
+    assert "note: backend onednn rounds float in its own way" in said
+    assert metrics(runs(finished)[-1])["integer/agreement"] >= 0.9
 
 
 def test_a_broken_contract_fails_the_run_but_records_it(finished):
