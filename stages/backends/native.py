@@ -106,7 +106,7 @@ class NativeExecutable:
             value.quant_min,
             value.quant_max,
         )
-        levels = self.run(q)
+        levels = np.ascontiguousarray(self.run(q))  # what the reference gives may lie otherwise
         out = self._program.values[self._program.output]
         if out.wide:
             return dequantize_output(self._program, levels)

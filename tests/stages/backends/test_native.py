@@ -485,6 +485,17 @@ def test_reals_become_the_levels_of_quantize_input(program: Program, seed: int, 
     assert (executable.predict(x) == expected).all()
 
 
+def test_levels_that_lie_otherwise_in_memory_are_the_same_reals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference's kernels, which may give the output, choose how it lies."""
+    program = one_layer()
+    executable = Native(threads=1, fallback=False).compile(program)
+    x = np.random.default_rng(0).normal(0, 50, (7, 8)).astype(np.float32)
+    expected, run = executable.predict(x), executable.run
+    monkeypatch.setattr(executable, "run", lambda q: np.asfortranarray(run(q)))
+    assert (executable.predict(x) == expected).all()
+    assert len(np.unique(expected)) > 1
+
+
 def test_reals_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"input 'x': got shape \(1, 9\), must be \(N, 8\)"):
         Native().compile(one_layer()).predict(np.zeros((1, 9), np.float32))
